@@ -39,6 +39,31 @@ def _system(http_status: int, advice: str) -> ErrorSpec:
 ERRORS: Final[dict[str, ErrorSpec]] = {
     # -- system --------------------------------------------------------------------------------------------------
     "InternalServerError": _system(500, "A fault of the server; the log of the server has the request id and the trace."),
+    # -- system: storage
+    "StorageFull": _system(503, "The disk or the storage quota of the deployment is full; free or add space."),
+    "StorageFailed": _system(503, "The storage engine could not make a write durable; nothing of it was kept. Try again."),
+    "StorageKeyInvalid": _system(500, "A key handed to storage is empty or longer than storage takes."),
+    "SnapshotGone": _system(503, "The storage engine was reopened under a running call; the call can be repeated."),
+    "DataFolderInUse": _system(503, "Another process serves this data folder; stop it or name another folder."),
+    "DataFolderFormat": _system(503, "The data folder was not written by this version; the message names both formats."),
+    # -- values --------------------------------------------------------------------------------------------------
+    "InvalidJson": _developer("The text is not JSON; send valid UTF-8 JSON."),
+    "InvalidValue": _developer("The JSON or the value is none of the value types; the message names what is wrong."),
+    "InvalidFieldName": _developer("Rename the field; the message gives the rule."),
+    "InvalidTableName": _developer("Rename the table; the message gives the rule."),
+    "InvalidIndexName": _developer("Rename the index; the message gives the rule."),
+    "InvalidModulePath": _developer("Rename the module; the message gives the rule."),
+    "InvalidFunctionName": _developer("Rename the function; the message gives the rule."),
+    "InvalidDocumentId": _developer("Pass an id that the database gave out, unchanged."),
+    "ArrayTooLong": _developer("Keep the elements in documents of their own, or split the array."),
+    "TooManyFieldsError": _developer("Keep the entries in documents of their own, or as an array of pairs."),
+    "TooNestedError": _developer("Flatten the value, or keep inner parts in documents of their own."),
+    "ValueTooLargeError": _developer("Split the value, or keep large data in file storage."),
+    "InvalidValidator": _developer("The validator of a function or a table is malformed; the message says where."),
+    "ArgumentValidationError": _developer("Call the function with arguments that match its validator."),
+    "ReturnsValidationError": _developer("Return what the function's validator promises, or change the validator."),
+    "SchemaEnforcementError": _developer("Write documents that match the schema, or change the schema."),
+    "ValidationTooExpensive": _developer("Simplify nested unions in the validator, or send smaller values."),
 }
 
 
