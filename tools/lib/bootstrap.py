@@ -260,7 +260,7 @@ def _show_progress(lines: Iterator[str], total: int) -> list[str]:
     shown = time.monotonic()
     for line in lines:
         tail = [*tail[-8:], line.rstrip()]
-        if line.startswith("Collecting "):
+        if line.startswith(("Collecting ", "Processing ")):
             count += 1
         elif line.startswith("Installing collected packages"):
             say(f"  unpacking {count} packages")
