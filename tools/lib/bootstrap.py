@@ -1,15 +1,15 @@
 """Makes the project's own environment, `.venv`, from the lock files: once, and again when the lock changes.
 
-Standard library only: this runs on whatever Python 3.11+ the machine has, before anything is installed. tools/lib/env.sh
-calls it when its own quick check fails.
+Standard library only: this runs on whatever Python 3.11+ the machine has, before anything is installed.
+tools/lib/env.sh calls it when its own quick check fails.
 
-- **Where pip comes from.** Debian splits `ensurepip` off into python3-venv, so a Python without it is the normal case. Then
-  the environment is made without pip and the packages are installed by the first of: a pip of another interpreter, the pip
-  wheel that Debian keeps for itself, `uv`, a pip wheel from the configured index (its hash is in requirements-pip.lock), and, as
-  root, `apt-get install`. If none works, one sentence says which command mends it.
-- **Node.** A `node` on the PATH is used if it is new enough; otherwise one is installed into the environment from its wheel.
-- **Interrupted or doubled.** One set-up runs at a time (a file lock; others wait). The stamp `.venv/.skerry-ready`, a copy of
-  the lock file, is written last: an environment without it is thrown away and made anew.
+- **Where pip comes from.** Debian splits `ensurepip` off into python3-venv, so a Python without it is the normal case.
+  Then the environment is made without pip and the packages are installed by the first of: a pip of another
+  interpreter, the pip wheel that Debian keeps for itself, a pip wheel from the configured index (its hash is in
+  requirements-pip.lock), and, as root, `apt-get install`. If none works, one sentence says which command mends it.
+- **Node.** A `node` on the PATH is used if it is new enough; otherwise one is installed from its wheel.
+- **Interrupted or doubled.** One set-up runs at a time (a file lock; others wait). The stamp `.venv/.skerry-ready`, a
+  copy of the lock file, is written last: an environment without it is thrown away and made anew.
 
 Deliberately absent: a build of the package itself. A `.pth` file puts `host/` on the path, so edits count at once.
 """
