@@ -39,6 +39,10 @@ def _system(http_status: int, advice: str) -> ErrorSpec:
 ERRORS: Final[dict[str, ErrorSpec]] = {
     # -- system --------------------------------------------------------------------------------------------------
     "InternalServerError": _system(500, "A fault of the server; the log of the server has the request id and the trace."),
+    "EngineBuildFailed": _system(500, "The JavaScript engine could not be built from its sources; the message has the reason."),
+    # -- bundle: modules and images ------------------------------------------------------------------------------
+    "GuestModuleInvalid": _client(400, "Upload a core WebAssembly module that follows the guest ABI; the message says where."),
+    "ImageBuildFailed": _client(400, "The deployment's code failed while it was loaded; the message has its error."),
     # -- system: storage
     "StorageFull": _system(503, "The disk or the storage quota of the deployment is full; free or add space."),
     "StorageFailed": _system(503, "The storage engine could not make a write durable; nothing of it was kept. Try again."),
@@ -64,6 +68,18 @@ ERRORS: Final[dict[str, ErrorSpec]] = {
     "ReturnsValidationError": _developer("Return what the function's validator promises, or change the validator."),
     "SchemaEnforcementError": _developer("Write documents that match the schema, or change the schema."),
     "ValidationTooExpensive": _developer("Simplify nested unions in the validator, or send smaller values."),
+    # -- bundle: building, reading and verifying bundles -----------------------------------------------------------
+    "NodeNotFound": _client(400, "Install Node 18 or newer; only building TypeScript needs it."),
+    "NpmInstallFailed": _client(400, "Check the network and npm's registry setting, then build again."),
+    "AppInvalid": _client(400, "The app's folder is not laid out as the message says it must be."),
+    "NodeRuntimeNotServed": _client(400, 'Remove "use node": functions run in the isolate runtime only, for now.'),
+    "CompileFailed": _client(400, "The app's code does not compile; each diagnostic has its file and line."),
+    "ModuleLoadFailed": _client(400, "The app's code fails while its modules load; the message has the source line."),
+    "BundlerFailed": _system(500, "The bundler process ended; run the build again, and report it if it stays."),
+    "BundleInvalid": _client(400, "The bundle is not one that `skerry build` wrote, or was damaged on the way."),
+    "BundleDigestMismatch": _client(400, "The bundle's content is not what its digest says; build or fetch it again."),
+    "BundleTooLarge": _client(413, "The bundle is over a limit; the message names it."),
+    "BundleNotReproduced": _client(400, "Rebuilding gave other bytes than the bundle has; the message names the first difference."),
 }
 
 
