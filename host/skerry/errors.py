@@ -80,6 +80,19 @@ ERRORS: Final[dict[str, ErrorSpec]] = {
     "BundleDigestMismatch": _client(400, "The bundle's content is not what its digest says; build or fetch it again."),
     "BundleTooLarge": _client(413, "The bundle is over a limit; the message names it."),
     "BundleNotReproduced": _client(400, "Rebuilding gave other bytes than the bundle has; the message names the first difference."),
+    # -- isolates and the guest ABI ------------------------------------------------------------------------------
+    "FunctionTimedOut": _developer("The function used more CPU time than it may; do less in one call."),
+    "StackOverflow": _developer("The function recursed too deeply; recurse less, or use a loop."),
+    "GuestTrapped": _developer("The function's WebAssembly trapped; the message says how."),
+    "GuestExited": _developer("Return from the function instead of leaving the program."),
+    "GuestPointerInvalid": _developer("The guest broke the ABI: a pointer or length lies outside its memory."),
+    "GuestProtocolError": _developer("The guest broke the ABI; guest_sdk/ABI.md has the rules."),
+    "TooManyHostcalls": _developer("Read and write in fewer, larger steps."),
+    "TooManyConcurrentOperations": _developer("Await some operations before starting more."),
+    "HostcallTooLarge": _developer("Send less in one operation."),
+    "ResultTooLarge": _developer("Return less, or paginate."),
+    "UnknownOperation": _developer("The host has no such operation, or not in this kind of function."),
+    "IsolatesExhausted": _system(503, "Every isolate is in use; try again in a moment."),
 }
 
 

@@ -1,0 +1,159 @@
+"""Folders on disk: the data folder of a process and, in it, one folder per deployment.
+
+    <data folder>/FORMAT                      "skerry-data 1"
+    <data folder>/LOCK                        held by the serving process
+    <data folder>/deployments/<name>/FORMAT   "skerry-deployment 1"
+    <data folder>/deployments/<name>/LOCK     held by the process that owns the deployment
+    <data folder>/deployments/<name>/trees/   the storage engine's files
+
+Deleting a deployment is deleting its folder. A lock is `flock` on an open file: it ends with the process, however that ends,
+and it also refuses a second opening in the same process. A new folder appears under a temporary name and is renamed once its files are
+synced, and the folder above is synced after that, so a crash leaves either nothing or a whole folder.
+
+Deliberately absent: what is in the trees; ownership of a deployment between processes; upgrades of old formats.
+"""
+
+import fcntl
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Final
+
+from skerry.errors import SystemFault
+
+_FORMAT_FILE: Final = "FORMAT"
+_LOCK_FILE: Final = "LOCK"
+_NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
+
+
+class LockedFolder:
+    """One folder with a format file, locked for this process.
+
+    Raises: SystemFault DataFolderInUse when it is locked already, DataFolderFormat when its format is not `expected_format`.
+    """
+
+    def __init__(self, path: Path, expected_format: str) -> None:
+        self.path = path
+        if not (path / _FORMAT_FILE).exists():
+            _create(path, expected_format)
+        self._descriptor = os.open(path / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            _lock(self._descriptor, path)
+            found = (path / _FORMAT_FILE).read_text("utf-8", errors="replace")[:100].strip()
+            if found != expected_format:
+                raise SystemFault(
+                    "DataFolderFormat", f"{path} has the format {found!r}; this version reads {expected_format!r} only."
+                )
+        except BaseException:
+            os.close(self._descriptor)
+            raise
+
+    def close(self) -> None:
+        """Unlock; closing twice is no error."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+class DeploymentFolder(LockedFolder):
+    """The folder of one deployment, locked by the process that owns it."""
+
+    FORMAT: Final = "skerry-deployment 1"
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, self.FORMAT)
+        self.trees = path / "trees"
+        if not self.trees.is_dir():
+            self.trees.mkdir(0o700)
+            sync_folder(path)
+
+
+class DataFolder(LockedFolder):
+    """The folder that a serving process was started on."""
+
+    FORMAT: Final = "skerry-data 1"
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, self.FORMAT)
+        self._deployments = path / "deployments"
+        if not self._deployments.is_dir():
+            self._deployments.mkdir(0o700)
+            sync_folder(path)
+
+    def deployment(self, name: str) -> DeploymentFolder:
+        """The folder of the named deployment, created if it is new, locked."""
+        return DeploymentFolder(self.deployment_path(name))
+
+    def deployment_path(self, name: str) -> Path:
+        """Where the named deployment lives. The name is lower-case letters, digits and inner hyphens, at most 64."""
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"{name[:80]!r} is not a deployment name")
+        return self._deployments / name
+
+    def deployment_names(self) -> list[str]:
+        """The deployments there are, sorted."""
+        return sorted(entry.name for entry in self._deployments.iterdir() if _NAME.fullmatch(entry.name))
+
+    def delete_deployment(self, name: str) -> None:
+        """Delete a deployment with everything in it.
+
+        Raises: SystemFault DataFolderInUse while somebody has it open.
+        """
+        path = self.deployment_path(name)
+        folder = DeploymentFolder(path)
+        try:
+            doomed = path.with_name(f".{name}.deleted")
+            shutil.rmtree(doomed, ignore_errors=True)
+            path.rename(doomed)
+            sync_folder(self._deployments)
+            shutil.rmtree(doomed)
+        finally:
+            folder.close()
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, path: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise SystemFault("DataFolderInUse", f"{path} is in use by another process; stop it or use another folder.") from error
+
+
+def _create(path: Path, expected_format: str) -> None:
+    """Make the folder with its format file; an existing folder is taken only when it is empty."""
+    if path.is_dir():
+        if any(entry.name != _LOCK_FILE for entry in path.iterdir()):
+            raise SystemFault("DataFolderFormat", f"{path} holds other files and no {_FORMAT_FILE}; use an empty folder.")
+        _write_format(path, expected_format)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f".{path.name}.{os.getpid()}.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(0o700)
+    _write_format(fresh, expected_format)
+    try:
+        fresh.rename(path)
+    except OSError:
+        shutil.rmtree(fresh, ignore_errors=True)
+        if not (path / _FORMAT_FILE).exists():
+            raise
+    sync_folder(path.parent)
+
+
+def _write_format(folder: Path, expected_format: str) -> None:
+    partial = folder / f".{_FORMAT_FILE}.{os.getpid()}.new"
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(expected_format + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    partial.rename(folder / _FORMAT_FILE)
+    sync_folder(folder)

@@ -1,0 +1,521 @@
+"""The embedded storage engine: one LMDB environment per deployment, one thread that writes.
+
+Threads. `commit` and `submit` put a batch on a queue and return. The writer thread owns every write transaction (LMDB binds them to
+a thread): it takes all that is queued as one group, merges it per tree (the last write to a key wins), puts it in key order, commits with a sync,
+and only then completes the futures. Readers never wait for it. `recover`, `grow` and `close` travel through the same queue, so what was queued
+before them is settled before them.
+
+Failure. Any error in a group fails the group, and the engine is `failed`: all that is queued behind fails too, until `recover()` has reopened the
+environment. LMDB writes its root page only after the data is synced, so nothing of a failed group is ever reachable.
+
+Map. The map is reserved large and sparse within the process's `AddressSpace`. Its size changes only in `recover` and `grow`, on the writer
+thread with no transaction open: every snapshot is ended first, its next use raises SnapshotGone, and `renew()` brings it back.
+
+Opening. No read-ahead (deployments are many and reads are points), no zeroing of fresh pages (every byte that is read was written), no writable
+map (a stray pointer of native code must not reach the file, and measured commits were not faster), readers not bound to threads.
+
+Deliberately absent: two openings of one environment in a process (LMDB forbids it; the folder's lock refuses it), shrinking of files.
+"""
+
+import errno
+import threading
+import weakref
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from itertools import islice
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any, Final, NamedTuple
+
+import lmdb
+
+from skerry.errors import SystemFault
+from skerry.limits import (
+    STORAGE_GROUP_BATCHES_MAX,
+    STORAGE_GROUP_BYTES_MAX,
+    STORAGE_KEY_BYTES_MAX,
+    STORAGE_LMDB_KEY_BYTES_MAX,
+    STORAGE_MAP_BYTES_INITIAL,
+    STORAGE_MAP_BYTES_MAX,
+    STORAGE_READERS_MAX,
+)
+from skerry.storage.address_space import PROCESS_ADDRESS_SPACE, AddressSpace
+from skerry.storage.folder import DeploymentFolder, sync_folder
+from skerry.storage.interface import Charge, Item, Tree, Write
+from skerry.storage.key_layout import (
+    LONG_BYTES,
+    PREFIX_BYTES,
+    logical_items,
+    logical_value,
+    physical_key,
+    physical_lower,
+    physical_upper,
+    physical_value,
+)
+
+_PAST_EVERY_KEY: Final = b"\xff" * (STORAGE_LMDB_KEY_BYTES_MAX + 1)
+_SPARE_READERS_MAX: Final = 8
+_FULL_ERRNOS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class StorageUsage(NamedTuple):
+    """What an environment takes. Units: bytes; readers are open snapshots of all processes."""
+
+    used_bytes: int
+    map_bytes: int
+    readers: int
+
+
+class LmdbSnapshot:
+    """One durable state of an environment; see `StorageSnapshot`."""
+
+    __slots__ = ("__weakref__", "_dbs", "_engine", "_txn")
+
+    def __init__(self, engine: "LmdbEngine") -> None:
+        self._engine = engine
+        self._begin()
+
+    def get(self, tree: Tree, key: bytes) -> bytes | None:
+        try:
+            if len(key) <= PREFIX_BYTES:
+                return self._txn.get(key, None, self._dbs[tree])
+            stored = self._txn.get(physical_key(key), None, self._dbs[tree])
+            return None if stored is None else logical_value(key, stored)
+        except lmdb.Error as error:
+            raise _read_fault(error) from error
+
+    def scan(
+        self, tree: Tree, lower: bytes, upper: bytes | None, reverse: bool, charge: Charge | None = None
+    ) -> Iterator[Item]:
+        try:
+            pairs = self._pairs(tree, physical_lower(lower), physical_upper(upper), reverse)
+            yield from logical_items(pairs, lower, upper, reverse, charge)
+        except lmdb.Error as error:
+            raise _read_fault(error) from error
+
+    def scan_index(
+        self, index_number: int, lower: bytes, upper: bytes | None, reverse: bool, charge: Charge | None = None
+    ) -> Iterator[Item]:
+        first, end = _index_bounds(index_number, lower, upper)
+        for key, value in self.scan(Tree.INDEXES, first, end, reverse, charge):
+            yield key[4:], value
+
+    def scan_chunk(
+        self, tree: Tree, lower: bytes, upper: bytes | None, reverse: bool, max_items: int, charge: Charge | None = None
+    ) -> list[Item]:
+        items: list[Item] = []
+        append = items.append
+        floor = physical_lower(lower)
+        end = physical_upper(upper)
+        stop = _PAST_EVERY_KEY if end is None else end
+        is_long = len(lower) > PREFIX_BYTES
+        try:
+            for item in islice(self._pairs(tree, floor, end, reverse), max_items):
+                key = item[0]
+                if key >= stop or key < floor:
+                    return items
+                if len(key) == LONG_BYTES or is_long:
+                    return self._chunk_with_runs(tree, lower, upper, reverse, max_items, charge)
+                append(item)
+        except lmdb.Error as error:
+            raise _read_fault(error) from error
+        return items
+
+    def scan_index_chunk(
+        self,
+        index_number: int,
+        lower: bytes,
+        upper: bytes | None,
+        reverse: bool,
+        max_items: int,
+        charge: Charge | None = None,
+    ) -> list[Item]:
+        first, end = _index_bounds(index_number, lower, upper)
+        items = self.scan_chunk(Tree.INDEXES, first, end, reverse, max_items, charge)
+        return [(key[4:], value) for key, value in items]
+
+    def renew(self) -> None:
+        self._txn.abort()
+        self._begin()
+
+    def close(self) -> None:
+        self._txn.abort()
+        self._engine.forget(self)
+
+    def end(self) -> None:
+        """End the snapshot for a reopening of the environment; its next use raises SnapshotGone."""
+        self._txn.abort()
+
+    def _begin(self) -> None:
+        try:
+            self._txn, self._dbs = self._engine.begin_read()
+        except lmdb.Error as error:
+            raise _read_fault(error) from error
+
+    def _pairs(self, tree: Tree, first: bytes, end: bytes | None, reverse: bool) -> Iterator[Item]:
+        """Stored pairs from where a scan begins, without its other end."""
+        cursor = self._txn.cursor(self._dbs[tree])
+        if not reverse:
+            cursor.set_range(first)
+            return cursor.iternext(True, True)
+        if end is not None and cursor.set_range(end):
+            if not cursor.prev():
+                return iter(())
+        elif not cursor.last():
+            return iter(())
+        return cursor.iterprev(True, True)
+
+    def _chunk_with_runs(
+        self, tree: Tree, lower: bytes, upper: bytes | None, reverse: bool, max_items: int, charge: Charge | None
+    ) -> list[Item]:
+        return list(islice(self.scan(tree, lower, upper, reverse, charge), max_items))
+
+
+class _Command:
+    """Work for the writer thread other than a batch: what to do and where to answer."""
+
+    __slots__ = ("answer", "name")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.answer: Future[None] = Future()
+
+
+_Batch = tuple[int, Sequence[Write], Future[None] | None]
+
+
+class LmdbEngine:
+    """The LMDB environment of one deployment; see `StorageEngine`.
+
+    Raises: SystemFault DataFolderInUse, DataFolderFormat, StorageFull (address space), StorageFailed (cannot be opened).
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        map_bytes: int = STORAGE_MAP_BYTES_INITIAL,
+        map_bytes_max: int = STORAGE_MAP_BYTES_MAX,
+        address_space: AddressSpace = PROCESS_ADDRESS_SPACE,
+    ) -> None:
+        self.on_group_durable = None
+        self.durable_sequence = 0
+        self._failed: SystemFault | None = None
+        self._map_bytes_max = map_bytes_max
+        self._address_space = address_space
+        self._reserved_bytes = 0
+        self._submitted = 0
+        self._closed = False
+        self._lock = threading.Lock()
+        self._snapshots: weakref.WeakSet[LmdbSnapshot] = weakref.WeakSet()
+        self._queue: SimpleQueue[_Batch | _Command] = SimpleQueue()
+        self._folder = DeploymentFolder(path)
+        try:
+            self._open(_map_bytes_for(self._folder.trees, map_bytes, map_bytes_max))
+        except BaseException:
+            self._folder.close()
+            raise
+        self._thread = threading.Thread(target=self._run, name=f"storage {path.name}", daemon=True)
+        self._thread.start()
+
+    @property
+    def failed(self) -> SystemFault | None:
+        return self._failed
+
+    @property
+    def usage(self) -> StorageUsage:
+        info = self._env.info()
+        page_bytes = self._env.stat()["psize"]
+        return StorageUsage((info["last_pgno"] + 1) * page_bytes, info["map_size"], len(self._snapshots))
+
+    def snapshot(self) -> LmdbSnapshot:
+        snapshot = LmdbSnapshot(self)
+        with self._lock:
+            self._snapshots.add(snapshot)
+        return snapshot
+
+    def commit(self, writes: Sequence[Write]) -> Future[None]:
+        future: Future[None] = Future()
+        self._enqueue(writes, future)
+        return future
+
+    def submit(self, writes: Sequence[Write]) -> int:
+        """Queue a batch without a future: it is durable once `durable_sequence` has reached the number returned.
+
+        When `failed` is set, every number above `durable_sequence` has failed or will fail.
+        """
+        return self._enqueue(writes, None)
+
+    def recover(self) -> None:
+        self._command("recover")
+
+    def grow(self) -> None:
+        """Double the map. Same concurrency as `recover`; only while `failed` is None.
+
+        Raises: SystemFault StorageFull at the largest map or at the address space budget.
+        """
+        self._command("grow")
+
+    def clear_stale_readers(self) -> int:
+        """Free reader slots of processes that died; the number freed. Call now and then; done at every opening."""
+        return self._env.reader_check()
+
+    def close(self) -> None:
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        command = _Command("close")
+        self._queue.put(command)
+        command.answer.result()
+        self._thread.join()
+        self._folder.close()
+
+    # -- for snapshots ---------------------------------------------------------------------------------------------
+
+    def begin_read(self) -> tuple[Any, list[Any]]:
+        """A read transaction and the trees' handles."""
+        return self._env.begin(), self._dbs
+
+    def forget(self, snapshot: LmdbSnapshot) -> None:
+        """Drop a closed snapshot from those that a reopening has to end."""
+        with self._lock:
+            self._snapshots.discard(snapshot)
+
+    # -- any thread ------------------------------------------------------------------------------------------------
+
+    def _enqueue(self, writes: Sequence[Write], future: Future[None] | None) -> int:
+        for _, key, _ in writes:
+            if not 0 < len(key) <= STORAGE_KEY_BYTES_MAX:
+                raise SystemFault(
+                    "StorageKeyInvalid", f"A storage key has {len(key)} bytes; 1 to {STORAGE_KEY_BYTES_MAX} are taken."
+                )
+        with self._lock:
+            if self._closed:
+                raise SystemFault("StorageFailed", "The storage engine is closed.")
+            self._submitted += 1
+            sequence = self._submitted
+            self._queue.put((sequence, writes, future))
+        return sequence
+
+    def _command(self, name: str) -> None:
+        command = _Command(name)
+        with self._lock:
+            if self._closed:
+                raise SystemFault("StorageFailed", "The storage engine is closed.")
+            self._queue.put(command)
+        command.answer.result()
+
+    # -- the writer thread -----------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        entry: _Batch | _Command | None = None
+        while True:
+            entry = entry or self._queue.get()
+            if isinstance(entry, _Command):
+                self._obey(entry)
+                if entry.name == "close":
+                    return
+                entry = None
+            else:
+                group, entry = self._take_group(entry)
+                self._settle(group, self._failed or self._write(group))
+
+    def _take_group(self, first: _Batch) -> tuple[list[_Batch], _Batch | _Command | None]:
+        """All that is queued, up to the bounds of a group, and what was taken from the queue but does not belong to it."""
+        group = [first]
+        group_bytes = _size_of(first[1])
+        get = self._queue.get_nowait
+        try:
+            while True:
+                entry = get()
+                if isinstance(entry, _Command):
+                    return group, entry
+                group_bytes += _size_of(entry[1])
+                if len(group) >= STORAGE_GROUP_BATCHES_MAX or group_bytes > STORAGE_GROUP_BYTES_MAX:
+                    return group, entry
+                group.append(entry)
+        except Empty:
+            return group, None
+
+    def _write(self, group: list[_Batch]) -> SystemFault | None:
+        """Make a group durable, or say why it is not."""
+        try:
+            merged = _merge(group)
+            with self._env.begin(write=True) as txn:
+                for tree, (puts, deletes) in enumerate(merged):
+                    db = self._dbs[tree]
+                    if puts:
+                        txn.cursor(db).putmulti(puts)
+                    for key in deletes:
+                        txn.delete(key, b"", db)
+        except lmdb.Error as error:
+            self._failed = _write_fault(error)
+            self._failed.__cause__ = error
+        except Exception as error:  # whatever it was, the group is not durable and the thread must live on to say so
+            self._failed = SystemFault("StorageFailed", f"The storage engine could not write: {type(error).__name__}.")
+            self._failed.__cause__ = error
+        return self._failed
+
+    def _settle(self, group: list[_Batch], fault: SystemFault | None) -> None:
+        if fault is None:
+            self.durable_sequence = group[-1][0]
+        for _, _, future in group:
+            if future is None or not future.set_running_or_notify_cancel():
+                continue
+            if fault is None:
+                future.set_result(None)
+            else:
+                future.set_exception(fault)
+        callback = self.on_group_durable
+        if callback is not None:
+            callback()
+
+    def _obey(self, command: _Command) -> None:
+        try:
+            if command.name == "recover":
+                self._recover()
+            elif command.name == "grow":
+                self._grow()
+            else:
+                self._end_snapshots()
+                self._close_environment()
+        except BaseException as error:
+            command.answer.set_exception(error)
+        else:
+            command.answer.set_result(None)
+
+    def _recover(self) -> None:
+        cause = self._failed.__cause__ if self._failed else None
+        map_bytes = self._env_map_bytes
+        if isinstance(cause, lmdb.MapFullError):
+            map_bytes = min(map_bytes * 2, self._map_bytes_max)
+        self._end_snapshots()
+        self._close_environment()
+        try:
+            self._open(map_bytes)
+        except SystemFault as error:
+            self._failed = error
+            raise
+        self._failed = None
+
+    def _grow(self) -> None:
+        if self._failed is not None:
+            raise self._failed
+        map_bytes = min(self._env_map_bytes * 2, self._map_bytes_max)
+        if map_bytes == self._env_map_bytes:
+            raise SystemFault("StorageFull", f"The storage of this deployment is at its largest, {map_bytes} bytes.")
+        self._address_space.reserve(map_bytes - self._reserved_bytes)
+        self._reserved_bytes = map_bytes
+        self._end_snapshots()
+        self._env.set_mapsize(map_bytes)
+        self._env_map_bytes = map_bytes
+
+    def _end_snapshots(self) -> None:
+        with self._lock:
+            snapshots = list(self._snapshots)
+        for snapshot in snapshots:
+            snapshot.end()
+
+    def _open(self, map_bytes: int) -> None:
+        self._env_map_bytes = map_bytes
+        self._address_space.reserve(map_bytes)
+        self._reserved_bytes = map_bytes
+        try:
+            self._env, self._dbs = _open_environment(self._folder.trees, map_bytes)
+        except BaseException:
+            self._release()
+            raise
+
+    def _close_environment(self) -> None:
+        self._env.close()
+        self._release()
+
+    def _release(self) -> None:
+        self._address_space.release(self._reserved_bytes)
+        self._reserved_bytes = 0
+
+
+def _open_environment(folder: Path, map_bytes: int) -> tuple[Any, list[Any]]:
+    try:
+        env = lmdb.open(
+            str(folder),
+            map_size=map_bytes,
+            max_dbs=len(Tree),
+            max_readers=STORAGE_READERS_MAX,
+            max_spare_txns=_SPARE_READERS_MAX,
+            mode=0o600,
+            readahead=False,
+            meminit=False,
+            writemap=False,
+            sync=True,
+            metasync=True,
+            lock=True,
+        )
+        try:
+            assert env.max_key_size() >= STORAGE_LMDB_KEY_BYTES_MAX
+            env.reader_check()
+            dbs = [env.open_db(tree.name.lower().encode()) for tree in Tree]
+            sync_folder(folder)
+        except BaseException:
+            env.close()
+            raise
+    except lmdb.Error as error:
+        raise _write_fault(error) from error
+    return env, dbs
+
+
+def _map_bytes_for(trees: Path, map_bytes: int, map_bytes_max: int) -> int:
+    """The map to open with: as asked, and twice to four times the file when that is more."""
+    data = trees / "data.mdb"
+    wanted = data.stat().st_size * 2 if data.exists() else 0
+    while map_bytes < wanted:
+        map_bytes *= 2
+    return min(map_bytes, map_bytes_max)
+
+
+def _merge(group: list[_Batch]) -> list[tuple[list[Item], list[bytes]]]:
+    """Per tree, the stored pairs to put and the stored keys to delete, each once and sorted."""
+    trees: list[dict[bytes, bytes | None]] = [{} for _ in Tree]
+    for _, writes, _ in group:
+        for tree, key, value in writes:
+            trees[tree][key] = value
+    merged: list[tuple[list[Item], list[bytes]]] = []
+    for changes in trees:
+        puts: list[Item] = []
+        deletes: list[bytes] = []
+        for key, value in changes.items():
+            if value is None:
+                deletes.append(physical_key(key))
+            elif len(key) <= PREFIX_BYTES:
+                puts.append((key, value))
+            else:
+                puts.append((physical_key(key), physical_value(key, value)))
+        puts.sort()
+        deletes.sort()
+        merged.append((puts, deletes))
+    return merged
+
+
+def _size_of(writes: Sequence[Write]) -> int:
+    n_bytes = 0
+    for _, key, value in writes:
+        n_bytes += len(key) if value is None else len(key) + len(value)
+    return n_bytes
+
+
+def _index_bounds(index_number: int, lower: bytes, upper: bytes | None) -> tuple[bytes, bytes | None]:
+    prefix = index_number.to_bytes(4, "big")
+    if upper is not None:
+        return prefix + lower, prefix + upper
+    return prefix + lower, None if index_number == 0xFFFFFFFF else (index_number + 1).to_bytes(4, "big")
+
+
+def _write_fault(error: lmdb.Error) -> SystemFault:
+    if isinstance(error, (lmdb.MapFullError, lmdb.DiskError)) or getattr(error, "code", None) in _FULL_ERRNOS:
+        return SystemFault("StorageFull", "The storage of this deployment is full; free or add space.")
+    return SystemFault("StorageFailed", f"The storage engine could not make a write durable: {type(error).__name__}.")
+
+
+def _read_fault(error: lmdb.Error) -> SystemFault:
+    return SystemFault("SnapshotGone", f"The storage snapshot has ended ({type(error).__name__}); begin again.")
