@@ -31,9 +31,9 @@ const FOLDERS_ABOVE_MAX = 8;
 const EXTENDS_MAX = 8;
 
 // esbuild's helper renames on every call of a function that makes closures; most names are right already.
-const NAME_HELPER = 'var __name = (target, value) => __defProp(target, "name", { value, configurable: true });';
+const NAME_HELPER = 'var __name = (target, value) => __defProp(target, "name", { value, configurable: !0 });';
 const NAME_HELPER_FAST =
-  'var __name = (target, value) => target.name === value ? target : __defProp(target, "name", { value, configurable: true });';
+  'var __name = (target, value) => target.name === value ? target : __defProp(target, "name", { value, configurable: !0 });';
 
 const ASYNC_HOOKS =
   "export const AsyncLocalStorage = globalThis.AsyncLocalStorage; export const AsyncResource = globalThis.AsyncResource;\n" +
@@ -216,8 +216,7 @@ function sourcesOf(request, files) {
   const out = new Map();
   for (const [path, text] of files) {
     out.set(canonicalName(request, path), text);
-    const owner = nearest(dirname(path), "package.json");
-    if (owner) out.set(canonicalName(request, owner), readSource(owner));
+    for (const owner of packageFiles(path)) out.set(canonicalName(request, owner), readSource(owner));
     if (!path.includes(`${sep}node_modules${sep}`)) addTsconfig(request, out, nearest(dirname(path), "tsconfig.json"), 0);
   }
   return Object.fromEntries([...out].sort(([a], [b]) => (a < b ? -1 : 1)));
@@ -233,8 +232,19 @@ function addTsconfig(request, out, path, depth) {
   }
 }
 
+function packageFiles(path) {
+  // Of a package, each package.json from the file up to the package's own folder; of the app's files, the nearest one.
+  const inPackage = /^(.*[\\/]node_modules[\\/](?:@[^\\/]+[\\/])?[^\\/]+)[\\/]/.exec(path);
+  if (!inPackage) return [nearest(dirname(path), "package.json")].filter(Boolean);
+  const found = [];
+  for (let folder = dirname(path); folder.length >= inPackage[1].length; folder = dirname(folder)) {
+    if (existsSync(join(folder, "package.json"))) found.push(join(folder, "package.json"));
+  }
+  return found;
+}
+
 function nearest(folder, name) {
-  for (let above = 0; ; above += 1) {
+  for (;;) {
     const candidate = join(folder, name);
     if (existsSync(candidate)) return candidate;
     const parent = dirname(folder);

