@@ -1,7 +1,7 @@
-"""Document values: shapes, JSON forms, sizes, limits, order, ids, names and validators. Pure: no I/O, no clock, no chance.
+"""Document values: shapes, JSON forms, sizes, limits, order, ids, names and validators. No I/O, no clock, no chance.
 
-In: JSON text or parsed JSON from strangers. Out: plain Python data that keeps every rule of the value model, bytes that sort
-like values, and errors with stable codes. Only this package knows how a value is written down.
+In: JSON text or parsed JSON from strangers. Out: plain Python data that keeps every rule of the value model, bytes that
+sort like values, and errors with stable codes. Only this package knows how a value is written down.
 """
 
 from skerry.value.check import (
@@ -47,17 +47,32 @@ from skerry.value.names import (
 )
 from skerry.value.order import after_prefix, compare, index_key, key_of
 from skerry.value.raw_json import depth_is_within, is_plain, parse_json
+from skerry.value.render import render_value
+from skerry.value.validators import (
+    Mismatch,
+    ResolveTable,
+    Validator,
+    argument_error,
+    compile_validator,
+    returns_error,
+    stored_document_error,
+    write_error,
+)
 
 __all__ = [
     "INTERNAL_ID_BYTES",
+    "Int64",
+    "Mismatch",
     "RESERVED_INDEXES",
+    "ResolveTable",
     "SYSTEM_FIELDS",
     "UNDEFINED",
-    "Int64",
     "Undefined",
     "UndefinedAt",
+    "Validator",
     "Value",
     "after_prefix",
+    "argument_error",
     "check_document",
     "check_document_field",
     "check_encoded_result",
@@ -68,6 +83,7 @@ __all__ = [
     "check_table_name",
     "check_value",
     "compare",
+    "compile_validator",
     "decode",
     "decode_document_id",
     "depth_is_within",
@@ -88,9 +104,13 @@ __all__ = [
     "normalize_id",
     "normalize_number",
     "parse_json",
+    "render_value",
+    "returns_error",
     "show_bytes",
     "size_of",
+    "stored_document_error",
     "to_clean",
     "to_export",
     "try_decode_document_id",
+    "write_error",
 ]

@@ -1,11 +1,11 @@
 """The size of a value, and the one walk that says whether a value may exist.
 
-`check_value` counts, measures and reads the names in one pass and gives the size back, because whoever checks also charges.
-Nesting counts containers: a scalar is 0 deep, `[]` is 1, `[[]]` is 2. Inputs come from the parsers, which bound the depth, so
-recursion here is bounded as well.
+`check_value` counts, measures and reads the names in one pass and gives the size back, because whoever checks also
+charges. Nesting counts containers: a scalar is 0 deep, `[]` is 1, `[[]]` is 2. The walk stops at the bound, so
+recursion is bounded whatever comes in; `size_of` trusts that its argument was checked or parsed.
 
-`check_encoded_result` is the same judgement on JSON text, with short cuts that read the text instead of the objects: too few
-commas for a long array, too few bytes for a large value, only characters that every name may have.
+`check_encoded_result` is the same judgement on JSON text, with short cuts that read the text instead of the objects:
+too few commas for a long array, too few bytes for a large value, only characters that every name may have.
 
 Source: protocol reference 1.4, 1.5.
 """
@@ -30,7 +30,7 @@ from skerry.limits import (
     VALUE_OBJECT_FIELDS_MAX,
 )
 from skerry.value.codec import has_large_integer, loads
-from skerry.value.kinds import FLOAT_INTEGER_MAX, Int64, Undefined
+from skerry.value.kinds import FLOAT_INTEGER_MAX, Int64, Undefined, kind_of
 from skerry.value.names import SYSTEM_FIELDS, check_document_field, check_field_name
 from skerry.value.raw_json import is_plain, parse_json
 
@@ -49,7 +49,7 @@ def size_of(value: Any) -> int:
 
     Source: protocol reference 1.5.
     """
-    return _SIZES[type(value)](value)
+    return _SIZES[kind_of(value)](value)
 
 
 def check_value(value: Any, *, nesting_max: int = VALUE_NESTING_MAX, bytes_max: int = VALUE_BYTES_MAX) -> int:
@@ -71,7 +71,7 @@ def check_value(value: Any, *, nesting_max: int = VALUE_NESTING_MAX, bytes_max: 
 
 def check_document(value: Any) -> int:
     """The size of an object that may be stored: as `check_value`, with a document's names, nesting and size."""
-    if type(value) is not dict:
+    if kind_of(value) is not dict:
         raise DeveloperError("InvalidValue", "A document must be an object.")
     document: dict[str, Any] = value
     for name in document:
@@ -117,11 +117,11 @@ def nesting_of(value: Any) -> int:
     level = [value]
     depth = 0
     while True:
-        containers = [item for item in level if type(item) is dict or type(item) is list]
+        containers = [item for item in level if kind_of(item) is dict or kind_of(item) is list]
         if not containers:
             return depth
         depth += 1
-        level = [inner for item in containers for inner in (item.values() if type(item) is dict else item)]
+        level = [inner for item in containers for inner in (item.values() if kind_of(item) is dict else item)]
 
 
 def show_bytes(count: int) -> str:
@@ -162,7 +162,7 @@ def _is_surely_legal(raw: bytes, bytes_max: int) -> bool:
 
 def _walk(value: Any, room: int) -> int:
     """The size of a checked value; `room` is how many containers deep it may go."""
-    kind = type(value)
+    kind = kind_of(value)
     if kind is dict:
         return _walk_dict(value, room)
     if kind is list:
@@ -192,7 +192,7 @@ def _walk_dict(value: dict[str, Any], room: int) -> int:
         length = len(name)
         if not (name.isascii() and name.isprintable() and length <= FIELD_NAME_CHARS_MAX) or name[:1] == "$":
             check_field_name(name)
-        kind = type(field)
+        kind = kind_of(field)
         if kind is str:
             size += length + 2 + (len(field) if field.isascii() else len(field.encode()))
         elif kind is float:
@@ -213,7 +213,7 @@ def _walk_list(value: list[Any], room: int) -> int:
     room -= 1
     size = 2
     for element in value:
-        size += 9 if type(element) is float else _walk(element, room)
+        size += 9 if kind_of(element) is float else _walk(element, room)
     return size
 
 
@@ -238,14 +238,14 @@ def _size_bytes(value: bytes) -> int:
 
 def _size_list(value: list[Any]) -> int:
     sizes = _SIZES
-    return 2 + sum([sizes[type(element)](element) for element in value])
+    return 2 + sum([sizes[kind_of(element)](element) for element in value])
 
 
 def _size_dict(value: dict[str, Any]) -> int:
     sizes = _SIZES
     size = 2 + len(value)
     for name, field in value.items():
-        size += (len(name) if name.isascii() else len(name.encode())) + sizes[type(field)](field)
+        size += (len(name) if name.isascii() else len(name.encode())) + sizes[kind_of(field)](field)
     return size
 
 

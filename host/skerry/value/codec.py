@@ -4,8 +4,9 @@ Encoded form: JSON, where an object with the single key `$integer`, `$float` or 
 carry. Invariants: `decode(encode(v)) == v` bit for bit; `dumps` is canonical (keys sorted, no spaces, integral float64
 below 2**53 without a point), so equal values have equal bytes. Base64 is strict and must be in its one canonical form.
 
-The fast paths let orjson do the work: text without a `"$` needs no conversion after parsing, and a value whose output shows no
-sign of a number to rewrite (`.0`, `null`) or of a `$` key is already canonical. A false alarm only costs the slow path.
+The fast paths let orjson do the work: text without a `"$` needs no conversion after parsing, and a value whose output
+shows no sign of a number to rewrite (`.0`, `null`) or of a `$` key is already canonical. A false alarm only costs the
+slow path.
 
 Source: protocol reference 1.1, 1.2, 1.3.
 """
@@ -23,7 +24,16 @@ import orjson
 
 from skerry.errors import DeveloperError
 from skerry.limits import VALUE_JSON_BYTES_MAX, VALUE_JSON_NESTING_MAX
-from skerry.value.kinds import FLOAT_INTEGER_MAX, INT64_MAX, INT64_MIN, UNDEFINED, Int64, Undefined, normalize_number
+from skerry.value.kinds import (
+    FLOAT_INTEGER_MAX,
+    INT64_MAX,
+    INT64_MIN,
+    UNDEFINED,
+    Int64,
+    Undefined,
+    kind_of,
+    normalize_number,
+)
 from skerry.value.raw_json import is_plain, parse_json
 
 _FLOAT_INTEGER_MIN: Final = -FLOAT_INTEGER_MAX
@@ -49,9 +59,7 @@ class UndefinedAt(Enum):
     TOP_FIELDS = 2
 
 
-def loads(
-    raw: bytes, *, undefined: UndefinedAt = UndefinedAt.NOWHERE, bytes_max: int = VALUE_JSON_BYTES_MAX
-) -> Any:
+def loads(raw: bytes, *, undefined: UndefinedAt = UndefinedAt.NOWHERE, bytes_max: int = VALUE_JSON_BYTES_MAX) -> Any:
     """The decoded value of an encoded JSON text.
 
     Raises: DeveloperError `InvalidJson`, `InvalidValue`, `TooNestedError`, `ValueTooLargeError`. Counts and names are
@@ -64,19 +72,18 @@ def loads(
 
 
 def has_large_integer(raw: bytes) -> bool:
-    """Whether a JSON text may hold an integer that Python keeps exact and float64 does not; True may be a false alarm."""
+    """Whether a JSON text may hold an integer that is exact in Python and not in float64; True may be a false alarm."""
     return _LONG_DIGITS in raw.translate(_DIGITS)
 
 
 def decode(encoded: Any, *, undefined: UndefinedAt = UndefinedAt.NOWHERE) -> Any:
     """The decoded value of a parsed encoded JSON object; the argument is not changed."""
-    if undefined is not UndefinedAt.NOWHERE and type(encoded) is dict:
+    if undefined is not UndefinedAt.NOWHERE and kind_of(encoded) is dict:
         if undefined is UndefinedAt.ROOT:
             return UNDEFINED if encoded == {"$undefined": None} else _decode(encoded)
         fields: dict[str, Any] = encoded
-        return {
-            key: UNDEFINED if value == {"$undefined": None} else _decode(value) for key, value in fields.items()
-        } if not any(key[:1] == "$" for key in fields) else _decode(fields)
+        if not any(key[:1] == "$" for key in fields):
+            return {key: decode(value, undefined=UndefinedAt.ROOT) for key, value in fields.items()}
     return _decode(encoded)
 
 
@@ -85,7 +92,7 @@ def encode(value: Any) -> Any:
 
     Raises: DeveloperError `InvalidValue` for undefined, for a field name starting with `$`, for a foreign type.
     """
-    kind = type(value)
+    kind = kind_of(value)
     encoder = _ENCODERS.get(kind)
     if encoder is None:
         raise DeveloperError("InvalidValue", _NO_UNDEFINED if kind is Undefined else f"{kind.__name__} is not a value.")
@@ -110,7 +117,7 @@ def dumps_undefined(value: Any) -> bytes:
 
 def to_clean(value: Any) -> Any:
     """The `json` format: int64 as decimal string, bytes as base64, NaN and infinities as strings, -0 as -0.0."""
-    kind = type(value)
+    kind = kind_of(value)
     if kind is dict:
         return {key: to_clean(value[key]) for key in sorted(value)}
     if kind is list:
@@ -126,7 +133,7 @@ def to_clean(value: Any) -> Any:
 
 def to_export(value: Any) -> Any:
     """The `export_json` format: int64 as JSON integer, float64 always as Python float, specials and bytes tagged."""
-    kind = type(value)
+    kind = kind_of(value)
     if kind is dict:
         return {key: to_export(value[key]) for key in sorted(value)}
     if kind is list:
@@ -135,7 +142,7 @@ def to_export(value: Any) -> Any:
         return value.value
     if kind is float or kind is int:
         number = _encode_float(float(normalize_number(value)))
-        return float(number) if type(number) is int else number
+        return float(number) if kind_of(number) is int else number
     return encode(value)
 
 
@@ -164,7 +171,7 @@ def _dump(encoded: Any) -> bytes:
 
 
 def _decode(encoded: Any) -> Any:
-    kind = type(encoded)
+    kind = kind_of(encoded)
     if kind is str or kind is float or kind is bool or encoded is None:
         return encoded
     if kind is int:
@@ -186,12 +193,12 @@ def _decode_tagged(encoded: dict[str, Any], key: str) -> Any:
             return decoder(encoded[key])
     shown = key[:64]
     raise DeveloperError(
-        "InvalidValue", f"Field name {shown} starts with '$', which is reserved; an encoded special must be the only key."
+        "InvalidValue", f"Field name {shown} starts with '$', which is reserved; a special's key must be the only one."
     )
 
 
 def _decode_base64(text: Any, tag: str) -> bytes:
-    if type(text) is not str:
+    if kind_of(text) is not str:
         raise DeveloperError("InvalidValue", f"{tag} must hold a base64 string.")
     try:
         data = a2b_base64(text, strict_mode=True)
@@ -219,7 +226,7 @@ def _decode_float(text: Any) -> float:
         raise DeveloperError("InvalidValue", f"$float must hold exactly 8 bytes, not {len(data)}.")
     number: float = _FLOAT64.unpack(data)[0]
     if number and isfinite(number):
-        raise DeveloperError("InvalidValue", "$float must hold -0, NaN or an infinity; write other numbers as JSON numbers.")
+        raise DeveloperError("InvalidValue", "$float must hold -0, NaN or an infinity; other numbers are JSON numbers.")
     return number
 
 
@@ -275,7 +282,7 @@ def _encode_list(value: list[Any]) -> list[Any]:
 
 def _encode_dict(value: dict[str, Any]) -> dict[str, Any]:
     for key in value:
-        if type(key) is not str or key[:1] == "$":
+        if kind_of(key) is not str or key[:1] == "$":
             raise DeveloperError("InvalidValue", f"Field name {str(key)[:64]} starts with '$', which is reserved.")
     return {key: encode(field) for key, field in value.items()}
 

@@ -2,8 +2,8 @@
 
     varint(table number) || 16 bytes || two-byte little-endian Fletcher-16 (modulus 256)
 
-Invariant: one spelling per id. `decode_document_id` refuses every string that `encode_document_id` would not have written,
-so ids may be compared, indexed and cached as strings. Which table a number means is the caller's business.
+Invariant: one spelling per id. `decode_document_id` refuses every string that `encode_document_id` would not have
+written, so ids may be compared, indexed and cached as strings. Which table a number means is the caller's business.
 
 Source: protocol reference 1.7.
 """

@@ -27,7 +27,10 @@ _SHOWN_CHARS: Final = 64
 def is_identifier(name: str) -> bool:
     """Whether a name follows the identifier rule."""
     return (
-        len(name) <= IDENTIFIER_CHARS_MAX and name.isascii() and name.isidentifier() and (name[0] != "_" or name.strip("_") != "")
+        len(name) <= IDENTIFIER_CHARS_MAX
+        and name.isascii()
+        and name.isidentifier()
+        and (name[0] != "_" or name.strip("_") != "")
     )
 
 
@@ -55,7 +58,7 @@ def check_document_field(name: str) -> None:
     if not is_identifier(name):
         raise DeveloperError("InvalidFieldName", f"Field name {_shown(name)} is invalid: {_identifier_rule()}")
     if name[0] == "_" and name not in SYSTEM_FIELDS:
-        raise DeveloperError("InvalidFieldName", f"Field name {_shown(name)} is invalid: a leading '_' is reserved for the system.")
+        raise DeveloperError("InvalidFieldName", f"Field name {_shown(name)} is invalid: a leading '_' is reserved.")
 
 
 def check_table_name(name: str, *, system: bool = False) -> None:
@@ -64,7 +67,7 @@ def check_table_name(name: str, *, system: bool = False) -> None:
         raise DeveloperError("InvalidTableName", f"Table name {_shown(name)} is invalid: {_identifier_rule()}")
     if name[0] == "_" and not system:
         raise DeveloperError(
-            "InvalidTableName", f"Table name {_shown(name)} is invalid: system tables (prefixed with `_`) are read-only."
+            "InvalidTableName", f"Table {_shown(name)}: System tables (prefixed with `_`) are read-only."
         )
 
 
@@ -88,13 +91,13 @@ def check_module_path(path: str) -> None:
         ):
             raise DeveloperError(
                 "InvalidModulePath",
-                f"Module path {_shown(path)} is invalid: each part must have 1 to {MODULE_PATH_COMPONENT_CHARS_MAX} letters, "
-                "digits, underscores or periods, at least one of them a letter or digit.",
+                f"Module path {_shown(path)} is invalid: each part must have 1 to {MODULE_PATH_COMPONENT_CHARS_MAX} "
+                "letters, digits, underscores or periods, at least one of them a letter or digit.",
             )
 
 
 def check_function_name(name: str) -> None:
-    """The rule for a function in a module: identifier-like, `$` allowed. Raises: DeveloperError `InvalidFunctionName`."""
+    """The rule for a function's name: as in JavaScript, ASCII only. Raises: DeveloperError `InvalidFunctionName`."""
     plain = name.replace("$", "_")
     if len(name) > FUNCTION_NAME_CHARS_MAX or not plain.isascii() or not plain.isidentifier():
         raise DeveloperError("InvalidFunctionName", f"Function name {_shown(name)} is not an identifier.")
@@ -102,8 +105,8 @@ def check_function_name(name: str) -> None:
 
 def _identifier_rule() -> str:
     return (
-        f"it must have at most {IDENTIFIER_CHARS_MAX} letters, digits and underscores, start with a letter or underscore, and "
-        "not be only underscores."
+        f"it must have at most {IDENTIFIER_CHARS_MAX} letters, digits and underscores, start with a letter or "
+        "underscore, and not be only underscores."
     )
 
 

@@ -7,8 +7,9 @@ several fields written one after the other order as tuples. Layout: one tag byte
 - string and bytes: the bytes with 0x00 written as 0x00 0xFF, then 0x00;
 - array: the elements, then 0x00; object: for each field by name, the name as a string and the value, then 0x00.
 
-Every tag lies between 0x01 and 0x7F, so 0x00 ends before anything goes on, and appending 0xFF to a key gives a bound above
-every longer key that starts with it (`after_prefix`). A decoder is deliberately absent: documents hold the values.
+Every tag lies between 0x01 and 0x7F, so 0x00 ends before anything goes on, and appending 0xFF to a key gives a bound
+above every longer key that starts with it (`after_prefix`). A decoder is deliberately absent: documents hold the
+values.
 
 Source: protocol reference 1.6. float64 follows the IEEE total order, so -0 < 0 and NaN has a place.
 """
@@ -17,7 +18,7 @@ import struct
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from skerry.value.kinds import Int64, Undefined
+from skerry.value.kinds import Int64, Undefined, kind_of
 
 TAG_UNDEFINED: Final = b"\x01"
 TAG_NULL: Final = b"\x03"
@@ -42,12 +43,12 @@ def key_of(value: Any) -> bytes:
 
     Raises: KeyError for a foreign type, UnicodeEncodeError for a lone surrogate: both mean the value was never checked.
     """
-    return _KEYS[type(value)](value)
+    return _KEYS[kind_of(value)](value)
 
 
 def index_key(values: Iterable[Any]) -> bytes:
     """The keys of several field values, one after the other."""
-    return b"".join([_KEYS[type(value)](value) for value in values])
+    return b"".join([_KEYS[kind_of(value)](value) for value in values])
 
 
 def after_prefix(key: bytes) -> bytes:
@@ -57,12 +58,12 @@ def after_prefix(key: bytes) -> bytes:
 
 def compare(left: Any, right: Any) -> int:
     """-1, 0 or 1 as `left` is before, the same as, or after `right` in the total order."""
-    kind = type(left)
-    if kind is type(right) and (kind is str or kind is bytes or kind is bool):
+    kind = kind_of(left)
+    if kind is kind_of(right) and (kind is str or kind is bytes or kind is bool):
         if kind is str:
             left, right = left.encode(), right.encode()
         return (left > right) - (left < right)
-    left_rank, right_rank = _RANKS[kind], _RANKS[type(right)]
+    left_rank, right_rank = _RANKS[kind], _RANKS[kind_of(right)]
     if left_rank != right_rank:
         return -1 if left_rank < right_rank else 1
     return _COMPARE[left_rank](left, right)
@@ -95,7 +96,7 @@ def _key_bytes(value: bytes) -> bytes:
 
 
 def _key_list(value: list[Any]) -> bytes:
-    return TAG_ARRAY + b"".join([_KEYS[type(element)](element) for element in value]) + b"\0"
+    return TAG_ARRAY + b"".join([_KEYS[kind_of(element)](element) for element in value]) + b"\0"
 
 
 def _key_dict(value: dict[str, Any]) -> bytes:
@@ -103,7 +104,7 @@ def _key_dict(value: dict[str, Any]) -> bytes:
     for name in sorted(value):
         field = value[name]
         parts.append(_key_str(name))
-        parts.append(_KEYS[type(field)](field))
+        parts.append(_KEYS[kind_of(field)](field))
     parts.append(b"\0")
     return b"".join(parts)
 
@@ -173,7 +174,7 @@ def _compare_dict(left: dict[str, Any], right: dict[str, Any]) -> int:
 
 _RANKS: Final[dict[type, int]] = {
     Undefined: 0,
-    type(None): 1,
+    kind_of(None): 1,
     Int64: 2,
     int: 3,
     float: 3,

@@ -1,7 +1,7 @@
 """JSON text before it is believed: size, nesting and the signs of special values, all without building objects.
 
 Every check here is linear in the text and runs in C: the brackets are lifted out with `bytes.translate` and the deepest
-layer is removed pass by pass, so a text nested deeper than the bound costs at most `depth_max` passes over its brackets.
+layer is removed pass by pass, so deep nesting costs at most `depth_max` passes over the brackets.
 Brackets inside strings cannot mislead the count: the quotes are lifted out as well, and only when every string is empty
 of brackets (all quotes vanish in pairs) are the brackets alone believed; otherwise the strings are cut out first.
 
@@ -43,7 +43,7 @@ def depth_is_within(raw: bytes, depth_max: int) -> bool:
         return True
     text = raw
     if b"\\" in text:
-        # A backslash occurs only inside a string, where pairs are read from the left: what is left before a quote escapes it.
+        # A backslash occurs only in a string, where pairs are read from the left; one left before a quote escapes it.
         text = text.replace(b"\\\\", b"").replace(b'\\"', b"")
     structure = text.translate(None, _NOT_STRUCTURE)
     brackets = structure.replace(b'""', b"")
@@ -54,10 +54,10 @@ def depth_is_within(raw: bytes, depth_max: int) -> bool:
         if not brackets:
             return True
         brackets = brackets.replace(b"()", b"")
-    # What is left over in well-formed text starts deeper than the bound; unbalanced text is left to the parser unless deep.
+    # What is left of well-formed text is deeper than the bound; text with only closing brackets left is for the parser.
     return not brackets or brackets.count(b"(") == 0
 
 
 def is_plain(raw: bytes) -> bool:
-    """Whether the text's encoded and decoded forms are the same: no key starts with `$`, not even spelled as an escape."""
+    """Whether encoded and decoded forms are the same: no key starts with `$`, not even spelled as an escape."""
     return b'"$' not in raw and (b"\\" not in raw or b"\\u0024" not in raw)
