@@ -1,0 +1,41 @@
+/* The JavaScript engine guest: QuickJS-NG plus the guest ABI, as one translation unit.
+ *
+ * The engine's own source is included rather than linked because value conversion (values.c) and the shape of a snapshot
+ * (lifecycle.c) need its object layout. Everything below the include is ours:
+ *
+ *   state.c      the one engine of this module and what a call leaves in it
+ *   clock.c      time: the host's clock, at most once per call
+ *   host.c       hostcalls: arguments out, answers in, tickets
+ *   random.c     Math.random, seeded by the host at first use in a call
+ *   values.c     Convex values to and from their JSON form, without running JavaScript
+ *   native.c     the object the prelude receives as `__skerry`
+ *   settle.c     running jobs until a call is done, failed or pending; the error object
+ *   lifecycle.c  boot, eval, freeze: the build-time exports
+ *   abi.c        describe, invoke, resume: the exports of the ABI
+ *
+ * Nothing here keeps a pointer that the host gave, and nothing is freed at the end of a call: the instance is thrown away.
+ */
+#include <stdint.h>
+#include <sys/time.h>
+#include <time.h>
+
+static int skerry_gettimeofday(struct timeval *now, void *zone);
+static int skerry_clock_gettime(clockid_t clock, struct timespec *now);
+#define gettimeofday skerry_gettimeofday
+#define clock_gettime skerry_clock_gettime
+#include "quickjs.c"
+#undef gettimeofday
+#undef clock_gettime
+#undef malloc
+#undef free
+#undef realloc
+
+#include "state.c"
+#include "clock.c"
+#include "host.c"
+#include "random.c"
+#include "values.c"
+#include "native.c"
+#include "settle.c"
+#include "lifecycle.c"
+#include "abi.c"

@@ -1,0 +1,83 @@
+/* Boot, eval, freeze: exports that exist only while an image is built, and are dropped from it.
+ *
+ *   skerry_boot()        makes the runtime, the context and the native object
+ *   skerry_eval(length)  evaluates a parked script: u32 length of its name, the name, the source (UTF-8)
+ *   skerry_freeze()      runs what is left to run and makes the memory ready to be kept as an image
+ */
+static uint32_t read_u32(const uint8_t *bytes)
+{
+    return bytes[0] | (uint32_t)bytes[1] << 8 | (uint32_t)bytes[2] << 16 | (uint32_t)bytes[3] << 24;
+}
+
+EXPORT("skerry_boot") int32_t skerry_boot(void)
+{
+    engine.kind = CALL_IMPORT;
+    engine.request_id = "";
+    engine.promise = engine.invoker = engine.describer = engine.formatter = JS_UNDEFINED;
+    engine.rt = JS_NewRuntime();
+    if (!engine.rt)
+        return 1;
+    JS_SetMaxStackSize(engine.rt, STACK_BYTES_MAX);
+    JS_SetHostPromiseRejectionTracker(engine.rt, track_rejection, NULL);
+    engine.ctx = JS_NewContext(engine.rt);
+    if (!engine.ctx || !seed_generator(engine.ctx))
+        return 1;
+    engine.ctx->hash_seed = (uint32_t)draw(); /* before the first Map: bucket order is not guessable from outside */
+    add_native_object(engine.ctx);
+    return 0;
+}
+
+EXPORT("skerry_eval") uint64_t skerry_eval(uint32_t length)
+{
+    JSContext *ctx = engine.ctx;
+    JS_UpdateStackTop(engine.rt);
+    char *script = take_parked(ctx, length);
+    if (!script)
+        return failed_with_exception(ctx);
+    uint32_t name_length = length >= 4 ? read_u32((uint8_t *)script) : UINT32_MAX;
+    if (length < 4 || name_length > length - 4)
+        return failed_with_message(ctx, "The script is cut short");
+    char *source = script + 4 + name_length, *name = js_strndup(ctx, script + 4, name_length);
+    if (!name)
+        return failed_with_exception(ctx);
+    JSValue value = JS_Eval(ctx, source, length - 4 - name_length, name, JS_EVAL_TYPE_GLOBAL);
+    js_free(ctx, name);
+    js_free(ctx, script);
+    if (JS_IsException(value))
+        return failed_with_exception(ctx);
+    JS_FreeValue(ctx, engine.promise);
+    engine.promise = JS_IsString(value) || JS_IsPromise(value) ? value : JS_NewString(ctx, "null");
+    return settle(ctx);
+}
+
+/* The stack of a snapshot is garbage from deeper calls: zero what lies below this frame, down to the first page's end. */
+static no_inline void clear_dead_stack(void)
+{
+    volatile uint8_t *below = (volatile uint8_t *)__builtin_frame_address(0) - 64;
+    for (volatile uint8_t *byte = (volatile uint8_t *)8; byte < below; byte++)
+        *byte = 0;
+}
+
+EXPORT("skerry_freeze") uint64_t skerry_freeze(void)
+{
+    JSContext *ctx = engine.ctx;
+    JS_UpdateStackTop(engine.rt);
+    if (!drain_jobs())
+        return failed_with_exception(ctx);
+    if (engine.rejection_count)
+        return failed_with(ctx, take_unhandled_reason(ctx));
+    JS_FreeValue(ctx, engine.promise);
+    engine.promise = JS_UNDEFINED;
+    free(engine.tickets);
+    free(engine.rejections);
+    engine.tickets = NULL;
+    engine.rejections = NULL;
+    engine.ticket_count = engine.ticket_capacity = engine.rejection_capacity = 0;
+    JS_RunGC(engine.rt);
+    JS_SetGCThreshold(engine.rt, engine.rt->malloc_state.malloc_size + GC_HEADROOM_BYTES);
+    memset(&generator, 0, sizeof(generator));
+    memset(&frozen_clock, 0, sizeof(frozen_clock));
+    memset(inline_answer, 0, sizeof(inline_answer));
+    clear_dead_stack();
+    return packed_result(STATUS_DONE, "null", 4);
+}

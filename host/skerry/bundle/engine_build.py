@@ -1,0 +1,203 @@
+"""Builds WebAssembly guests from C: the JavaScript engine and the fixtures of the guest ABI.
+
+The engine is QuickJS-NG as it is published in one pinned source distribution, with our C files around it. Nothing but pip and
+the `ziglang` package is needed: pip fetches the source distribution (its digest is checked, its build is never run), zig
+compiles it. Results are kept in a cache folder under the digest of everything that went into them (sources, flags, compiler
+version), so a rebuild happens exactly when one of those changes. An installed package carries the engine prebuilt, and then
+nothing here runs a compiler.
+
+Invariants: the same inputs give the same bytes (compilation happens in a folder with relative paths, and debug information is
+left out); a file appears in the cache whole or not at all.
+
+Deliberately absent: any other way to reach the network, and a fallback compiler.
+"""
+
+import fcntl
+import hashlib
+import importlib.metadata
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from skerry.errors import SystemFault
+
+QUICKJS_DISTRIBUTION: Final = "quickjs-ng"
+QUICKJS_VERSION: Final = "0.17.0.2"
+QUICKJS_SHA256: Final = "43d2e48272208721a7aaea8e3f02d4b9318f12ef20cc4f5421b59d9a470706ef"
+QUICKJS_FOLDER: Final = f"quickjs_ng-{QUICKJS_VERSION}/upstream-quickjs/"
+QUICKJS_SOURCES: Final = ("dtoa.c", "libregexp.c", "libunicode.c")  # quickjs.c is included by engine.c
+
+# Bytes of C stack that the linker sets aside, below the data: overflowing it traps. The engine's own limit is in state.c.
+C_STACK_BYTES: Final = 512 * 1024
+GUEST_MEMORY_BYTES_MAX: Final = 128 * 1024 * 1024
+
+# WebAssembly as the host runs it: no SIMD, no reference types, no multi-value, nothing newer.
+TARGET_FLAGS: Final = (
+    "-target",
+    "wasm32-wasi",
+    "-mcpu=mvp+bulk_memory+sign_ext+nontrapping_fptoint+mutable_globals",
+    "-mexec-model=reactor",
+    "-fno-sanitize=undefined",
+    "-s",
+    f"-Wl,-z,stack-size={C_STACK_BYTES}",
+    f"-Wl,--max-memory={GUEST_MEMORY_BYTES_MAX}",
+)
+ENGINE_FLAGS: Final = (
+    "-O3",
+    "-DNDEBUG",
+    "-D_GNU_SOURCE",
+    "-D_WASI_EMULATED_SIGNAL",
+    "-D_WASI_EMULATED_PROCESS_CLOCKS",
+    "-lwasi-emulated-signal",
+)
+C_GUEST_FLAGS: Final = ("-O2", "-DNDEBUG", "-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter")
+
+_PACKAGE: Final = Path(__file__).resolve().parent
+_REPOSITORY: Final = _PACKAGE.parents[2]
+_PREBUILT: Final = _PACKAGE / "_built" / "engine.wasm"
+_ENGINE_SOURCES: Final = _REPOSITORY / "guest_sdk" / "javascript" / "engine"
+_C_SDK: Final = _REPOSITORY / "guest_sdk" / "c"
+
+
+def engine_wasm(cache_dir: Path | None = None, *, sdist: Path | None = None) -> bytes:
+    """The bytes of the JavaScript engine guest: prebuilt where the package carries it, else built or taken from the cache.
+
+    Raises: SystemFault `EngineBuildFailed` when a source or the compiler is missing or fails.
+    """
+    if _PREBUILT.is_file():
+        return _PREBUILT.read_bytes()
+    return build_engine(cache_dir, sdist=sdist).read_bytes()
+
+
+def build_engine(cache_dir: Path | None = None, *, sdist: Path | None = None) -> Path:
+    """The path of the built engine in the cache; builds it first where it is not there.
+
+    `sdist` is the pinned source distribution, for builds without a network. Raises: SystemFault `EngineBuildFailed`.
+    """
+    cache = cache_dir or default_cache_dir()
+    sources = _read_sources(_ENGINE_SOURCES)
+    flags = (*ENGINE_FLAGS, *TARGET_FLAGS)
+    built = cache / "engine" / f"{_digest(sources, flags, QUICKJS_SHA256)}.wasm"
+    if not built.is_file():
+        with _locked(cache / "engine.lock"):
+            if not built.is_file():
+                upstream = _read_upstream(sdist or _download_sdist(cache))
+                files = {**{f"upstream/{name}": text for name, text in upstream.items()}, **sources}
+                units = ("engine.c", *(f"upstream/{name}" for name in QUICKJS_SOURCES))
+                _compile(files, units, ("-Iupstream", *flags), built, cache)
+    return built
+
+
+def build_c_guest(source: str, cache_dir: Path | None = None, *, extra_flags: Sequence[str] = ()) -> bytes:
+    """The module compiled from one C source that may include `skerry.h`.
+
+    Raises: SystemFault `EngineBuildFailed` with the compiler's message.
+    """
+    cache = cache_dir or default_cache_dir()
+    files = {"guest.c": source.encode(), **_read_sources(_C_SDK)}
+    flags = (*C_GUEST_FLAGS, *TARGET_FLAGS, *extra_flags)
+    built = cache / "c_guest" / f"{_digest(files, flags, '')}.wasm"
+    if not built.is_file():
+        _compile(files, ("guest.c",), ("-I.", *flags), built, cache)
+    return built.read_bytes()
+
+
+def default_cache_dir() -> Path:
+    """The cache folder: inside a checkout its `.cache/skerry`, for an installed package the user's cache folder."""
+    if _ENGINE_SOURCES.is_dir():
+        return _REPOSITORY / ".cache" / "skerry"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "skerry"
+
+
+def _read_sources(folder: Path) -> dict[str, bytes]:
+    if not folder.is_dir():
+        raise SystemFault(
+            "EngineBuildFailed", f"No guest sources at {folder}, and the package carries no built engine."
+        )
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.suffix in (".c", ".h")}
+
+
+def _digest(files: Mapping[str, bytes], flags: Sequence[str], pinned: str) -> str:
+    parts = [*flags, pinned, _zig_version()]
+    parts += [f"{name}:{hashlib.sha256(text).hexdigest()}" for name, text in sorted(files.items())]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+
+
+def _zig_version() -> str:
+    try:
+        return importlib.metadata.version("ziglang")
+    except importlib.metadata.PackageNotFoundError as error:
+        raise SystemFault(
+            "EngineBuildFailed", "Building a guest from C needs the `ziglang` package: install it."
+        ) from error
+
+
+def _download_sdist(cache: Path) -> Path:
+    target = cache / "sdist"
+    name = f"{QUICKJS_DISTRIBUTION.replace('-', '_')}-{QUICKJS_VERSION}.tar.gz"
+    if not (target / name).is_file():
+        target.mkdir(parents=True, exist_ok=True)
+        pinned = target / "requirements.txt"  # pip checks the digest before it looks into the archive
+        pinned.write_text(f"{QUICKJS_DISTRIBUTION}=={QUICKJS_VERSION} --hash=sha256:{QUICKJS_SHA256}\n")
+        options = ["--no-deps", "--no-binary", ":all:", "--require-hashes", "--dest", str(target), "-r", str(pinned)]
+        _run([sys.executable, "-m", "pip", "download", "--quiet", *options], target, os.environ)
+    return target / name
+
+
+def _read_upstream(sdist: Path) -> dict[str, bytes]:
+    """The engine's C files out of the source distribution, after its digest was checked; nothing is unpacked to disk."""
+    if not sdist.is_file() or hashlib.sha256(sdist.read_bytes()).hexdigest() != QUICKJS_SHA256:
+        raise SystemFault(
+            "EngineBuildFailed", f"{sdist} is not the pinned {QUICKJS_DISTRIBUTION} {QUICKJS_VERSION} sources."
+        )
+    with tarfile.open(sdist) as archive:
+        return dict(_upstream_files(archive))
+
+
+def _upstream_files(archive: tarfile.TarFile) -> Iterator[tuple[str, bytes]]:
+    for member in archive:
+        name = member.name.removeprefix(QUICKJS_FOLDER)
+        content = archive.extractfile(member) if member.isfile() else None
+        if content is not None and name != member.name and "/" not in name and name.endswith((".c", ".h")):
+            yield name, content.read()
+
+
+def _compile(files: Mapping[str, bytes], units: Sequence[str], flags: Sequence[str], built: Path, cache: Path) -> None:
+    built.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache) as scratch:
+        folder = Path(scratch)
+        for name, text in files.items():
+            path = folder / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(text)
+        environment = {
+            "PATH": os.environ.get("PATH", ""),
+            "HOME": scratch,
+            "ZIG_GLOBAL_CACHE_DIR": str(cache / "zig"),
+            "ZIG_LOCAL_CACHE_DIR": str(cache / "zig"),
+        }
+        _run([sys.executable, "-m", "ziglang", "cc", *flags, *units, "-o", "out.wasm"], folder, environment)
+        os.replace(folder / "out.wasm", built)
+
+
+def _run(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> None:
+    ran = subprocess.run(command, cwd=folder, env=dict(environment), capture_output=True, text=True, check=False)
+    if ran.returncode != 0:
+        raise SystemFault(
+            "EngineBuildFailed", f"`{' '.join(command[1:4])}` failed:\n{(ran.stderr or ran.stdout)[-4000:]}"
+        )
+
+
+@contextmanager
+def _locked(path: Path) -> Generator[None]:
+    """Lets one process at a time build; the lock goes with the process."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
