@@ -37,6 +37,13 @@ def _system(http_status: int, advice: str) -> ErrorSpec:
 
 
 ERRORS: Final[dict[str, ErrorSpec]] = {
+    # -- crypto.subtle ---------------------------------------------------------------------------------------------
+    "CryptoDataError": _developer("The key or its form is malformed; the message says what is wrong."),
+    "CryptoOperationError": _developer("The operation failed for these inputs: wrong key, damaged data, or a bad parameter."),
+    "CryptoNotSupportedError": _developer("Use an algorithm, curve or key format that CRYPTO.md lists."),
+    "CryptoInvalidAccessError": _developer("The key does not allow this: another curve, another algorithm or usage."),
+    "CryptoRandomnessRefused": _developer("Move the code that needs cryptographic randomness into an action."),
+    "CryptoLimitExceeded": _developer("Use a smaller key, fewer iterations or less data; the message has the bound."),
     # -- system --------------------------------------------------------------------------------------------------
     "InternalServerError": _system(500, "A fault of the server; the log of the server has the request id and the trace."),
     "EngineBuildFailed": _system(500, "The JavaScript engine could not be built from its sources; the message has the reason."),

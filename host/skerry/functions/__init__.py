@@ -1,0 +1,1 @@
+"""Functions: what joins the database and the isolates into calls."""
