@@ -1,7 +1,8 @@
 """The address space that the storage maps of one process may reserve together.
 
-A map is reserved far larger than its file, which costs nothing but addresses; this account keeps many deployments (and the guest
-memories beside them) from running a process out of them. Deliberately absent: disk space, which a quota or the disk itself ends.
+A map is reserved far larger than its file, which costs nothing but addresses; this account keeps many deployments
+(and the guest memories beside them) from running a process out of them. Deliberately absent: disk space, which a
+quota or the disk itself ends.
 """
 
 import threading
@@ -32,9 +33,7 @@ class AddressSpace:
         """
         with self._lock:
             if self._bytes_used + n_bytes > self._bytes_max:
-                raise SystemFault(
-                    "StorageFull", "The storage maps of this process are at their address space budget; close deployments."
-                )
+                raise SystemFault("StorageFull", "The storage maps of this process are at their address space budget.")
             self._bytes_used += n_bytes
 
     def release(self, n_bytes: int) -> None:

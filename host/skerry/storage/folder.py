@@ -6,9 +6,10 @@
     <data folder>/deployments/<name>/LOCK     held by the process that owns the deployment
     <data folder>/deployments/<name>/trees/   the storage engine's files
 
-Deleting a deployment is deleting its folder. A lock is `flock` on an open file: it ends with the process, however that ends,
-and it also refuses a second opening in the same process. A new folder appears under a temporary name and is renamed once its files are
-synced, and the folder above is synced after that, so a crash leaves either nothing or a whole folder.
+Deleting a deployment is deleting its folder. A lock is `flock` on an open file: it ends with the process, however
+that ends, and it also refuses a second opening in the same process. A new folder appears under a temporary name and
+is renamed once its files are synced, and the folder above is synced after that, so a crash leaves either nothing or a
+whole folder.
 
 Deliberately absent: what is in the trees; ownership of a deployment between processes; upgrades of old formats.
 """
@@ -30,7 +31,8 @@ _NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
 class LockedFolder:
     """One folder with a format file, locked for this process.
 
-    Raises: SystemFault DataFolderInUse when it is locked already, DataFolderFormat when its format is not `expected_format`.
+    Raises: SystemFault DataFolderInUse when it is locked already, DataFolderFormat when its format is not
+    `expected_format`.
     """
 
     def __init__(self, path: Path, expected_format: str) -> None:
@@ -125,14 +127,14 @@ def _lock(descriptor: int, path: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise SystemFault("DataFolderInUse", f"{path} is in use by another process; stop it or use another folder.") from error
+        raise SystemFault("DataFolderInUse", f"{path} is in use; stop its process or use another folder.") from error
 
 
 def _create(path: Path, expected_format: str) -> None:
     """Make the folder with its format file; an existing folder is taken only when it is empty."""
     if path.is_dir():
         if any(entry.name != _LOCK_FILE for entry in path.iterdir()):
-            raise SystemFault("DataFolderFormat", f"{path} holds other files and no {_FORMAT_FILE}; use an empty folder.")
+            raise SystemFault("DataFolderFormat", f"{path} has files but no {_FORMAT_FILE}; use an empty folder.")
         _write_format(path, expected_format)
         return
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -4,20 +4,22 @@ A storage engine holds the six trees of one deployment. It knows keys and values
 timestamps or functions. What every engine promises, and the contract tests in `tests/storage` check on each of them:
 
 * **Order.** Keys compare as unsigned bytes. A scan yields `[lower, upper)`, ascending, or descending when `reverse`.
-* **Any key length.** A tree accepts non-empty keys up to `STORAGE_KEY_BYTES_MAX`. Keys past `STORAGE_SHORT_KEY_BYTES_MAX`
-  cost more, because an engine may have to gather and sort those that share a long prefix.
-* **Snapshots.** A snapshot is one durable state and does not change until `renew()`. It is used by one thread at a time.
-* **Commit.** `commit(writes)` returns at once with a future. Batches are applied in the order of the calls; later writes
-  to a key win, in a batch and between batches. The future is done only after the sync that covers the batch. A batch is
-  durable as a whole or not at all, and never without every batch committed before it.
+* **Any key length.** A tree accepts non-empty keys up to `STORAGE_KEY_BYTES_MAX`. Keys past
+  `STORAGE_SHORT_KEY_BYTES_MAX` cost more, because an engine may have to gather and sort those that share a long
+  prefix.
+* **Snapshots.** A snapshot is one durable state and does not change until `renew()`. It is used by one thread at a
+  time.
+* **Commit.** `commit(writes)` returns at once with a future. Batches are applied in the order of the calls; later
+  writes to a key win, in a batch and between batches. The future is done only after the sync that covers the batch. A
+  batch is durable as a whole or not at all, and never without every batch committed before it.
 * **Failure.** A failed write or sync fails its whole group and everything queued behind it, and the engine is then
   `failed`: each further commit fails until `recover()` has reopened the last durable state. Snapshots keep working.
 
-Index entries live in `Tree.INDEXES` under `index_number` (4 bytes, big-endian) followed by the full order-preserving index
-key; `scan_index` strips the number again.
+Index entries live in `Tree.INDEXES` under `index_number` (4 bytes, big-endian) followed by the full order-preserving
+index key; `scan_index` strips the number again.
 
-Deliberately absent: read-modify-write, merge operators, time to live, and reading one's own unsynced writes. The pending
-writes of a deployment are an overlay of the database room above a snapshot.
+Deliberately absent: read-modify-write, merge operators, time to live, and reading one's own unsynced writes. The
+pending writes of a deployment are an overlay of the database room above a snapshot.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -66,7 +68,8 @@ class StorageSnapshot(Protocol):
     ) -> list[Item]:
         """Up to `max_items` first items of what `scan` would yield, as a list: the cheap form for hot paths.
 
-        To continue: ascending from `items[-1][0] + b"\\0"` as the lower bound, descending with `items[-1][0]` as the upper.
+        To continue: ascending from `items[-1][0] + b"\\0"` as the lower bound, descending with `items[-1][0]` as the
+        upper.
         """
         ...
 
@@ -104,7 +107,10 @@ class StorageEngine(Protocol):
     """The trees of one deployment."""
 
     on_group_durable: Callable[[], None] | None
-    """Called on the engine's own thread after each group, once its futures are done, failed or not: wakes a loop once."""
+    """Called on the engine's own thread after each group, failed or not, once its futures are done: one wake a group."""
+
+    durable_sequence: int
+    """The number of the last batch that is durable; batches are numbered from 1 in the order of the calls."""
 
     @property
     def failed(self) -> BaseException | None:
@@ -123,10 +129,21 @@ class StorageEngine(Protocol):
         """
         ...
 
-    def recover(self) -> None:
-        """Reopen the last durable state after a failure.
+    def submit(self, writes: Sequence[Write]) -> int:
+        """Queue one atomic batch without a future: its number, durable once `durable_sequence` has reached it.
 
-        Concurrency: no snapshot may be in use on another thread meanwhile; open ones are renewed onto the reopened state.
+        When `failed` is set, every number above `durable_sequence` has failed or is about to.
+        Concurrency: as `commit`, and cheaper.
+        """
+        ...
+
+    def recover(self) -> None:
+        """Reopen the last durable state after a failure; what was queued before it has failed by then.
+
+        Every open snapshot ends: its next use raises SnapshotGone, and `renew()` brings it onto the reopened state.
+
+        Raises: SystemFault StorageFailed or StorageFull when it cannot be reopened; the engine stays failed.
+        Concurrency: blocks; no snapshot may be in use on another thread meanwhile.
         """
         ...
 
@@ -138,3 +155,8 @@ class StorageEngine(Protocol):
 def index_prefix(index_number: int) -> bytes:
     """The key prefix of one index's entries in `Tree.INDEXES`."""
     return index_number.to_bytes(4, "big")
+
+
+def index_end(index_number: int) -> bytes | None:
+    """The key that ends an index's entries in `Tree.INDEXES`, exclusively; None behind the last index number."""
+    return None if index_number == 0xFFFFFFFF else index_prefix(index_number + 1)

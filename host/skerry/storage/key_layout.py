@@ -1,17 +1,18 @@
 """How keys of any length live in an engine whose own keys end at 511 bytes.
 
-A *logical* key is what callers see, a *physical* key is what the engine stores. Up to `STORAGE_SHORT_KEY_BYTES_MAX` bytes
-both are the same. A longer logical key becomes
+A *logical* key is what callers see, a *physical* key is what the engine stores. Up to `STORAGE_SHORT_KEY_BYTES_MAX`
+bytes both are the same. A longer logical key becomes
 
     physical key   = first STORAGE_SHORT_KEY_BYTES_MAX bytes + digest of the whole key
     physical value = length of the rest (4 bytes, big-endian) + the rest of the key + value
 
-so a physical key is long exactly when it has `STORAGE_LMDB_KEY_BYTES_MAX` bytes, and a point lookup or a delete needs no
-search. The digest (BLAKE2b) stands in for uniqueness only; its order means nothing.
+so a physical key is long exactly when it has `STORAGE_LMDB_KEY_BYTES_MAX` bytes, and a point lookup or a delete needs
+no search. The digest (BLAKE2b) stands in for uniqueness only; its order means nothing.
 
-Order. A short key compares with every physical key as it does with the logical one: it is at most as long as the prefix that
-long keys keep. Long keys of different prefixes compare by prefix. Only long keys of one prefix, a *run*, which lie side by side,
-have to be gathered and sorted by their rest. A bound no longer than the prefix never cuts through a run.
+Order. A short key compares with every physical key as it does with the logical one: it is at most as long as the
+prefix that long keys keep. Long keys of different prefixes compare by prefix. Only long keys of one prefix, a *run*,
+which lie side by side, have to be gathered and sorted by their rest. A bound no longer than the prefix never cuts
+through a run.
 
 Pure: no engine, no I/O. Deliberately absent: any knowledge of what the bytes mean.
 """
@@ -89,7 +90,8 @@ def successor_of_prefix(prefix: bytes) -> bytes | None:
 def logical_items(
     pairs: Iterable[Item], lower: bytes, upper: bytes | None, reverse: bool, charge: Charge | None
 ) -> Iterator[Item]:
-    """The logical items of `[lower, upper)` from stored pairs that begin at the scan's first key and may run past its end.
+    """The logical items of `[lower, upper)` from stored pairs that begin at the scan's first key and may run past its
+    end.
 
     Only a run is held in memory; each of its pairs is charged before it is kept.
     """

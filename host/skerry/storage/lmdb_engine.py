@@ -1,26 +1,32 @@
 """The embedded storage engine: one LMDB environment per deployment, one thread that writes.
 
-Threads. `commit` and `submit` put a batch on a queue and return. The writer thread owns every write transaction (LMDB binds them to
-a thread): it takes all that is queued as one group, merges it per tree (the last write to a key wins), puts it in key order, commits with a sync,
-and only then completes the futures. Readers never wait for it. `recover`, `grow` and `close` travel through the same queue, so what was queued
-before them is settled before them.
+Threads. `commit` and `submit` put a batch on a queue and return. The writer thread owns every write transaction (LMDB
+binds them to a thread): it takes all that is queued as one group, merges it per tree (the last write to a key wins),
+puts it in key order, commits with a sync, and only then completes the futures. Readers never wait for it. `recover`,
+`grow` and `close` travel through the same queue, so what was queued before them is settled before them.
 
-Failure. Any error in a group fails the group, and the engine is `failed`: all that is queued behind fails too, until `recover()` has reopened the
-environment. LMDB writes its root page only after the data is synced, so nothing of a failed group is ever reachable.
+Failure. Any error in a group fails the group, and the engine is `failed`: all that is queued behind fails too, until
+`recover()` has reopened the environment. LMDB writes its root page only after the data is synced, so nothing of a
+failed group is ever reachable.
 
-Map. The map is reserved large and sparse within the process's `AddressSpace`. Its size changes only in `recover` and `grow`, on the writer
-thread with no transaction open: every snapshot is ended first, its next use raises SnapshotGone, and `renew()` brings it back.
+Map. The map is reserved large and sparse within the process's `AddressSpace`. Its size changes only in `recover` and
+`grow`, on the writer thread with no transaction open: every snapshot is ended first, its next use raises
+SnapshotGone, and `renew()` brings it back.
 
-Opening. No read-ahead (deployments are many and reads are points), no zeroing of fresh pages (every byte that is read was written), no writable
-map (a stray pointer of native code must not reach the file, and measured commits were not faster), readers not bound to threads.
+Opening. No read-ahead (deployments are many and reads are points), no zeroing of fresh pages (every byte that is read
+was written), no writable map (a stray pointer of native code must not reach the file, and measured commits were not
+faster), readers not bound to threads.
 
-Deliberately absent: two openings of one environment in a process (LMDB forbids it; the folder's lock refuses it), shrinking of files.
+Deliberately absent: two openings of one environment in a process (LMDB forbids it; the folder's lock refuses it),
+shrinking of files.
 """
 
 import errno
+import os
 import threading
+import time
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from itertools import islice
 from pathlib import Path
@@ -38,10 +44,12 @@ from skerry.limits import (
     STORAGE_MAP_BYTES_INITIAL,
     STORAGE_MAP_BYTES_MAX,
     STORAGE_READERS_MAX,
+    STORAGE_SLICE_PAUSE_SECONDS,
+    STORAGE_WRITES_PER_SLICE,
 )
 from skerry.storage.address_space import PROCESS_ADDRESS_SPACE, AddressSpace
 from skerry.storage.folder import DeploymentFolder, sync_folder
-from skerry.storage.interface import Charge, Item, Tree, Write
+from skerry.storage.interface import Charge, Item, Tree, Write, index_end, index_prefix
 from skerry.storage.key_layout import (
     LONG_BYTES,
     PREFIX_BYTES,
@@ -55,7 +63,7 @@ from skerry.storage.key_layout import (
 
 _PAST_EVERY_KEY: Final = b"\xff" * (STORAGE_LMDB_KEY_BYTES_MAX + 1)
 _SPARE_READERS_MAX: Final = 8
-_FULL_ERRNOS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FULL_REASONS: Final = tuple(os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 
 
 class StorageUsage(NamedTuple):
@@ -187,7 +195,8 @@ _Batch = tuple[int, Sequence[Write], Future[None] | None]
 class LmdbEngine:
     """The LMDB environment of one deployment; see `StorageEngine`.
 
-    Raises: SystemFault DataFolderInUse, DataFolderFormat, StorageFull (address space), StorageFailed (cannot be opened).
+    Raises: SystemFault DataFolderInUse, DataFolderFormat, StorageFull (address space), StorageFailed (cannot be
+    opened).
     """
 
     def __init__(
@@ -197,12 +206,14 @@ class LmdbEngine:
         map_bytes: int = STORAGE_MAP_BYTES_INITIAL,
         map_bytes_max: int = STORAGE_MAP_BYTES_MAX,
         address_space: AddressSpace = PROCESS_ADDRESS_SPACE,
+        pause: Callable[[float], None] = time.sleep,
     ) -> None:
-        self.on_group_durable = None
+        self.on_group_durable: Callable[[], None] | None = None
         self.durable_sequence = 0
         self._failed: SystemFault | None = None
         self._map_bytes_max = map_bytes_max
         self._address_space = address_space
+        self._pause = pause
         self._reserved_bytes = 0
         self._submitted = 0
         self._closed = False
@@ -322,40 +333,60 @@ class LmdbEngine:
                 self._settle(group, self._failed or self._write(group))
 
     def _take_group(self, first: _Batch) -> tuple[list[_Batch], _Batch | _Command | None]:
-        """All that is queued, up to the bounds of a group, and what was taken from the queue but does not belong to it."""
+        """All that is queued, up to the bounds of a group, and what else was taken from the queue, if anything."""
         group = [first]
         group_bytes = _size_of(first[1])
         get = self._queue.get_nowait
         try:
-            while True:
+            while len(group) < STORAGE_GROUP_BATCHES_MAX:
                 entry = get()
                 if isinstance(entry, _Command):
                     return group, entry
                 group_bytes += _size_of(entry[1])
-                if len(group) >= STORAGE_GROUP_BATCHES_MAX or group_bytes > STORAGE_GROUP_BYTES_MAX:
+                if group_bytes > STORAGE_GROUP_BYTES_MAX:
                     return group, entry
                 group.append(entry)
         except Empty:
-            return group, None
+            pass
+        return group, None
 
     def _write(self, group: list[_Batch]) -> SystemFault | None:
         """Make a group durable, or say why it is not."""
+        budget = STORAGE_WRITES_PER_SLICE
         try:
             merged = _merge(group)
             with self._env.begin(write=True) as txn:
                 for tree, (puts, deletes) in enumerate(merged):
                     db = self._dbs[tree]
                     if puts:
-                        txn.cursor(db).putmulti(puts)
-                    for key in deletes:
-                        txn.delete(key, b"", db)
+                        cursor = txn.cursor(db)
+                        for start in range(0, len(puts), STORAGE_WRITES_PER_SLICE):
+                            cursor.putmulti(puts[start : start + STORAGE_WRITES_PER_SLICE])
+                            budget = self._spend(budget, len(puts) - start)
+                    for start in range(0, len(deletes), STORAGE_WRITES_PER_SLICE):
+                        piece = deletes[start : start + STORAGE_WRITES_PER_SLICE]
+                        for key in piece:
+                            txn.delete(key, b"", db)
+                        budget = self._spend(budget, len(deletes) - start)
         except lmdb.Error as error:
             self._failed = _write_fault(error)
             self._failed.__cause__ = error
         except Exception as error:  # whatever it was, the group is not durable and the thread must live on to say so
-            self._failed = SystemFault("StorageFailed", f"The storage engine could not write: {type(error).__name__}.")
+            self._failed = SystemFault("StorageFailed", f"Storage could not write: {type(error).__name__}.")
             self._failed.__cause__ = error
         return self._failed
+
+    def _spend(self, budget: int, n_left: int) -> int:
+        """Count writes against the slice; at its end, sleep for a moment so that the loop thread gets the interpreter.
+
+        A write gives the interpreter up for less time than a waiting thread needs to wake, so without this a large group
+        would hold the loop thread up until it is through.
+        """
+        budget -= min(n_left, STORAGE_WRITES_PER_SLICE)
+        if budget > 0:
+            return budget
+        self._pause(STORAGE_SLICE_PAUSE_SECONDS)
+        return STORAGE_WRITES_PER_SLICE
 
     def _settle(self, group: list[_Batch], fault: SystemFault | None) -> None:
         if fault is None:
@@ -460,7 +491,7 @@ def _open_environment(folder: Path, map_bytes: int) -> tuple[Any, list[Any]]:
         except BaseException:
             env.close()
             raise
-    except lmdb.Error as error:
+    except (lmdb.Error, OSError) as error:
         raise _write_fault(error) from error
     return env, dbs
 
@@ -505,14 +536,13 @@ def _size_of(writes: Sequence[Write]) -> int:
 
 
 def _index_bounds(index_number: int, lower: bytes, upper: bytes | None) -> tuple[bytes, bytes | None]:
-    prefix = index_number.to_bytes(4, "big")
-    if upper is not None:
-        return prefix + lower, prefix + upper
-    return prefix + lower, None if index_number == 0xFFFFFFFF else (index_number + 1).to_bytes(4, "big")
+    prefix = index_prefix(index_number)
+    return prefix + lower, index_end(index_number) if upper is None else prefix + upper
 
 
-def _write_fault(error: lmdb.Error) -> SystemFault:
-    if isinstance(error, (lmdb.MapFullError, lmdb.DiskError)) or getattr(error, "code", None) in _FULL_ERRNOS:
+def _write_fault(error: Exception) -> SystemFault:
+    text = str(error)  # the binding keeps no errno, only what the C library calls it
+    if isinstance(error, (lmdb.MapFullError, lmdb.DiskError)) or any(reason in text for reason in _FULL_REASONS):
         return SystemFault("StorageFull", "The storage of this deployment is full; free or add space.")
     return SystemFault("StorageFailed", f"The storage engine could not make a write durable: {type(error).__name__}.")
 
