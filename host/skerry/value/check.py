@@ -29,7 +29,7 @@ from skerry.limits import (
     VALUE_NESTING_MAX,
     VALUE_OBJECT_FIELDS_MAX,
 )
-from skerry.value.codec import has_large_integer, loads
+from skerry.value.codec import decode, has_large_integer, loads
 from skerry.value.kinds import FLOAT_INTEGER_MAX, Int64, Undefined, kind_of
 from skerry.value.names import SYSTEM_FIELDS, check_document_field, check_field_name
 from skerry.value.raw_json import is_plain, parse_json
@@ -105,7 +105,7 @@ def check_encoded_result(raw: bytes, *, bytes_max: int = FUNCTION_RESULT_BYTES_M
         return value
     value = parse_json(raw, depth_max=VALUE_NESTING_MAX, bytes_max=FUNCTION_RESULT_JSON_BYTES_MAX)
     if has_large_integer(raw):
-        value = loads(raw, bytes_max=FUNCTION_RESULT_JSON_BYTES_MAX)
+        value = decode(value)
     elif _is_surely_legal(raw, bytes_max):
         return value
     check_value(value, bytes_max=bytes_max)

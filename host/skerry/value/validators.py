@@ -142,8 +142,11 @@ class _Compiler:
 
     def literal(self, spec: dict[str, Any], path: str, _room: int) -> Node:
         _expect_keys(spec, {"type", "value"}, path)
+        json: Any = spec["value"]
+        if kind_of(json) is list or (kind_of(json) is dict and kind_of(json.get("$integer")) is not str):
+            raise _invalid(path, "a literal must be a string, number, boolean or int64")
         try:
-            value = decode(spec["value"])
+            value = decode(json)
         except DeveloperError as error:
             raise _invalid(path, f"its literal is not a value: {error.message}") from None
         if kind_of(value) not in (str, int, float, bool, Int64):
