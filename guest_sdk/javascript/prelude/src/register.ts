@@ -144,12 +144,13 @@ function describeThrown(thrown: unknown): Json {
     return { name: "", message: typeof thrown === "symbol" ? thrown.toString() : String(thrown) };
   }
   const error = thrown as HostError & Record<symbol, unknown>;
-  const isError = error instanceof Error || typeof error.stack === "string";
+  const isError = thrown instanceof Error || typeof error.stack === "string";
   const described: { [key: string]: Json } = {
     name: isError ? String(error.name) : "",
     message: isError ? String(error.message) : describePlain(thrown),
   };
-  if (typeof error.stack === "string") described.stack = error.stack;
+  const { stack } = error as { stack?: unknown };
+  if (typeof stack === "string") described.stack = stack;
   if (typeof error.code === "string") described.code = error.code;
   // The package has already replaced `data` by the JSON text of its encoded form.
   if (CONVEX_ERROR in error && typeof error.data === "string") described.data = JSON.parse(error.data) as Json;

@@ -149,7 +149,7 @@ export class Request extends Body {
   constructor(input: unknown, init: RequestInit = {}) {
     const from = input instanceof Request ? input : null;
     const url = from === null ? parseUrl(input) : from.#url;
-    const method = init.method === undefined ? (from?.#method ?? "GET") : checkMethod(init.method);
+    const method = init.method === undefined ? (from?.method ?? "GET") : checkMethod(init.method);
     const hasBody = init.body !== undefined && init.body !== null;
     const inherits = from !== null && !hasBody;
     if ((hasBody || (inherits && from.body !== null)) && (method === "GET" || method === "HEAD")) {
@@ -161,11 +161,12 @@ export class Request extends Body {
     super(source, headers);
     this.#method = method;
     this.#url = url;
-    const signal = init.signal === undefined ? from?.#signal : init.signal;
+    const signal = init.signal === undefined ? from?.signal : init.signal;
     if (signal !== undefined && signal !== null && !(signal instanceof AbortSignal)) throw new TypeError("Request: the signal is not an AbortSignal");
     this.#signal = AbortSignal.any(signal === undefined || signal === null ? [] : [signal]);
-    for (const [name, otherwise] of Object.entries(REQUEST_OPTIONS)) this.#options[name] = init[name] ?? from?.#options[name] ?? otherwise;
-    this.#options.keepalive = Boolean(init.keepalive ?? from?.#options.keepalive ?? false);
+    const inherited = from === null ? {} : from.#options;
+    for (const [name, otherwise] of Object.entries(REQUEST_OPTIONS)) this.#options[name] = init[name] ?? inherited[name] ?? otherwise;
+    this.#options.keepalive = Boolean(init.keepalive ?? inherited.keepalive ?? false);
   }
   get method(): string {
     return this.#method;
