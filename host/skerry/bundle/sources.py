@@ -68,7 +68,8 @@ def find_sources(root: Path) -> AppSources:
     if not folder.is_dir():
         raise ClientError(
             "AppInvalid",
-            f"{root} has no functions folder {functions_folder}/: make it, or name another in convex.json under `functions`.",
+            f"{root} has no functions folder {functions_folder}/: make it, or name another in convex.json under "
+            "`functions`.",
         )
     entries: dict[str, EntryModule] = {}
     for relative in _code_files(folder):
@@ -155,12 +156,14 @@ def _module_name(relative: str, functions_folder: str) -> str:
         if len(component) > MODULE_PATH_COMPONENT_CHARS_MAX:
             raise ClientError(
                 "AppInvalid",
-                f"{functions_folder}/{relative}: a part of a module's path may have {MODULE_PATH_COMPONENT_CHARS_MAX} characters.",
+                f"{functions_folder}/{relative}: a part of a module's path may have "
+                f"{MODULE_PATH_COMPONENT_CHARS_MAX} characters.",
             )
         if not _COMPONENT.fullmatch(component) or not any(c.isalnum() for c in component):
             raise ClientError(
                 "AppInvalid",
-                f"{functions_folder}/{relative}: rename it, a module's path is made of letters, digits, underscores and periods.",
+                f"{functions_folder}/{relative}: rename it, a module's path is made of letters, digits, underscores "
+                "and periods.",
             )
     return name
 
@@ -171,5 +174,6 @@ def _check_content(file: Path, path: str) -> None:
     if uses_node_runtime(file.read_text("utf-8", errors="replace").removeprefix("\ufeff")):
         raise ClientError(
             "NodeRuntimeNotServed",
-            f'{path} asks for the Node runtime with "use node", which is not served yet: remove the directive, or move the file out of the app.',
+            f'{path} asks for the Node runtime with "use node", which is not served yet: remove the directive, or '
+            "move the file out of the app.",
         )

@@ -1,0 +1,200 @@
+"""Error traces in terms of the user's own files: raw stacks of the engine read through a bundle's source map.
+
+A raw frame names the one script that was evaluated (`    at send (app.js:120:9)`); a mapped frame names the file it
+came from, relative to the functions folder as Convex shows it (`    at send (../convex/messages.ts:3:5)`). Frames of
+the runtime (the prelude, native functions, the `convex` package) are left out.
+
+A map comes out of an uploaded bundle, a stack out of tenant code: both are hostile. Sizes are checked before anything
+is parsed, decoding is linear in the map and happens once, at the first error. A map that does not decode maps
+nothing; a trace never fails a call.
+"""
+
+import re
+from bisect import bisect_right
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+import orjson
+
+from skerry.errors import ClientError
+from skerry.limits import (
+    SOURCE_MAP_BYTES_MAX,
+    SOURCE_MAP_SEGMENTS_MAX,
+    SOURCE_MAP_SOURCES_MAX,
+    STACK_FRAMES_MAX,
+    STACK_TEXT_CHARS_MAX,
+)
+
+SCRIPT_NAME: Final = "app.js"
+
+_FRAME: Final = re.compile(r" *at (?:([^\n(]{1,256}) \()?([^\n():]{1,256}):([0-9]{1,9}):([0-9]{1,9})\)?")
+_VLQ_VALUES: Final = {
+    ord(c): i for i, c in enumerate("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
+}
+_VLQ_BITS_MAX: Final = 32
+_RUNTIME_PACKAGE: Final = re.compile(r"^tools/|(?:^|/)node_modules/convex/")
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A place in a source. Shape: `source` is the name in the bundle (`app/convex/messages.ts`); `line` and `column`
+    count from 1.
+    """
+
+    source: str
+    line: int
+    column: int
+
+
+class SourceMap:
+    """A decoded source map (version 3).
+
+    Limits: SOURCE_MAP_BYTES_MAX, SOURCE_MAP_SOURCES_MAX, SOURCE_MAP_SEGMENTS_MAX.
+    """
+
+    __slots__ = ("_columns", "_places", "_sources")
+
+    def __init__(self, raw: bytes) -> None:
+        """Raises: ClientError `BundleInvalid` for a map that is none, or is over a limit."""
+        sources, mappings = _parse(raw)
+        self._sources = sources
+        # By generated line: the columns in order, and beside each column (source, line, column), all from 0.
+        self._columns: list[list[int]] = []
+        self._places: list[list[tuple[int, int, int]]] = []
+        self._decode(mappings)
+
+    def original(self, line: int, column: int) -> Position | None:
+        """Where the generated position (both from 1) came from, None where nothing did."""
+        if not 1 <= line <= len(self._columns):
+            return None
+        at = bisect_right(self._columns[line - 1], column - 1) - 1
+        if at < 0:
+            return None
+        source, source_line, source_column = self._places[line - 1][at]
+        if not 0 <= source < len(self._sources):
+            return None
+        return Position(self._sources[source], source_line + 1, source_column + 1)
+
+    def _decode(self, mappings: bytes) -> None:
+        segments_left = SOURCE_MAP_SEGMENTS_MAX
+        source = source_line = source_column = 0
+        for line in mappings.split(b";"):
+            column = 0
+            columns: list[int] = []
+            places: list[tuple[int, int, int]] = []
+            for segment in line.split(b",") if line else ():
+                segments_left -= 1
+                if segments_left < 0:
+                    raise ClientError(
+                        "BundleInvalid", f"The source map has more than {SOURCE_MAP_SEGMENTS_MAX} segments."
+                    )
+                fields = _decode_vlq(segment)
+                if len(fields) not in (1, 4, 5):
+                    raise ClientError("BundleInvalid", "The source map has a segment that is none.")
+                column += fields[0]
+                if len(fields) == 1:
+                    continue
+                source += fields[1]
+                source_line += fields[2]
+                source_column += fields[3]
+                if columns and column < columns[-1]:
+                    raise ClientError("BundleInvalid", "The source map is not in order.")
+                columns.append(column)
+                places.append((source, source_line, source_column))
+            self._columns.append(columns)
+            self._places.append(places)
+
+
+class StackMapper:
+    """Maps the traces of one bundle. The map is decoded at the first trace that needs it, and kept."""
+
+    __slots__ = ("_map", "_raw")
+
+    def __init__(self, raw_map: bytes) -> None:
+        self._raw: bytes | None = raw_map
+        self._map: SourceMap | None = None
+
+    def map_stack(self, stack: str) -> str:
+        """The frames of the user's own code, one a line, as Convex shows them; empty where there are none.
+
+        Limits: STACK_TEXT_CHARS_MAX of the raw text are read, STACK_FRAMES_MAX frames come out.
+        """
+        return "\n".join(
+            f"    at {name} ({shown_path(place.source)}:{place.line}:{place.column})"
+            for name, place in self._frames(stack)
+        )
+
+    def locate(self, stack: str) -> Position | None:
+        """The innermost place in the user's own code."""
+        frames = self._frames(stack)
+        return frames[0][1] if frames else None
+
+    def _frames(self, stack: str) -> list[tuple[str, Position]]:
+        found: list[tuple[str, Position]] = []
+        for line in stack[:STACK_TEXT_CHARS_MAX].split("\n"):
+            frame = _FRAME.fullmatch(line)
+            if frame is None or frame[2] != SCRIPT_NAME:
+                continue
+            source_map = self._decoded()
+            place = source_map.original(int(frame[3]), int(frame[4])) if source_map else None
+            if place is None or _RUNTIME_PACKAGE.search(place.source) or ":" in place.source:
+                continue
+            found.append((frame[1] or "<anonymous>", place))
+            if len(found) == STACK_FRAMES_MAX:
+                break
+        return found
+
+    def _decoded(self) -> SourceMap | None:
+        raw, self._raw = self._raw, None
+        if raw is not None:
+            try:
+                self._map = SourceMap(raw)
+            except ClientError:
+                self._map = None
+        return self._map
+
+
+def shown_path(source: str) -> str:
+    """The name of a source as traces show it: relative to a folder beside the functions folder."""
+    area, _, rest = source.partition("/")
+    if area == "app":
+        return f"../{rest}"
+    if area.startswith("up") and area[2:].isdigit() and len(area) <= 4:
+        return "../" * (int(area[2:]) + 1) + rest
+    return source
+
+
+def _parse(raw: bytes) -> tuple[list[str], bytes]:
+    if len(raw) > SOURCE_MAP_BYTES_MAX:
+        raise ClientError("BundleInvalid", f"The source map is larger than {SOURCE_MAP_BYTES_MAX} bytes.")
+    try:
+        parsed: Any = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        parsed = None
+    fields = cast("dict[str, Any]", parsed) if isinstance(parsed, dict) else {}
+    sources: Any = fields.get("sources")
+    mappings: Any = fields.get("mappings")
+    if fields.get("version") != 3 or not isinstance(sources, list) or not isinstance(mappings, str):
+        raise ClientError("BundleInvalid", "The source map is not one of version 3.")
+    names = cast("list[Any]", sources)
+    if len(names) > SOURCE_MAP_SOURCES_MAX or not all(isinstance(name, str) for name in names):
+        raise ClientError("BundleInvalid", "The source map's list of sources is not one.")
+    return names, mappings.encode()
+
+
+def _decode_vlq(segment: bytes) -> list[int]:
+    fields: list[int] = []
+    value = shift = 0
+    for byte in segment:
+        digit = _VLQ_VALUES.get(byte)
+        if digit is None or shift > _VLQ_BITS_MAX:
+            return []
+        value |= (digit & 31) << shift
+        if digit & 32:
+            shift += 5
+            continue
+        fields.append(-(value >> 1) if value & 1 else value >> 1)
+        value = shift = 0
+        if len(fields) > 5:
+            return []
+    return fields if not shift else []
