@@ -1,0 +1,200 @@
+"""The table catalog: which tables and indexes a deployment has, and how an index key is made.
+
+A catalog is immutable. A transaction that inserts into a new table derives a catalog of its own; the commit makes it the
+deployment's. So every transaction sees one catalog from begin to end, and comparing catalogs is comparing identities.
+
+Numbers are never reused. Each table takes two index numbers of its own: `by_creation_time`, whose entries are stored, and
+`by_id`, whose entries are the documents tree itself and which only names ranges in read sets.
+
+An index key is the keys of the indexed values, the key of `_creationTime` and the 16 raw bytes of the internal id. The last
+bytes make it unique, order ties, and lead to the document.
+
+Index number 0 stands for the catalog itself in read sets: looking for a table that is not there reads a point of it, creating
+the table writes that point.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final, Protocol, cast
+
+import orjson
+
+from skerry.errors import DeveloperError
+from skerry.limits import INDEX_KEY_BYTES_MAX, TABLES_MAX
+from skerry.value import UNDEFINED, check_table_name, index_key, key_of
+
+CATALOG_INDEX: Final = 0
+USER_TABLE_NUMBER_FIRST: Final = 10_001
+_USER_INDEX_NUMBER_FIRST: Final = 64
+_SYSTEM_TABLES: Final = (("_storage", 512, 1, 2), ("_scheduled_functions", 513, 3, 4))
+CREATION_TIME: Final = "_creationTime"
+
+
+class Validator(Protocol):
+    """What judges a document of a table."""
+
+    def check(self, value: Any, resolve_table: Callable[[int], str | None]) -> None: ...
+
+
+class Index:
+    """One index of a table: number, name and the paths of its fields."""
+
+    __slots__ = ("fields", "name", "number", "paths", "range_fields", "roots")
+
+    def __init__(self, number: int, name: str, fields: tuple[str, ...], range_fields: tuple[str, ...]) -> None:
+        self.number = number
+        self.name = name
+        self.fields = fields
+        self.range_fields = range_fields
+        self.paths = tuple([tuple(field.split(".")) for field in fields])
+        self.roots = frozenset(path[0] for path in self.paths)
+
+    def key(self, document: dict[str, Any], tail: bytes) -> bytes:
+        """The index key of a decoded document; `tail` is `creation_tail` of it.
+
+        Raises: DeveloperError `IndexKeyTooLarge`.
+        """
+        values: list[Any] = []
+        for path in self.paths:
+            if len(path) == 1:
+                values.append(document.get(path[0], UNDEFINED))
+            else:
+                values.append(value_at(document, path))
+        key = index_key(values) + tail
+        if len(key) > INDEX_KEY_BYTES_MAX:
+            raise DeveloperError(
+                "IndexKeyTooLarge",
+                f"A key of index {self.name} has {len(key)} bytes, more than {INDEX_KEY_BYTES_MAX}; index smaller fields.",
+            )
+        return key
+
+
+class Table:
+    """One table: its number, its indexes and the validator its documents must pass, if any."""
+
+    __slots__ = ("by_creation_time", "by_id", "indexes", "is_system", "name", "number", "prefix", "stored", "validator")
+
+    def __init__(
+        self, number: int, name: str, by_id: int, by_creation_time: int, indexes: dict[str, Index], validator: Validator | None
+    ) -> None:
+        self.number = number
+        self.name = name
+        self.prefix = number.to_bytes(4, "big")
+        self.is_system = name[0] == "_"
+        self.by_id = Index(by_id, "by_id", ("_id",), ("_id",))
+        self.by_creation_time = Index(by_creation_time, "by_creation_time", (), (CREATION_TIME,))
+        self.indexes = indexes
+        self.stored = (self.by_creation_time, *indexes.values())
+        self.validator = validator
+
+    def index(self, name: str) -> Index | None:
+        if name == "by_creation_time":
+            return self.by_creation_time
+        return self.by_id if name == "by_id" else self.indexes.get(name)
+
+
+class Catalog:
+    """All tables of a deployment by name and by number, and the schema they follow."""
+
+    __slots__ = ("next_index", "next_table", "numbers", "schema", "search_indexes", "tables")
+
+    def __init__(
+        self,
+        tables: dict[str, Table],
+        next_table: int,
+        next_index: int,
+        schema: dict[str, Any] | None,
+    ) -> None:
+        self.tables = tables
+        self.numbers = {table.number: table for table in tables.values()}
+        self.next_table = next_table
+        self.next_index = next_index
+        self.schema = schema
+        self.search_indexes = _search_indexes(schema)
+
+    def resolve(self, number: int) -> str | None:
+        """The name of the table with this number, or None."""
+        table = self.numbers.get(number)
+        return None if table is None else table.name
+
+    def with_table(self, name: str) -> "tuple[Catalog, Table]":
+        """This catalog with one more, empty table.
+
+        Raises: DeveloperError `InvalidTableName`, `TooManyTables`.
+        """
+        check_table_name(name)
+        if len(self.tables) - len(_SYSTEM_TABLES) >= TABLES_MAX:
+            raise DeveloperError("TooManyTables", f"A deployment can have {TABLES_MAX} tables; table {name} is one more.")
+        table = Table(self.next_table, name, self.next_index, self.next_index + 1, {}, None)
+        catalog = Catalog({**self.tables, name: table}, self.next_table + 1, self.next_index + 2, self.schema)
+        return catalog, table
+
+
+def empty_catalog() -> Catalog:
+    """The catalog of a new deployment: the virtual system tables, which hold nothing yet."""
+    tables = {name: Table(number, name, by_id, by_time, {}, None) for name, number, by_id, by_time in _SYSTEM_TABLES}
+    return Catalog(tables, USER_TABLE_NUMBER_FIRST, _USER_INDEX_NUMBER_FIRST, None)
+
+
+def table_key(table: str) -> bytes:
+    """The catalog's point for a table name."""
+    return b"n" + table.encode()
+
+
+def number_key(number: int) -> bytes:
+    """The catalog's point for a table number."""
+    return b"#" + number.to_bytes(4, "big")
+
+
+def value_at(document: Any, path: tuple[str, ...]) -> Any:
+    """The value at a path of nested fields, `UNDEFINED` where it ends early."""
+    for name in path:
+        if type(document) is not dict:
+            return UNDEFINED
+        document = cast("dict[str, Any]", document).get(name, UNDEFINED)
+    return document
+
+
+def creation_tail(creation_time: int | float, internal_id: bytes) -> bytes:
+    """The end of every index key of a document."""
+    return key_of(creation_time) + internal_id
+
+
+def user_index(number: int, name: str, fields: tuple[str, ...]) -> Index:
+    """An index that a schema declares."""
+    return Index(number, name, fields, (*fields, CREATION_TIME))
+
+
+def dump_table(table: Table) -> bytes:
+    """The stored form of a table; its validator lives in the schema."""
+    return orjson.dumps(
+        {
+            "name": table.name,
+            "number": table.number,
+            "by_id": table.by_id.number,
+            "by_creation_time": table.by_creation_time.number,
+            "indexes": [
+                {"name": index.name, "number": index.number, "fields": index.fields} for index in table.indexes.values()
+            ],
+        }
+    )
+
+
+def load_table(raw: bytes, validators: dict[str, Validator]) -> Table:
+    """The table of a stored form."""
+    stored = orjson.loads(raw)
+    indexes = {
+        entry["name"]: user_index(entry["number"], entry["name"], tuple(entry["fields"])) for entry in stored["indexes"]
+    }
+    name = stored["name"]
+    return Table(stored["number"], name, stored["by_id"], stored["by_creation_time"], indexes, validators.get(name))
+
+
+def _search_indexes(schema: dict[str, Any] | None) -> frozenset[str]:
+    if schema is None:
+        return frozenset()
+    return frozenset(
+        f"{table['tableName']}.{index['indexDescriptor']}"
+        for table in schema["tables"]
+        for kind in ("searchIndexes", "vectorIndexes")
+        for index in table.get(kind, ())
+    )

@@ -1,0 +1,44 @@
+"""The catalog in the META tree: one entry for each table, one for the schema, one for the next free numbers.
+
+The next free numbers follow from the largest ones in use, except that dropped indexes must not give theirs back; the schema
+change that drops one therefore writes the number that follows.
+"""
+
+from typing import Any, Final
+
+import orjson
+
+from skerry.database.catalog import Catalog, empty_catalog, load_table
+from skerry.database.schema_rules import validators_of
+from skerry.storage import StorageSnapshot, Tree
+
+TABLE_PREFIX: Final = b"table/"
+SCHEMA_KEY: Final = b"schema"
+NEXT_INDEX_KEY: Final = b"next_index"
+_CHUNK: Final = 1_000
+
+
+def load_catalog(snapshot: StorageSnapshot) -> Catalog:
+    """The catalog of a snapshot."""
+    raw = snapshot.get(Tree.META, SCHEMA_KEY)
+    schema: dict[str, Any] | None = None if raw is None else orjson.loads(raw)
+    validators = validators_of(schema)
+    catalog = empty_catalog()
+    tables = dict(catalog.tables)
+    next_table, next_index = catalog.next_table, catalog.next_index
+    lower = TABLE_PREFIX
+    while True:
+        items = snapshot.scan_chunk(Tree.META, lower, TABLE_PREFIX + b"\xff", False, _CHUNK)
+        for _, value in items:
+            table = load_table(value, validators)
+            tables[table.name] = table
+            next_table = max(next_table, table.number + 1)
+            numbers = [table.by_id.number, *(index.number for index in table.stored)]
+            next_index = max(next_index, max(numbers) + 1)
+        if len(items) < _CHUNK:
+            break
+        lower = items[-1][0] + b"\0"
+    saved = snapshot.get(Tree.META, NEXT_INDEX_KEY)
+    if saved is not None:
+        next_index = max(next_index, int.from_bytes(saved, "big"))
+    return Catalog(tables, next_table, next_index, schema)

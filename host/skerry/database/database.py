@@ -1,0 +1,363 @@
+"""The database of one deployment: where transactions begin, commit and become durable.
+
+Committing gives a timestamp, puts the writes into the overlay for the next transaction of the lane, and hands them to storage as one
+batch; storage shares syncs among batches. When storage says that a group is durable, the loop thread takes those commits
+out of the overlay, renews the snapshot and tells the callers. Nobody is told earlier: also a mutation that wrote nothing
+waits for the pending commits it looked at.
+
+When storage fails, every pending commit failed: the overlay is dropped, the catalog goes back to what is durable, transactions that
+began before are refused as conflicts, and the callers of the failed commits get the error.
+
+Concurrency: the loop thread only, except `begin(detached=True)` and what is done with such a transaction before its commit.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from hashlib import blake2b
+from threading import Lock
+from typing import Final
+
+from skerry.database.catalog import Catalog, dump_table
+from skerry.database.catalog_store import TABLE_PREFIX, load_catalog
+from skerry.database.commit_log import CommitRecord, commit_writes, drop_from_overlay
+from skerry.database.overlay import IndexLayer, Overlay
+from skerry.database.query import Plan
+from skerry.database.read_set import WriteIndex
+from skerry.database.transaction import Transaction
+from skerry.database.view import GuardedSnapshot, View
+from skerry.errors import SkerryError, SystemFault
+from skerry.limits import COMMITS_PENDING_BYTES_MAX, COMMITS_PENDING_MAX, WRITE_LOG_COMMITS_MAX
+from skerry.storage import StorageEngine, StorageSnapshot, Tree, Write
+
+OnDurable = Callable[[int | BaseException], None]
+
+_CURSOR_KEY_BYTES: Final = 64
+_NS_PER_MS: Final = 1_000_000
+
+
+class Conflict(SystemFault):
+    """What a transaction has read was changed before it could commit; run it again."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("OptimisticConcurrencyControlFailure", message)
+
+
+class _Pending:
+    """A commit that is not durable yet."""
+
+    __slots__ = ("callbacks", "catalog", "layers", "record", "size", "sequence")
+
+    def __init__(
+        self, record: CommitRecord, layers: dict[int, IndexLayer], catalog: Catalog, sequence: int, size: int
+    ) -> None:
+        self.record = record
+        self.layers = layers
+        self.catalog = catalog
+        self.sequence = sequence
+        self.size = size
+        self.callbacks: list[OnDurable] = []
+
+
+class Database:
+    """One deployment's database over a storage engine.
+
+    Shape: `clock_ns` gives the time of a commit, `cursor_key` (any length) authenticates cursors, `call_soon_threadsafe` runs a function
+    on the loop thread. `on_commit`, where set, sees each commit once it is durable, before its caller does.
+    """
+
+    def __init__(
+        self,
+        engine: StorageEngine,
+        *,
+        clock_ns: Callable[[], int],
+        call_soon_threadsafe: Callable[[Callable[[], None]], object],
+        cursor_key: bytes,
+    ) -> None:
+        self.engine = engine
+        self.on_commit: Callable[[CommitRecord], None] | None = None
+        self.page_key = blake2b(cursor_key, digest_size=_CURSOR_KEY_BYTES, person=b"skerry cursor").digest()
+        self._clock_ns = clock_ns
+        self._call_soon = call_soon_threadsafe
+        self._pending: deque[_Pending] = deque()
+        self._pending_bytes = 0
+        self._log: deque[CommitRecord] = deque()
+        self._forgotten_ts = 0
+        self._detached: dict[int, int] = {}
+        self._detached_lock = Lock()
+        self._recovery_lock = Lock()
+        self._epoch = 0
+        self._plans: dict[bytes, Plan] = {}
+        snapshot = engine.snapshot()
+        self._view = View(snapshot, Overlay())
+        self._catalog = self._durable_catalog = load_catalog(snapshot)
+        self._durable_ts = self._last_ts = self._forgotten_ts = last_commit_ts(snapshot)
+        self._creation_floor_ms = self._last_ts / _NS_PER_MS
+        engine.on_group_durable = self._wake
+
+    @property
+    def durable_ts(self) -> int:
+        """The timestamp of the newest durable commit, in nanoseconds."""
+        return self._durable_ts
+
+    @property
+    def catalog(self) -> Catalog:
+        """The newest catalog, which pending commits may have changed."""
+        return self._catalog
+
+    @property
+    def n_pending(self) -> int:
+        """How many commits wait for storage."""
+        return len(self._pending)
+
+    def begin(
+        self, *, writable: bool, now_ms: float, seed: bytes, detached: bool = False, journal: str | None = None
+    ) -> Transaction:
+        """A new transaction.
+
+        Shape: not writable, over the durable state; writable, over the newest state including pending commits (the lane);
+        detached, over the durable state with a snapshot of its own, on any thread. `seed` has at least 16 secret bytes,
+        different for each transaction. `now_ms` may be raised for a writable one, so that creation times never go backwards:
+        take `Transaction.now_ms` for the call's clock and its record.
+
+        Raises: SystemFault StorageFailed, while storage cannot be reopened.
+        """
+        if writable and now_ms <= self._creation_floor_ms:
+            now_ms = self._creation_floor_ms
+        if detached:
+            return self._begin_detached(writable, now_ms, seed, journal)
+        if self.engine.failed is not None:
+            self.drain()
+        view = self._view
+        view.users += 1
+        overlay = None
+        if writable:
+            if self._pending:
+                overlay = view.overlay
+                view.lane_users += 1
+            catalog, begin_ts = self._catalog, self._last_ts
+        else:
+            catalog, begin_ts = self._durable_catalog, self._durable_ts
+        return Transaction(
+            view,
+            view.snapshot,
+            overlay,
+            catalog,
+            self._plans,
+            writable=writable,
+            detached=False,
+            now_ms=now_ms,
+            seed=seed,
+            begin_ts=begin_ts,
+            epoch=self._epoch,
+            page_key=self.page_key,
+            journal=journal,
+        )
+
+    def commit(self, transaction: Transaction, call_record: bytes, on_durable: OnDurable) -> None:
+        """Commit a transaction; `on_durable` gets its timestamp once it is durable, or the error that prevented it.
+
+        A transaction that wrote nothing writes nothing; its timestamp is the one it began at, and `on_durable` may be called before
+        this returns. The transaction has ended either way.
+
+        Raises: Conflict, where what it read has changed; SystemFault CommitterFullError; nothing was written then.
+        """
+        transaction.view.leave(transaction)
+        if transaction.epoch != self._epoch and not transaction.detached:
+            raise Conflict("The storage failed while the transaction ran.")
+        if not transaction.writes and not transaction.created:
+            self._tell_after(transaction.begin_ts, on_durable)
+            return
+        if transaction.detached or transaction.begin_ts != self._last_ts:
+            self._check(transaction)
+        if len(self._pending) >= COMMITS_PENDING_MAX or self._pending_bytes >= COMMITS_PENDING_BYTES_MAX:
+            raise SystemFault("CommitterFullError", "Too many commits wait for storage; try again in a moment.")
+        self._apply(transaction, call_record, on_durable)
+
+    def drain(self) -> None:
+        """Take in what storage has made durable, or failed, and tell the callers; called on the loop thread after each group."""
+        failure = self.engine.failed
+        durable = self.engine.durable_sequence
+        pending = self._pending
+        done: list[_Pending] = []
+        while pending and pending[0].sequence <= durable:
+            done.append(pending.popleft())
+        if done:
+            self._advance(done)
+        lost: list[_Pending] = []
+        if failure is not None:
+            lost = list(pending)
+            self._recover()
+        _tell(done, lost, failure)
+
+    # -- commit ------------------------------------------------------------------------------------------------------
+
+    def _apply(self, transaction: Transaction, call_record: bytes, on_durable: OnDurable) -> None:
+        view = self._view
+        if view.lane_users:
+            view = self._fork_view()
+        commit_ts = self._last_ts = max(self._clock_ns(), self._last_ts + 1)
+        writes = commit_writes(transaction.writes, transaction.layers, commit_ts, call_record, view.overlay)
+        catalog = self._catalog
+        if transaction.created:
+            catalog = self._catalog = transaction.catalog
+            writes.extend([(Tree.META, TABLE_PREFIX + table.name.encode(), dump_table(table)) for table in transaction.created])
+        self._creation_floor_ms = max(self._creation_floor_ms, transaction.last_creation)
+        record = CommitRecord(commit_ts, transaction.write_set, transaction.created)
+        size = transaction.usage.bytes_written + transaction.usage.index_bytes + len(call_record)
+        entry = _Pending(record, transaction.layers, catalog, self.engine.submit(writes), size)
+        entry.callbacks.append(on_durable)
+        self._pending.append(entry)
+        self._pending_bytes += size
+        self._log.append(record)
+
+    def _check(self, transaction: Transaction) -> None:
+        """Raise Conflict if a commit since the transaction's begin changed what it read, or the tables under it."""
+        begin_ts = transaction.begin_ts
+        if begin_ts < self._forgotten_ts:
+            raise Conflict("The transaction ran for so long that the commits since its begin are no longer known.")
+        catalog = self._catalog
+        if catalog is not transaction.base_catalog and (
+            transaction.created or catalog.schema is not transaction.base_catalog.schema
+        ):
+            raise Conflict("The tables or the schema changed while the transaction ran.")
+        written = WriteIndex()
+        for record in reversed(self._log):
+            if record.commit_ts <= begin_ts:
+                break
+            written.add(*record.touched())
+        if transaction.read_set.touched_by(written):
+            raise Conflict("Documents the transaction read were changed while it ran.")
+
+    def _tell_after(self, timestamp: int, on_durable: OnDurable) -> None:
+        for entry in reversed(self._pending):
+            if entry.record.commit_ts <= timestamp:
+                entry.callbacks.append(on_durable)
+                return
+        on_durable(timestamp)
+
+    # -- becoming durable --------------------------------------------------------------------------------------------
+
+    def _wake(self) -> None:
+        self._call_soon(self.drain)
+
+    def _advance(self, done: list[_Pending]) -> None:
+        """Move on to a state in which these commits are durable."""
+        last = done[-1]
+        self._durable_ts = last.record.commit_ts
+        self._durable_catalog = last.catalog
+        for entry in done:
+            self._pending_bytes -= entry.size
+        view = self._view
+        if view.users:
+            view = self._fork_view()
+        else:
+            view.snapshot.renew()
+        if self._pending:
+            for entry in done:
+                keys = [write.table.prefix + write.internal_id for write in entry.record.writes]
+                drop_from_overlay(view.overlay, entry.layers, keys, entry.record.commit_ts)
+        else:
+            view.overlay.clear()
+        self._trim_log()
+        if self.on_commit is not None:
+            for entry in done:
+                self.on_commit(entry.record)
+
+    def _fork_view(self) -> View:
+        """A new view of the newest state for those who come, leaving the old one to those who are there."""
+        old = self._view
+        self._view = View(self.engine.snapshot(), old.overlay.copy() if old.lane_users else old.overlay)
+        old.retire()
+        return self._view
+
+    def _trim_log(self) -> None:
+        """Forget commits that no transaction can conflict with any more."""
+        with self._detached_lock:
+            keep_after = min(self._detached.values(), default=self._durable_ts)
+        log = self._log
+        keep_after = min(keep_after, self._durable_ts)
+        while log and (log[0].commit_ts <= keep_after or len(log) > WRITE_LOG_COMMITS_MAX):
+            self._forgotten_ts = log.popleft().commit_ts
+
+    def _recover(self) -> None:
+        """Go back to the durable state after storage failed."""
+        self._epoch += 1
+        self._pending.clear()
+        self._pending_bytes = 0
+        self._log.clear()
+        self._forgotten_ts = self._last_ts
+        self._catalog = self._durable_catalog
+        old = self._view
+        with self._recovery_lock:
+            self.engine.recover()
+        self._view = View(self.engine.snapshot(), Overlay())
+        old.retire()
+
+    # -- detached transactions ---------------------------------------------------------------------------------------
+
+    def _begin_detached(self, writable: bool, now_ms: float, seed: bytes, journal: str | None) -> Transaction:
+        with self._detached_lock:
+            token = -len(self._detached) - 1
+            while token in self._detached:
+                token -= 1
+            self._detached[token] = self._durable_ts
+        try:
+            with self._recovery_lock:
+                snapshot = GuardedSnapshot(self.engine.snapshot(), self._recovery_lock)
+            begin_ts = last_commit_ts(snapshot)
+            catalog = self._durable_catalog
+            if begin_ts != self._durable_ts:
+                catalog = load_catalog(snapshot)
+        except BaseException:
+            self._forget_detached(token)
+            raise
+        view = View(snapshot, Overlay(), lambda _: self._end_detached(token, view))
+        view.users = 1
+        return Transaction(
+            view,
+            snapshot,
+            None,
+            catalog,
+            {},
+            writable=writable,
+            detached=True,
+            now_ms=now_ms,
+            seed=seed,
+            begin_ts=begin_ts,
+            epoch=self._epoch,
+            page_key=self.page_key,
+            journal=journal,
+        )
+
+    def _end_detached(self, token: int, view: View) -> None:
+        self._forget_detached(token)
+        view.retire()
+
+    def _forget_detached(self, token: int) -> None:
+        with self._detached_lock:
+            self._detached.pop(token, None)
+
+
+def last_commit_ts(snapshot: StorageSnapshot) -> int:
+    """The timestamp of the newest commit in a snapshot, 0 where there is none."""
+    items = snapshot.scan_chunk(Tree.COMMIT_LOG, b"", None, True, 1)
+    return int.from_bytes(items[0][0], "big") if items else 0
+
+
+def _tell(done: list[_Pending], lost: list[_Pending], failure: BaseException | None) -> None:
+    """Call every callback, whatever the others do; the first error of theirs is raised at the end."""
+    raised: list[BaseException] = []
+    error = failure if failure is None or isinstance(failure, SkerryError) else SystemFault("StorageFailed", str(failure))
+    for entries, failed in ((done, False), (lost, True)):
+        for entry in entries:
+            answer = error if failed and error is not None else entry.record.commit_ts
+            for callback in entry.callbacks:
+                try:
+                    callback(answer)
+                except Exception as problem:  # one caller's bug must not keep the others waiting
+                    raised.append(problem)
+    if raised:
+        raise raised[0]
+
+
+__all__ = ["Conflict", "Database", "Write"]

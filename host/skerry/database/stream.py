@@ -1,0 +1,112 @@
+"""Open queries: a scan, the documents behind its keys, and the operators they pass.
+
+A query stops reading as soon as one of its limits is spent, so `first()` reads one document. A filtered document counts as read.
+"""
+
+from typing import TYPE_CHECKING, Final
+
+from skerry.database.filters import Filter
+from skerry.database.query import Plan
+from skerry.database.scan import IndexScan
+from skerry.database.stored import HEADER_BYTES, SIZE_MASK, parse_document
+from skerry.errors import SystemFault
+from skerry.limits import SCAN_CHUNK_KEYS_FIRST, SCAN_CHUNK_KEYS_MAX
+
+if TYPE_CHECKING:
+    from skerry.database.transaction import Transaction
+
+_INTERNAL_ID_BYTES: Final = 16
+
+
+class QueryStream:
+    """One open query of a transaction."""
+
+    __slots__ = ("_filters", "_limits", "_operators", "_prefix", "_transaction", "bytes_read", "rows_read", "scan", "size")
+
+    def __init__(self, transaction: "Transaction", plan: Plan, lower: bytes, upper: bytes | None, first_chunk: int) -> None:
+        self._transaction = transaction
+        table, index = plan.table, plan.index
+        if table is None or index is None:
+            transaction.note_absent_table(plan.table_name)
+            self.scan = None
+            self._prefix = b""
+        else:
+            self._prefix = table.prefix
+            self.scan = IndexScan(
+                transaction.snapshot, transaction.overlay, transaction.layers, table, index, lower, upper, plan.reverse, first_chunk
+            )
+            transaction.note_scan(self.scan)
+        self._operators = plan.operators
+        self._limits = [limit for filter_, limit in plan.operators if filter_ is None]
+        self._filters = len(self._limits) < len(plan.operators)
+        self.rows_read = 0
+        self.bytes_read = 0
+        self.size = 0
+
+    def next(self) -> bytes | None:
+        """The JSON of the next document that passes the operators, or None at the end."""
+        scan = self.scan
+        if scan is None:
+            return None
+        transaction = self._transaction
+        limits = self._limits
+        while True:
+            if limits and not min(limits):
+                return None
+            key = scan.next_key()
+            if key is None:
+                return None
+            document_key = self._prefix + key[-_INTERNAL_ID_BYTES:]
+            write = transaction.writes.get(document_key)
+            if write is not None and write.json is not None:
+                json, size = write.json, write.size
+            else:
+                stored = transaction.base(document_key)
+                if stored is None:
+                    raise SystemFault("IndexCorrupted", "An index entry leads to no document.")
+                json, size = stored[HEADER_BYTES:], int.from_bytes(stored[:4], "big") & SIZE_MASK
+            transaction.usage.read_document(size)
+            self.rows_read += 1
+            self.bytes_read += size
+            if not self._operators or self._passes(json, size):
+                return json
+
+    def collect(self) -> bytes:
+        """All that is left, as a JSON array."""
+        documents: list[bytes] = []
+        take = self.next
+        while True:
+            document = take()
+            if document is None:
+                return b"[" + b",".join(documents) + b"]"
+            documents.append(document)
+
+    def at_limit(self) -> bool:
+        """Whether a limit operator is what ended the query."""
+        return bool(self._limits) and not min(self._limits)
+
+    def _passes(self, json: bytes, size: int) -> bool:
+        """Whether the document passes each operator in turn; spends the limits on its way."""
+        limits = self._limits
+        at_limit = 0
+        document = parse_document(json) if self._filters else None
+        for filter_, _ in self._operators:
+            if filter_ is None:
+                limits[at_limit] -= 1
+                at_limit += 1
+            elif not self._keeps(filter_, document, size):
+                return False
+        return True
+
+    def _keeps(self, filter_: Filter, document: "dict[str, object] | None", size: int) -> bool:
+        assert document is not None
+        self._transaction.usage.filter(filter_.cost(size))
+        return filter_.keeps(document)
+
+
+def open_stream(transaction: "Transaction", plan: Plan) -> QueryStream:
+    """Open a plan over its whole range."""
+    transaction.usage.read_range()
+    limit = plan.first_limit
+    chunk = limit if 0 < limit < SCAN_CHUNK_KEYS_MAX else SCAN_CHUNK_KEYS_FIRST
+    return QueryStream(transaction, plan, plan.lower, plan.upper, chunk)

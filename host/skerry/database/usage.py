@@ -1,0 +1,154 @@
+"""What a transaction has used, against the limits of the protocol.
+
+Counters are checked where they grow, and the error is a developer error: a function may catch it, but the counter stays, so
+each further read or write fails again. Host work that the protocol does not know (filter steps, index bytes) is bounded here too.
+"""
+
+from typing import Any, Final
+
+from skerry.errors import DeveloperError
+from skerry.limits import (
+    FILTER_STEPS_MAX,
+    TRANSACTION_BYTES_READ_MAX,
+    TRANSACTION_BYTES_WRITTEN_MAX,
+    TRANSACTION_DOCUMENTS_READ_MAX,
+    TRANSACTION_DOCUMENTS_WRITTEN_MAX,
+    TRANSACTION_FUNCTIONS_SCHEDULED_MAX,
+    TRANSACTION_INDEX_BYTES_MAX,
+    TRANSACTION_RANGES_READ_MAX,
+    TRANSACTION_SCHEDULED_ARGS_BYTES_MAX,
+    USAGE_WARNING_PERCENT,
+)
+
+_READ_ADVICE: Final = (
+    "Consider using smaller limits in your queries, paginating your queries, or using indexed queries with a selective "
+    "index range expressions."
+)
+
+
+class Usage:
+    """The counters of one transaction."""
+
+    __slots__ = (
+        "bytes_read",
+        "bytes_written",
+        "documents_read",
+        "documents_written",
+        "filter_steps",
+        "functions_scheduled",
+        "index_bytes",
+        "ranges_read",
+        "scheduled_args_bytes",
+    )
+
+    def __init__(self) -> None:
+        self.bytes_read = 0
+        self.documents_read = 0
+        self.ranges_read = 0
+        self.documents_written = 0
+        self.bytes_written = 0
+        self.functions_scheduled = 0
+        self.scheduled_args_bytes = 0
+        self.filter_steps = 0
+        self.index_bytes = 0
+
+    def read_range(self) -> None:
+        """Count one `get`, query or page."""
+        self.ranges_read += 1
+        if self.ranges_read > TRANSACTION_RANGES_READ_MAX:
+            raise DeveloperError(
+                "TooManyReads",
+                f"Too many reads in a single function execution (limit: {TRANSACTION_RANGES_READ_MAX}). {_READ_ADVICE}",
+            )
+
+    def read_document(self, size: int) -> None:
+        """Count one document of `size` bytes read, whether a filter keeps it or not."""
+        self.documents_read += 1
+        self.bytes_read += size
+        if self.documents_read > TRANSACTION_DOCUMENTS_READ_MAX or self.bytes_read > TRANSACTION_BYTES_READ_MAX:
+            raise self.read_error()
+
+    def read_error(self) -> DeveloperError:
+        """The error for the read limit that is spent."""
+        if self.documents_read > TRANSACTION_DOCUMENTS_READ_MAX:
+            return DeveloperError(
+                "TooManyDocumentsRead",
+                f"Too many documents read in a single function execution (limit: {TRANSACTION_DOCUMENTS_READ_MAX}). "
+                + _READ_ADVICE,
+            )
+        return DeveloperError(
+            "TooManyBytesRead",
+            f"Too many bytes read in a single function execution (limit: {TRANSACTION_BYTES_READ_MAX} bytes). {_READ_ADVICE}",
+        )
+
+    def write_document(self, size: int) -> None:
+        """Count one insert, patch, replace or delete that leaves a document of `size` bytes."""
+        self.documents_written += 1
+        self.bytes_written += size
+        if self.documents_written > TRANSACTION_DOCUMENTS_WRITTEN_MAX:
+            raise DeveloperError(
+                "TooManyWrites",
+                f"Too many writes in a single function execution (limit: {TRANSACTION_DOCUMENTS_WRITTEN_MAX})",
+            )
+        if self.bytes_written > TRANSACTION_BYTES_WRITTEN_MAX:
+            raise DeveloperError(
+                "TooManyBytesWritten",
+                f"Too many bytes written in a single function execution (limit: {TRANSACTION_BYTES_WRITTEN_MAX} bytes)",
+            )
+
+    def write_index(self, size: int) -> None:
+        """Count the bytes of index keys added or removed."""
+        self.index_bytes += size
+        if self.index_bytes > TRANSACTION_INDEX_BYTES_MAX:
+            raise DeveloperError(
+                "TooManyIndexBytesWritten",
+                f"Too many bytes of index keys written in a single function execution (limit: {TRANSACTION_INDEX_BYTES_MAX} "
+                "bytes). Index smaller fields, or write fewer documents at a time.",
+            )
+
+    def filter(self, steps: int) -> None:
+        """Count the steps of evaluating a filter on one document."""
+        self.filter_steps += steps
+        if self.filter_steps > FILTER_STEPS_MAX:
+            raise DeveloperError(
+                "FilterTooExpensive",
+                f"The filters of a single function execution took more than {FILTER_STEPS_MAX} steps. Use an index range.",
+            )
+
+    def metrics(self) -> dict[str, dict[str, int]]:
+        """What `getTransactionMetrics` answers."""
+        return {
+            name: {"used": used, "remaining": max(0, limit - used)} for name, _, used, limit in self._rows()
+        }
+
+    def warnings(self) -> list[str]:
+        """One line for each limit that is used up to `USAGE_WARNING_PERCENT` or more."""
+        return [
+            f"{what} in a single function execution (actual: {used}, limit: {limit}). "
+            + "Consider doing less in one function, or splitting the work."
+            for _, what, used, limit in self._rows()
+            if used * 100 >= limit * USAGE_WARNING_PERCENT
+        ]
+
+    def _rows(self) -> tuple[tuple[str, str, int, int], ...]:
+        return (
+            ("bytesRead", "Many bytes read", self.bytes_read, TRANSACTION_BYTES_READ_MAX),
+            ("bytesWritten", "Many bytes written", self.bytes_written, TRANSACTION_BYTES_WRITTEN_MAX),
+            ("databaseQueries", "Many reads", self.ranges_read, TRANSACTION_RANGES_READ_MAX),
+            ("documentsRead", "Many documents read", self.documents_read, TRANSACTION_DOCUMENTS_READ_MAX),
+            ("documentsWritten", "Many writes", self.documents_written, TRANSACTION_DOCUMENTS_WRITTEN_MAX),
+            ("functionsScheduled", "Many functions scheduled", self.functions_scheduled, TRANSACTION_FUNCTIONS_SCHEDULED_MAX),
+            (
+                "scheduledFunctionArgsBytes",
+                "Many bytes of arguments of scheduled functions",
+                self.scheduled_args_bytes,
+                TRANSACTION_SCHEDULED_ARGS_BYTES_MAX,
+            ),
+        )
+
+    def snapshot_writes(self) -> tuple[Any, ...]:
+        """The counters that a rolled back sub-transaction gives back."""
+        return (self.documents_written, self.bytes_written, self.functions_scheduled, self.scheduled_args_bytes)
+
+    def restore_writes(self, counters: tuple[Any, ...]) -> None:
+        self.documents_written, self.bytes_written, self.functions_scheduled, self.scheduled_args_bytes = counters

@@ -1,0 +1,102 @@
+"""What transactions look at: a storage snapshot, the overlay above it, and who still uses them.
+
+The loop thread shares one view among its transactions. When the deployment moves on while somebody still looks, the view is retired:
+its snapshot is closed by the last one to leave, and the next transactions get a new view. A detached transaction has a
+view of its own, whose snapshot is guarded by a lock, because recovering storage must not happen in the middle of a read on
+another thread.
+"""
+
+from collections.abc import Callable, Iterator
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from skerry.database.overlay import Overlay
+from skerry.storage import Charge, Item, StorageSnapshot, Tree
+
+if TYPE_CHECKING:
+    from skerry.database.transaction import Transaction
+
+
+class View:
+    """A snapshot and an overlay with their users."""
+
+    __slots__ = ("lane_users", "on_leave", "overlay", "retired", "snapshot", "users")
+
+    def __init__(
+        self, snapshot: StorageSnapshot, overlay: Overlay, on_leave: "Callable[[Transaction], None] | None" = None
+    ) -> None:
+        self.snapshot = snapshot
+        self.overlay = overlay
+        self.users = 0
+        self.lane_users = 0
+        self.retired = False
+        self.on_leave = on_leave
+
+    def leave(self, transaction: "Transaction") -> None:
+        """End a transaction's use; a second time is no error."""
+        if transaction.ended:
+            return
+        transaction.ended = True
+        self.users -= 1
+        if transaction.overlay is not None:
+            self.lane_users -= 1
+        if self.on_leave is not None:
+            self.on_leave(transaction)
+        if self.retired and not self.users:
+            self.snapshot.close()
+
+    def retire(self) -> None:
+        """Nobody new will come; close the snapshot once the last user leaves."""
+        self.retired = True
+        if not self.users:
+            self.snapshot.close()
+
+
+class GuardedSnapshot:
+    """A storage snapshot used on another thread than the loop's: each access holds the lock that recovery takes."""
+
+    __slots__ = ("_lock", "_snapshot")
+
+    def __init__(self, snapshot: StorageSnapshot, lock: Lock) -> None:
+        self._snapshot = snapshot
+        self._lock = lock
+
+    def get(self, tree: Tree, key: bytes) -> bytes | None:
+        with self._lock:
+            return self._snapshot.get(tree, key)
+
+    def scan(
+        self, tree: Tree, lower: bytes, upper: bytes | None, reverse: bool, charge: Charge | None = None
+    ) -> Iterator[Item]:
+        raise NotImplementedError("a guarded snapshot is read in chunks")
+
+    def scan_chunk(
+        self, tree: Tree, lower: bytes, upper: bytes | None, reverse: bool, max_items: int, charge: Charge | None = None
+    ) -> list[Item]:
+        with self._lock:
+            return self._snapshot.scan_chunk(tree, lower, upper, reverse, max_items, charge)
+
+    def scan_index(
+        self, index_number: int, lower: bytes, upper: bytes | None, reverse: bool, charge: Charge | None = None
+    ) -> Iterator[Item]:
+        raise NotImplementedError("a guarded snapshot is read in chunks")
+
+    def scan_index_chunk(
+        self,
+        index_number: int,
+        lower: bytes,
+        upper: bytes | None,
+        reverse: bool,
+        max_items: int,
+        charge: Charge | None = None,
+    ) -> list[Item]:
+        with self._lock:
+            return self._snapshot.scan_index_chunk(index_number, lower, upper, reverse, max_items, charge)
+
+    def renew(self) -> None:
+        with self._lock:
+            self._snapshot.renew()
+
+    def close(self) -> None:
+        with self._lock:
+            self._snapshot.close()
