@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skerry.errors import DeveloperError
-from skerry.limits import DOCUMENT_ID_SHOWN_CHARS_MAX, TABLE_NUMBER_MAX
-from skerry.value import decode_document_id, encode_document_id, normalize_id, try_decode_document_id
+from skerry.limits import DOCUMENT_ID_SHOWN_CHARS_MAX, TABLE_NUMBER_CACHE_ENTRIES_MAX, TABLE_NUMBER_MAX
+from skerry.value import decode_document_id, encode_document_id, ids, normalize_id, try_decode_document_id
 
 LOW = bytes(range(16))
 VECTORS = [
@@ -105,6 +105,13 @@ def test_error_shows_a_bounded_part():
         with pytest.raises(DeveloperError) as caught:
             decode_document_id("é" * length)
         assert caught.value.message.count("é") == DOCUMENT_ID_SHOWN_CHARS_MAX
+
+
+def test_table_number_caches_are_bounded():
+    for number in range(1, TABLE_NUMBER_CACHE_ENTRIES_MAX + 2):
+        assert decode_document_id(encode_document_id(number, LOW)) == (number, LOW)
+    assert ids._varint.cache_info().currsize == TABLE_NUMBER_CACHE_ENTRIES_MAX
+    assert ids._varint_value.cache_info().currsize == TABLE_NUMBER_CACHE_ENTRIES_MAX
 
 
 def test_normalize_id():

@@ -13,6 +13,8 @@ Source: protocol reference 1.4, 1.5.
 from collections.abc import Callable
 from typing import Any, Final
 
+import orjson
+
 from skerry.errors import DeveloperError
 from skerry.limits import (
     DOCUMENT_BYTES_MAX,
@@ -31,13 +33,16 @@ from skerry.limits import (
 )
 from skerry.value.codec import decode, has_large_integer, loads
 from skerry.value.kinds import FLOAT_INTEGER_MAX, Int64, Undefined, kind_of
-from skerry.value.names import SYSTEM_FIELDS, check_document_field, check_field_name
+from skerry.value.names import SYSTEM_FIELDS, check_document_field, check_field_name, is_field_name
 from skerry.value.raw_json import is_plain, parse_json
 
 # One number takes 9 bytes by the size function and may take 2 in JSON text ("1,"), or 1 where it is the whole text.
 _SIZE_PER_JSON_BYTE_MAX: Final = 9
 # Half of the longest name: a longer run without a quote holds one whole block of this size, wherever the run starts.
 _NAME_BLOCK_BYTES: Final = FIELD_NAME_CHARS_MAX // 2
+
+
+_CONTAINERS: Final = frozenset({dict, list})
 
 
 class _TooDeep(Exception):
@@ -105,8 +110,8 @@ def check_encoded_result(raw: bytes, *, bytes_max: int = FUNCTION_RESULT_BYTES_M
         return value
     value = parse_json(raw, depth_max=VALUE_NESTING_MAX, bytes_max=FUNCTION_RESULT_JSON_BYTES_MAX)
     if has_large_integer(raw):
-        value = decode(value)
-    elif _is_surely_legal(raw, bytes_max):
+        value = _without_large_integers(value)
+    if len(raw) * _SIZE_PER_JSON_BYTE_MAX <= bytes_max and (_reads_legal(raw) or _looks_legal(value)):
         return value
     check_value(value, bytes_max=bytes_max)
     return value
@@ -143,18 +148,41 @@ def _too_large(size: int, bytes_max: int) -> DeveloperError:
     )
 
 
-def _is_surely_legal(raw: bytes, bytes_max: int) -> bool:
-    """Whether plain, parsed text within the nesting bound needs no walk; False only means: look."""
-    if len(raw) * _SIZE_PER_JSON_BYTE_MAX > bytes_max or b"\\" in raw or b"\x7f" in raw or not raw.isascii():
-        return False
+def _without_large_integers(value: Any) -> Any:
+    try:
+        orjson.dumps(value, option=orjson.OPT_STRICT_INTEGER)
+    except TypeError:
+        return decode(value)
+    return value
+
+
+def _reads_legal(raw: bytes) -> bool:
+    """Whether plain text alone shows legal names and counts; False only means: look at the objects."""
     # n + 1 members need n commas
-    if raw.count(b",") >= VALUE_OBJECT_FIELDS_MAX:
+    if b"\\" in raw or b"\x7f" in raw or raw.count(b",") >= VALUE_OBJECT_FIELDS_MAX or not raw.isascii():
         return False
     find = raw.find
-    return all(
-        find(b'"', start, start + _NAME_BLOCK_BYTES) >= 0
-        for start in range(0, len(raw) - _NAME_BLOCK_BYTES + 1, _NAME_BLOCK_BYTES)
-    )
+    for start in range(0, len(raw) - _NAME_BLOCK_BYTES + 1, _NAME_BLOCK_BYTES):
+        if find(b'"', start, start + _NAME_BLOCK_BYTES) < 0:
+            return False
+    return True
+
+
+def _looks_legal(value: Any) -> bool:
+    """Whether parsed plain text has legal names and counts; a name is checked once and a scalar not at all."""
+    names: set[str] = set()
+    stack: list[Any] = [[value]]
+    while stack:
+        item = stack.pop()
+        if kind_of(item) is dict:
+            if len(item) > VALUE_OBJECT_FIELDS_MAX:
+                return False
+            names.update(item)
+            item = item.values()
+        elif len(item) > VALUE_ARRAY_ELEMENTS_MAX:
+            return False
+        stack += [inner for inner in item if kind_of(inner) in _CONTAINERS]
+    return all(map(is_field_name, names))
 
 
 # -- the walk --------------------------------------------------------------------------------------------------------
