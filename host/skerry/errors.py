@@ -55,6 +55,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = {
     "StorageFailed": _system(503, "The storage engine could not make a write durable; nothing of it was kept. Try again."),
     "StorageKeyInvalid": _system(500, "A key handed to storage is empty or longer than storage takes."),
     "SnapshotGone": _system(503, "The storage engine was reopened under a running call; the call can be repeated."),
+    "TooManySnapshots": _system(503, "More calls read the deployment's storage at once than it takes; try again."),
     "DataFolderInUse": _system(503, "Another process serves this data folder; stop it or name another folder."),
     "DataFolderFormat": _system(503, "The data folder was not written by this version; the message names both formats."),
     # -- values --------------------------------------------------------------------------------------------------

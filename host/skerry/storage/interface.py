@@ -107,7 +107,7 @@ class StorageEngine(Protocol):
     """The trees of one deployment."""
 
     on_group_durable: Callable[[], None] | None
-    """Called on the engine's own thread after each group, failed or not, once its futures are done: one wake a group."""
+    """Called on the engine's own thread after each group, failed or not, its futures done: one wake a group."""
 
     durable_sequence: int
     """The number of the last batch that is durable; batches are numbered from 1 in the order of the calls."""
@@ -118,7 +118,11 @@ class StorageEngine(Protocol):
         ...
 
     def snapshot(self) -> StorageSnapshot:
-        """The newest durable state."""
+        """The newest durable state, to be closed after use.
+
+        Raises: SystemFault TooManySnapshots.
+        Concurrency: any thread; the snapshot belongs to one at a time.
+        """
         ...
 
     def commit(self, writes: Sequence[Write]) -> Future[None]:

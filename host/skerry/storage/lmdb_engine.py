@@ -89,6 +89,8 @@ class LmdbSnapshot:
                 return self._txn.get(key, None, self._dbs[tree])
             stored = self._txn.get(physical_key(key), None, self._dbs[tree])
             return None if stored is None else logical_value(key, stored)
+        except lmdb.BadValsizeError:  # the empty key, which no tree holds
+            return None
         except lmdb.Error as error:
             raise _read_fault(error) from error
 
@@ -240,8 +242,10 @@ class LmdbEngine:
         return StorageUsage((info["last_pgno"] + 1) * page_bytes, info["map_size"], len(self._snapshots))
 
     def snapshot(self) -> LmdbSnapshot:
-        snapshot = LmdbSnapshot(self)
         with self._lock:
+            if len(self._snapshots) >= STORAGE_READERS_MAX:
+                raise SystemFault("TooManySnapshots", f"{STORAGE_READERS_MAX} snapshots are open; try again.")
+            snapshot = LmdbSnapshot(self)
             self._snapshots.add(snapshot)
         return snapshot
 
@@ -351,23 +355,26 @@ class LmdbEngine:
         return group, None
 
     def _write(self, group: list[_Batch]) -> SystemFault | None:
-        """Make a group durable, or say why it is not."""
-        budget = STORAGE_WRITES_PER_SLICE
+        """Make a group durable, or say why it is not.
+
+        Between slices the thread sleeps for a moment: a write gives the interpreter up for less time than a waiting
+        thread needs to wake, so a large group would hold the loop thread up until it is through.
+        """
         try:
             merged = _merge(group)
             with self._env.begin(write=True) as txn:
-                for tree, (puts, deletes) in enumerate(merged):
+                n_written = 0
+                for tree, piece, is_put in _slices(merged):
+                    if n_written >= STORAGE_WRITES_PER_SLICE:
+                        self._pause(STORAGE_SLICE_PAUSE_SECONDS)
+                        n_written = 0
+                    n_written += len(piece)
                     db = self._dbs[tree]
-                    if puts:
-                        cursor = txn.cursor(db)
-                        for start in range(0, len(puts), STORAGE_WRITES_PER_SLICE):
-                            cursor.putmulti(puts[start : start + STORAGE_WRITES_PER_SLICE])
-                            budget = self._spend(budget, len(puts) - start)
-                    for start in range(0, len(deletes), STORAGE_WRITES_PER_SLICE):
-                        piece = deletes[start : start + STORAGE_WRITES_PER_SLICE]
-                        for key in piece:
-                            txn.delete(key, b"", db)
-                        budget = self._spend(budget, len(deletes) - start)
+                    if is_put:
+                        txn.cursor(db).putmulti(piece)
+                        continue
+                    for key in piece:
+                        txn.delete(key, b"", db)
         except lmdb.Error as error:
             self._failed = _write_fault(error)
             self._failed.__cause__ = error
@@ -375,18 +382,6 @@ class LmdbEngine:
             self._failed = SystemFault("StorageFailed", f"Storage could not write: {type(error).__name__}.")
             self._failed.__cause__ = error
         return self._failed
-
-    def _spend(self, budget: int, n_left: int) -> int:
-        """Count writes against the slice; at its end, sleep for a moment so that the loop thread gets the interpreter.
-
-        A write gives the interpreter up for less time than a waiting thread needs to wake, so without this a large group
-        would hold the loop thread up until it is through.
-        """
-        budget -= min(n_left, STORAGE_WRITES_PER_SLICE)
-        if budget > 0:
-            return budget
-        self._pause(STORAGE_SLICE_PAUSE_SECONDS)
-        return STORAGE_WRITES_PER_SLICE
 
     def _settle(self, group: list[_Batch], fault: SystemFault | None) -> None:
         if fault is None:
@@ -473,7 +468,7 @@ def _open_environment(folder: Path, map_bytes: int) -> tuple[Any, list[Any]]:
             str(folder),
             map_size=map_bytes,
             max_dbs=len(Tree),
-            max_readers=STORAGE_READERS_MAX,
+            max_readers=STORAGE_READERS_MAX + _SPARE_READERS_MAX,
             max_spare_txns=_SPARE_READERS_MAX,
             mode=0o600,
             readahead=False,
@@ -526,6 +521,15 @@ def _merge(group: list[_Batch]) -> list[tuple[list[Item], list[bytes]]]:
         deletes.sort()
         merged.append((puts, deletes))
     return merged
+
+
+def _slices(merged: list[tuple[list[Item], list[bytes]]]) -> Iterator[tuple[int, list[Any], bool]]:
+    """The writes of a group in pieces: the tree, pairs or keys, and whether they are to be put or deleted."""
+    for tree, (puts, deletes) in enumerate(merged):
+        for start in range(0, len(puts), STORAGE_WRITES_PER_SLICE):
+            yield tree, puts[start : start + STORAGE_WRITES_PER_SLICE], True
+        for start in range(0, len(deletes), STORAGE_WRITES_PER_SLICE):
+            yield tree, deletes[start : start + STORAGE_WRITES_PER_SLICE], False
 
 
 def _size_of(writes: Sequence[Write]) -> int:

@@ -135,7 +135,7 @@ class MemoryEngine:
         self._settle()
 
     def fail_after(self, n_writes: int) -> None:
-        """Fail the group that holds the write after the next `n_writes`, once."""
+        """Fail the group that holds the write after the next `n_writes`; over with `recover()`."""
         self._writes_left = n_writes
 
     def recover(self) -> None:
@@ -143,6 +143,7 @@ class MemoryEngine:
             self._held = False
             self._settle()
             self._failed = None
+            self._writes_left = None
             self.epoch += 1
 
     def close(self) -> None:

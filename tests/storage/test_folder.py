@@ -1,0 +1,92 @@
+"""The folders on disk: layout, format, lock."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from skerry.errors import SystemFault
+from skerry.storage.folder import DataFolder, DeploymentFolder
+
+
+def test_layout(tmp_path: Path) -> None:
+    root = tmp_path / "far" / "data"
+    data = DataFolder(root)
+    deployment = data.deployment("happy-otter-1")
+    assert (root / "FORMAT").read_text() == "skerry-data 1\n"
+    assert (root / "deployments" / "happy-otter-1" / "FORMAT").read_text() == "skerry-deployment 1\n"
+    assert deployment.trees == root / "deployments" / "happy-otter-1" / "trees"
+    assert data.deployment_names() == ["happy-otter-1"]
+    assert root.stat().st_mode & 0o077 == 0
+    deployment.close()
+    data.close()
+    DataFolder(root).close()
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "A", "-a", "a-", "a" * 65, "a\n", "é"])
+def test_what_is_no_deployment_name(tmp_path: Path, name: str) -> None:
+    data = DataFolder(tmp_path / "data")
+    data.deployment("a" * 64).close()
+    with pytest.raises(ValueError, match="not a deployment name"):
+        data.deployment(name)
+    data.close()
+
+
+def test_a_second_serve_on_the_same_folder_is_refused(tmp_path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from skerry.storage.folder import DataFolder\n"
+        "from skerry.errors import SystemFault\n"
+        "try: DataFolder(Path(sys.argv[1]))\n"
+        "except SystemFault as fault: print(fault.code)\n"
+        "else: print('open')\n"
+    )
+
+    def other_process() -> str:
+        command = [sys.executable, "-c", program, str(tmp_path / "data")]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip()
+
+    data = DataFolder(tmp_path / "data")
+    assert other_process() == "DataFolderInUse"
+    with pytest.raises(SystemFault) as caught:
+        DataFolder(tmp_path / "data")
+    assert caught.value.code == "DataFolderInUse"
+    data.close()
+    assert other_process() == "open"
+
+
+def test_another_format_is_refused_and_left_alone(tmp_path: Path) -> None:
+    DeploymentFolder(tmp_path / "d").close()
+    (tmp_path / "d" / "FORMAT").write_text("skerry-deployment 2\n")
+    with pytest.raises(SystemFault) as caught:
+        DeploymentFolder(tmp_path / "d")
+    assert caught.value.code == "DataFolderFormat"
+    assert "skerry-deployment 2" in caught.value.message
+
+
+def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "photo").write_text("mine")
+    with pytest.raises(SystemFault) as caught:
+        DataFolder(tmp_path)
+    assert caught.value.code == "DataFolderFormat"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["photo"]
+
+
+def test_an_empty_folder_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    DeploymentFolder(tmp_path / "d").close()
+    assert (tmp_path / "d" / "trees").is_dir()
+
+
+def test_deleting_a_deployment_needs_it_closed(tmp_path: Path) -> None:
+    data = DataFolder(tmp_path / "data")
+    deployment = data.deployment("one")
+    with pytest.raises(SystemFault) as caught:
+        data.delete_deployment("one")
+    assert caught.value.code == "DataFolderInUse"
+    deployment.close()
+    data.delete_deployment("one")
+    assert list((tmp_path / "data" / "deployments").iterdir()) == []
+    data.close()
