@@ -4,8 +4,8 @@
 charges. Nesting counts containers: a scalar is 0 deep, `[]` is 1, `[[]]` is 2. The walk stops at the bound, so
 recursion is bounded whatever comes in; `size_of` trusts that its argument was checked or parsed.
 
-`check_encoded_result` is the same judgement on JSON text, with short cuts that read the text instead of the objects:
-too few commas for a long array, too few bytes for a large value, only characters that every name may have.
+`check_encoded_result` is the same judgement on JSON text, with short cuts: too few bytes for a large value; too few commas
+for a long array and only characters that every name may have; else a look at the containers that passes over the scalars.
 
 Source: protocol reference 1.4, 1.5.
 """
@@ -40,8 +40,8 @@ from skerry.value.raw_json import is_plain, parse_json
 _SIZE_PER_JSON_BYTE_MAX: Final = 9
 # Half of the longest name: a longer run without a quote holds one whole block of this size, wherever the run starts.
 _NAME_BLOCK_BYTES: Final = FIELD_NAME_CHARS_MAX // 2
-
-
+# Longer texts hold more commas than the reading allows anyway; do not count them in vain.
+_READ_BYTES_MAX: Final = 64 * KIB
 _CONTAINERS: Final = frozenset({dict, list})
 
 
@@ -158,8 +158,10 @@ def _without_large_integers(value: Any) -> Any:
 
 def _reads_legal(raw: bytes) -> bool:
     """Whether plain text alone shows legal names and counts; False only means: look at the objects."""
+    if len(raw) > _READ_BYTES_MAX or b"\\" in raw or b"\x7f" in raw or not raw.isascii():
+        return False
     # n + 1 members need n commas
-    if b"\\" in raw or b"\x7f" in raw or raw.count(b",") >= VALUE_OBJECT_FIELDS_MAX or not raw.isascii():
+    if raw.count(b",") >= VALUE_OBJECT_FIELDS_MAX:
         return False
     find = raw.find
     for start in range(0, len(raw) - _NAME_BLOCK_BYTES + 1, _NAME_BLOCK_BYTES):
@@ -181,7 +183,8 @@ def _looks_legal(value: Any) -> bool:
             item = item.values()
         elif len(item) > VALUE_ARRAY_ELEMENTS_MAX:
             return False
-        stack += [inner for inner in item if kind_of(inner) in _CONTAINERS]
+        if not _CONTAINERS.isdisjoint(map(kind_of, item)):
+            stack += [inner for inner in item if kind_of(inner) in _CONTAINERS]
     return all(map(is_field_name, names))
 
 

@@ -103,7 +103,7 @@ def dumps(value: Any) -> bytes:
     """The canonical encoded JSON text of a decoded value. Raises as `encode`, and for strings with lone surrogates."""
     try:
         raw = orjson.dumps(value, _default, _DUMP_OPTIONS)
-        if b".0" not in raw and b'"$' not in raw and b"null" not in raw:
+        if b".0" not in raw and (b"$" not in raw or b'"$' not in raw) and b"null" not in raw:
             return raw
     except TypeError:
         pass  # a large integer, bytes, int64 or something that is no value: the slow path tells them apart

@@ -60,4 +60,5 @@ def depth_is_within(raw: bytes, depth_max: int) -> bool:
 
 def is_plain(raw: bytes) -> bool:
     """Whether encoded and decoded forms are the same: no key starts with `$`, not even spelled as an escape."""
-    return b'"$' not in raw and (b"\\" not in raw or b"\\u0024" not in raw)
+    # One byte is searched for many times faster than two, and most texts have no `$` and no escape at all.
+    return (b"$" not in raw or b'"$' not in raw) and (b"\\" not in raw or b"\\u0024" not in raw)
