@@ -4,8 +4,9 @@
 charges. Nesting counts containers: a scalar is 0 deep, `[]` is 1, `[[]]` is 2. The walk stops at the bound, so
 recursion is bounded whatever comes in; `size_of` trusts that its argument was checked or parsed.
 
-`check_encoded_result` is the same judgement on JSON text, with short cuts: too few bytes for a large value; too few commas
-for a long array and only characters that every name may have; else a look at the containers that passes over the scalars.
+`check_encoded_result` is the same judgement on JSON text, with short cuts: too few bytes for a large value; too few
+commas for a long array and only characters that every name may have; else a look at the containers that passes over
+the scalars.
 
 Source: protocol reference 1.4, 1.5.
 """
