@@ -15,8 +15,8 @@ from skerry.storage import Tree, Write, index_prefix
 
 P = STORAGE_SHORT_KEY_BYTES_MAX
 
-# Keys around the length where the engine's own keys end: short ones, ones that share a prefix longer than 511 bytes, and
-# ones that differ only before or only behind that length.
+# Keys around the length where the engine's own keys end: short ones, and ones that share a prefix longer than that and
+# differ only behind it.
 short_keys = st.binary(min_size=1, max_size=4)
 bodies = st.sampled_from([b"a" * (P - 1), b"a" * P, b"a" * (P + 1), b"a" * 511, b"a" * 600, b"b" * 600, b"\xff" * 520])
 long_keys = st.builds(lambda body, tail: body + tail, bodies, st.binary(max_size=3))

@@ -1,6 +1,7 @@
 """The LMDB engine keeps the contract; its map, its readers and its bounds."""
 
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from skerry.limits import (
     STORAGE_SHORT_KEY_BYTES_MAX,
     STORAGE_WRITES_PER_SLICE,
 )
-from skerry.storage import Tree
+from skerry.storage import Tree, Write
 from skerry.storage.address_space import AddressSpace
 from skerry.storage.lmdb_engine import LmdbEngine, LmdbSnapshot
 from tests.storage.contract import EngineContract
@@ -137,24 +138,54 @@ def test_readers_at_the_bound_and_one_past_it(folder: Path) -> None:
     engine.close()
 
 
-def test_a_group_takes_no_more_batches_than_its_bound(folder: Path) -> None:
+class Groups:
+    """Sizes of the groups that an engine makes of what is queued while it is kept waiting."""
+
+    def __init__(self, engine: LmdbEngine) -> None:
+        self.sizes: list[int] = []
+        self._engine = engine
+        self._last = 0
+        self._waits = threading.Event()
+        self._may_go = threading.Event()
+        engine.on_group_durable = self._hook
+
+    def of(self, batches: list[list[Write]]) -> list[int]:
+        self._engine.submit([(Tree.META, b"first", b"")])
+        assert self._waits.wait(30)
+        self.sizes.clear()
+        for batch in batches:
+            done = self._engine.commit(batch)
+        self._may_go.set()
+        done.result(30)
+        self._engine.close()
+        return self.sizes
+
+    def _hook(self) -> None:
+        self.sizes.append(self._engine.durable_sequence - self._last)
+        self._last = self._engine.durable_sequence
+        self._waits.set()
+        assert self._may_go.wait(30)
+
+
+@pytest.mark.parametrize(("past", "sizes"), [(0, [STORAGE_GROUP_BATCHES_MAX]), (1, [STORAGE_GROUP_BATCHES_MAX, 1])])
+def test_batches_of_a_group_at_the_bound_and_one_past_it(folder: Path, past: int, sizes: list[int]) -> None:
     engine = LmdbEngine(folder, map_bytes=64 * MIB)
-    sizes: list[int] = []
-    last = 0
+    batches: list[list[Write]] = [[(Tree.META, b"%d" % n, b"v")] for n in range(STORAGE_GROUP_BATCHES_MAX + past)]
+    assert Groups(engine).of(batches) == sizes
 
-    def hook() -> None:
-        nonlocal last
-        sizes.append(engine.durable_sequence - last)
-        last = engine.durable_sequence
 
-    engine.on_group_durable = hook
-    total = 3 * STORAGE_GROUP_BATCHES_MAX
-    for n in range(total):
-        done = engine.commit([(Tree.META, b"%d" % n, b"v")])
-    done.result(30)
-    engine.close()
-    assert sum(sizes) == total
-    assert max(sizes) <= STORAGE_GROUP_BATCHES_MAX
+@pytest.mark.parametrize(("past", "sizes"), [(0, [4]), (1, [3, 1])])
+def test_bytes_of_a_group_at_the_bound_and_one_past_it(folder: Path, past: int, sizes: list[int]) -> None:
+    engine = LmdbEngine(folder, map_bytes=64 * MIB, group_bytes_max=4 * KIB)
+    key = b"k" * 24
+    batches: list[list[Write]] = [[(Tree.META, key, b"v" * (KIB - 24))] for _ in range(3)]
+    batches.append([(Tree.META, key, b"v" * (KIB - 24 + past))])
+    assert Groups(engine).of(batches) == sizes
+
+
+def test_a_batch_larger_than_a_group_goes_alone(folder: Path) -> None:
+    engine = LmdbEngine(folder, map_bytes=64 * MIB, group_bytes_max=KIB)
+    assert Groups(engine).of([[(Tree.META, b"k", b"v" * (2 * KIB))]] * 2) == [1, 1]
 
 
 def test_the_writer_pauses_between_slices_only(folder: Path) -> None:

@@ -207,6 +207,7 @@ class LmdbEngine:
         *,
         map_bytes: int = STORAGE_MAP_BYTES_INITIAL,
         map_bytes_max: int = STORAGE_MAP_BYTES_MAX,
+        group_bytes_max: int = STORAGE_GROUP_BYTES_MAX,
         address_space: AddressSpace = PROCESS_ADDRESS_SPACE,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -214,6 +215,7 @@ class LmdbEngine:
         self.durable_sequence = 0
         self._failed: SystemFault | None = None
         self._map_bytes_max = map_bytes_max
+        self._group_bytes_max = group_bytes_max
         self._address_space = address_space
         self._pause = pause
         self._reserved_bytes = 0
@@ -347,7 +349,7 @@ class LmdbEngine:
                 if isinstance(entry, _Command):
                     return group, entry
                 group_bytes += _size_of(entry[1])
-                if group_bytes > STORAGE_GROUP_BYTES_MAX:
+                if group_bytes > self._group_bytes_max:
                     return group, entry
                 group.append(entry)
         except Empty:
