@@ -129,6 +129,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = {
     "InvalidCursor": _developer("Start paginating from the beginning again."),
     "InvalidPageSize": _developer("Ask for at least one document a page and at most the limit."),
     "MultiplePaginatedQueries": _developer("Paginate one query in each function."),
+    "OutOfRetention": _developer("Read at a later timestamp; older states are no longer kept."),
     "TooManyReads": _developer("Read fewer ranges and documents in one function."),
     "TooManyDocumentsRead": _developer("Paginate, or use an index range."),
     "TooManyBytesRead": _developer("Paginate, or use an index range."),

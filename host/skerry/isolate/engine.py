@@ -1,0 +1,146 @@
+"""The one wasmtime engine of a process, hardened, and the ticker that lets calls be interrupted.
+
+Everything the host does not serve is off: threads, shared memory, 64-bit and several memories, garbage collection, exceptions, tail
+calls, the component model; of SIMD only the deterministic part. NaNs are canonical. Code comes from Cranelift (never Winch),
+bounds are checked by guard pages behind a full 4 GiB reservation, memory never moves, and every instance comes from a pool whose slots are
+wiped before reuse.
+
+**Deadlines are epochs.** `Ticker` advances the engine's epoch every `EPOCH_TICK_MS` while calls run and sleeps when none do. Measured on
+the JavaScript engine (see ARCHITECTURE.md, "Profile"): epoch checks cost less than fuel, and what a call is entitled to is CPU
+time, which the deadline callback of a long call reads from its own thread.
+
+One engine per process: several engines have been the ground of type-confusion advisories, and code is shared only within one.
+Source: wasmtime `docs/security.md`, `docs/examples-interrupting-wasm.md`.
+"""
+
+import threading
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Final
+
+import wasmtime
+
+from skerry import limits
+from skerry.isolate import bindings
+
+_POOL_SLOTS: Final[int] = limits.ISOLATES_MAX
+
+
+def _make_config() -> wasmtime.Config:
+    config = wasmtime.Config()
+    config.strategy = "cranelift"
+    config.cranelift_opt_level = "speed"
+    config.cranelift_nan_canonicalization = True
+    config.wasm_threads = False
+    config.shared_memory = False
+    config.wasm_memory64 = False
+    config.wasm_multi_memory = False
+    config.wasm_tail_call = False
+    config.wasm_gc = False
+    config.gc_support = False
+    config.wasm_exceptions = False
+    config.wasm_function_references = False
+    config.wasm_component_model = False
+    config.wasm_relaxed_simd = False
+    config.wasm_stack_switching = False
+    config.wasm_wide_arithmetic = False
+    config.wasm_custom_page_sizes = False
+    config.signals_based_traps = True
+    config.memory_may_move = False
+    config.memory_reservation = 4 * 1024 * limits.MIB
+    config.memory_guard_size = 32 * limits.MIB
+    config.memory_init_cow = True
+    config.max_wasm_stack = limits.GUEST_STACK_BYTES_MAX
+    config.epoch_interruption = True
+    config.parallel_compilation = True
+    _use_pool(config)
+    return config
+
+
+def _use_pool(config: wasmtime.Config) -> None:
+    """Take instances from a pool: creating one is a copy-on-write mapping, dropping one a wipe of the pages it touched."""
+    ffi = bindings.ffi
+    pool = ffi.wasmtime_pooling_allocation_config_new()
+    ffi.wasmtime_pooling_allocation_config_total_core_instances_set(pool, _POOL_SLOTS)
+    ffi.wasmtime_pooling_allocation_config_total_memories_set(pool, _POOL_SLOTS)
+    ffi.wasmtime_pooling_allocation_config_total_tables_set(pool, _POOL_SLOTS)
+    ffi.wasmtime_pooling_allocation_config_max_memories_per_module_set(pool, 1)
+    ffi.wasmtime_pooling_allocation_config_max_tables_per_module_set(pool, limits.GUEST_TABLES_MAX)
+    ffi.wasmtime_pooling_allocation_config_max_memory_size_set(pool, limits.GUEST_MEMORY_BYTES_MAX)
+    ffi.wasmtime_pooling_allocation_config_table_elements_set(pool, limits.GUEST_TABLE_ELEMENTS_MAX)
+    ffi.wasmtime_pooling_allocation_config_linear_memory_keep_resident_set(pool, limits.POOL_MEMORY_RESIDENT_BYTES)
+    ffi.wasmtime_pooling_allocation_config_table_keep_resident_set(pool, limits.POOL_TABLE_RESIDENT_BYTES)
+    ffi.wasmtime_pooling_allocation_config_max_unused_warm_slots_set(pool, _POOL_SLOTS)
+    ffi.wasmtime_pooling_allocation_strategy_set(config.ptr(), pool)
+    ffi.wasmtime_pooling_allocation_config_delete(pool)
+
+
+class Engine:
+    """The compiled-code world of this process.
+
+    Concurrency: compiling releases the GIL; everything else is cheap. Make one through `get_engine`.
+    """
+
+    def __init__(self) -> None:
+        self.wasmtime = wasmtime.Engine(_make_config())
+        self.address = bindings.address_of(self.wasmtime.ptr())
+        self.ticker = Ticker(self.address)
+
+    def fingerprint(self) -> str:
+        """What compiled code depends on beside the wasm: engine version and the settings above (by this file's version)."""
+        return f"wasmtime-{version('wasmtime')}/config-{_CONFIG_VERSION}/stack-{limits.GUEST_STACK_BYTES_MAX}"
+
+
+_CONFIG_VERSION: Final[int] = 1
+"""To be raised with any change of `_make_config` that changes compiled code."""
+
+
+class Ticker:
+    """Advances the engine's epoch every `EPOCH_TICK_MS` while there are calls, and sleeps while there are none.
+
+    `wake` is called at the start of every call: one attribute read while the ticker runs. It goes to sleep after
+    `EPOCH_IDLE_TICKS` ticks in which no call began and none is running.
+    """
+
+    def __init__(self, engine_address: int) -> None:
+        self._engine = engine_address
+        self._wakened = threading.Event()
+        self.asleep = True
+        self.calls_begun = 0
+        self.watched: list[Callable[[], bool]] = []  # each linker's "is a guest on your stack?"
+        self._thread = threading.Thread(target=self._run, name="skerry-epoch", daemon=True)
+        self._thread.start()
+
+    def wake(self) -> None:
+        self.asleep = False
+        self._wakened.set()
+
+    def _run(self) -> None:
+        pause = threading.Event()  # never set: waiting on it is a sleep that needs no clock of its own
+        tick_s = limits.EPOCH_TICK_MS / 1000
+        while True:
+            self._wakened.wait()
+            self._wakened.clear()
+            quiet_ticks, seen = 0, -1
+            while quiet_ticks < limits.EPOCH_IDLE_TICKS:
+                pause.wait(tick_s)
+                bindings.engine_increment_epoch(self._engine)
+                busy = self.calls_begun != seen or any(is_running() for is_running in self.watched)
+                quiet_ticks = 0 if busy else quiet_ticks + 1
+                seen = self.calls_begun
+            self.asleep = True
+            if self.calls_begun != seen:  # a call began between the last look and going to sleep
+                self.wake()
+
+
+_engine: Engine | None = None
+_engine_lock = threading.Lock()
+
+
+def get_engine() -> Engine:
+    """The process's engine, made at first use (engines are never made concurrently)."""
+    global _engine
+    with _engine_lock:
+        if _engine is None:
+            _engine = Engine()
+        return _engine

@@ -1,0 +1,320 @@
+"""One call's isolate: a fresh instance with its store, thrown away after use.
+
+```
+Isolate(linker, module, host)      store, limits, deadline, instance: memory is the image's, copy-on-write
+   .invoke(request)                guest runs; hostcalls go to `host`; returns (status, payload)
+   .resume(completions)            again, after tickets were answered
+   .close()                        always: the slot is wiped
+```
+
+After a trap the isolate is dead: `invoke` and `resume` raise, and only `close` may follow. What an isolate can reach is exactly its
+`HostcallTable` and the four methods of `IsolateHost`; it knows neither the database nor HTTP.
+
+Deadlines: an *inline* isolate traps when its slice of wall-clock ticks is spent (`SliceSpent`: the caller runs the call again elsewhere); a *patient*
+one counts the CPU time of its own thread and traps when `cpu_ms_max` is spent (`FunctionTimedOut`).
+"""
+
+import ctypes
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from skerry import limits
+from skerry.errors import DeveloperError, SystemFault
+from skerry.isolate import bindings
+from skerry.isolate.bindings import Pointer
+from skerry.isolate.linker import GuestFault
+
+if TYPE_CHECKING:
+    from skerry.isolate.compiled import CompiledModule
+    from skerry.isolate.linker import Linker
+
+DONE: Final[int] = 0
+FAILED: Final[int] = 1
+PENDING: Final[int] = 2
+
+Hostcall = Callable[[Any, bytes, bytes | None], "bytes | int"]
+"""A served operation: (host, argument, raw bytes) -> result, or the number of a ticket. Raises DeveloperError for the guest to catch."""
+
+HostcallTable = Mapping[bytes, Hostcall]
+
+
+class IsolateHost(Protocol):
+    """Whom a guest's requests go to: the call."""
+
+    def clock_ns(self) -> int:
+        """The call's frozen time, Unix epoch (asking makes the result time-dependent)."""
+        ...
+
+    def entropy(self, length: int) -> bytes:
+        """Bytes of the call's generator."""
+        ...
+
+    def output(self, level: str, data: bytes) -> None:
+        """What a guest wrote to its standard output or error."""
+        ...
+
+
+class SliceSpent(Exception):
+    """An inline isolate did not finish within its slice; nothing it did has an effect outside its transaction."""
+
+
+class _Scratch:
+    """Native memory that one isolate at a time uses for its handles; reused, because making it costs as much as a hostcall."""
+
+    __slots__ = ("address_extern", "address_instance", "address_trap", "address_values", "extern", "instance", "of", "trap", "values")
+
+    def __init__(self) -> None:
+        self.instance = bindings.Instance()
+        self.extern = bindings.Extern()
+        self.values = (ctypes.c_uint64 * 32)()
+        self.trap = ctypes.c_void_p()
+        self.address_instance = ctypes.addressof(self.instance)
+        self.address_extern = ctypes.addressof(self.extern)
+        self.of = self.address_extern + bindings.EXTERN_OF
+        self.address_values = ctypes.addressof(self.values)
+        self.address_trap = ctypes.addressof(self.trap)
+
+
+_spare_scratch: list[_Scratch] = []
+
+_TRAP_STACK_OVERFLOW: Final[int] = 0
+_TRAP_INTERRUPT: Final[int] = 10
+_TRAP_TEXTS: Final[dict[int, str]] = {
+    1: "memory access out of bounds",
+    2: "misaligned memory access",
+    3: "table access out of bounds",
+    4: "indirect call to null",
+    5: "indirect call type mismatch",
+    6: "integer overflow",
+    7: "integer divide by zero",
+    8: "invalid conversion to integer",
+    9: "unreachable code reached",
+}
+
+
+class Isolate:
+    """One fresh instance of a module.
+
+    Concurrency: the linker's thread only. Raises (constructor): SystemFault `IsolatesExhausted` when the pool is full.
+    """
+
+    __slots__ = (
+        "_cpu_deadline", "_scratch", "_store", "base", "context", "dead", "failure", "host", "hostcalls", "hostcalls_left",
+        "linker", "memory", "memory_size", "module", "parked", "tickets_open",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        linker: "Linker",
+        module: "CompiledModule",
+        host: IsolateHost,
+        hostcalls: HostcallTable,
+        slice_ticks: int,
+        *,
+        is_building: bool = False,
+    ) -> None:
+        self.linker = linker
+        self.module = module
+        self.host = host
+        self.hostcalls = hostcalls
+        self.hostcalls_left = limits.HOSTCALLS_PER_CALL_MAX
+        self.tickets_open = 0
+        self.parked: bytes | None = None
+        self.failure: BaseException | None = None
+        self.dead = False
+        self.memory_size = 0
+        self.base = 0
+        self._cpu_deadline: Any = None
+        self._scratch = scratch = _spare_scratch.pop() if _spare_scratch else _Scratch()
+        prepared = module.prepared.get(id(linker)) or linker.prepare(module)
+        ticker = linker.engine.ticker
+        ticker.calls_begun += 1
+        if ticker.asleep:
+            ticker.wake()
+        self._store = store = bindings.store_new(linker.engine.address, None, None)
+        self.context = context = bindings.store_context(store)
+        bindings.store_limiter(
+            store, limits.GUEST_MEMORY_BYTES_MAX, limits.GUEST_TABLE_ELEMENTS_MAX, 1, limits.GUEST_TABLES_MAX, 1
+        )
+        bindings.set_epoch_deadline(context, slice_ticks)
+        error = bindings.instance_pre_instantiate(prepared, context, scratch.address_instance, scratch.address_trap)
+        if error or scratch.trap.value:
+            self._fail_to_start(error)
+        self._find_memory()
+        if module.has_initializer and not is_building:
+            self._call(b"_initialize", None)
+
+    def _fail_to_start(self, error: Pointer | None) -> None:
+        trap = self._scratch.trap.value
+        message = bindings.take_error(error) if error else bindings.take_trap(trap or 0)[1]
+        self._scratch.trap.value = None
+        self.close()
+        if "maximum concurrent" in message:
+            raise SystemFault("IsolatesExhausted", "Every isolate of this process is in use. Try again in a moment.")
+        raise DeveloperError("GuestTrapped", f"The module could not be instantiated: {message}")
+
+    def _find_memory(self) -> None:
+        scratch, context = self._scratch, self.context
+        found = bindings.instance_export_get(context, scratch.address_instance, b"memory", 6, scratch.address_extern)
+        assert found, "the module's check demands a memory"
+        self.base = bindings.memory_data(context, scratch.of)
+        self.memory_size = bindings.memory_data_size(context, scratch.of)
+
+    # -- entering the guest --------------------------------------------------------------------------------------
+
+    def invoke(self, request: bytes) -> tuple[int, bytes]:
+        """Runs one call. Shape: (DONE, JSON of the value) | (FAILED, error object) | (PENDING, empty)."""
+        return self._enter(b"invoke", request)
+
+    def resume(self, completions: bytes) -> tuple[int, bytes]:
+        """Goes on after tickets were answered; like `invoke`."""
+        return self._enter(b"resume", completions)
+
+    def describe(self) -> tuple[int, bytes]:
+        """What the module offers (see ABI.md, *Describe*)."""
+        return self._unpack(self._call(b"describe", None))
+
+    def call_raw(self, export: str, parked: bytes | None) -> int:
+        """Any export by name, for building images: with `len(parked)` after parking, or without arguments."""
+        self.parked = parked
+        return self._call(export.encode(), None if parked is None else len(parked))
+
+    def _enter(self, export: bytes, payload: bytes) -> tuple[int, bytes]:
+        self.parked = payload
+        return self._unpack(self._call(export, len(payload)))
+
+    def _call(self, export: bytes, argument: int | None) -> int:
+        """Runs an export with at most one i32 and returns its result as an unsigned 64-bit number."""
+        scratch, context, linker = self._scratch, self.context, self.linker
+        assert not self.dead, "an isolate is never entered after a trap"
+        if not bindings.instance_export_get(context, scratch.address_instance, export, len(export), scratch.address_extern):
+            raise DeveloperError("GuestProtocolError", f"The module has no export {export.decode()}.")
+        values = scratch.values
+        values[0] = argument or 0
+        outer, linker.current = linker.current, self
+        error = bindings.func_call_unchecked(context, scratch.of, scratch.address_values, 1, scratch.address_trap)
+        linker.current = outer
+        if error or scratch.trap.value:
+            self._raise_trap(error)
+        return values[0]
+
+    def _unpack(self, packed: int) -> tuple[int, bytes]:
+        status, length, at = packed >> 60, packed >> 32 & 0xFFF_FFFF, packed & 0xFFFF_FFFF
+        if status == PENDING:
+            if self.tickets_open == 0:
+                raise GuestFault("GuestProtocolError", "The guest waits for a ticket it does not hold.")
+            return PENDING, b""
+        if status > PENDING:
+            raise GuestFault("GuestProtocolError", f"The guest returned the unknown status {status}.")
+        if length > limits.GUEST_PAYLOAD_BYTES_MAX:
+            raise DeveloperError("ResultTooLarge", _RESULT_TOO_LARGE)
+        if at + length > self.memory_size:
+            self.check_range(at + length)
+        return status, ctypes.string_at(self.base + at, length)
+
+    def _raise_trap(self, error: Pointer | None) -> None:
+        """Turns a trap into the exception that caused it; the isolate is dead from here on."""
+        self.dead = True
+        trap, self._scratch.trap.value = self._scratch.trap.value, None
+        if error:
+            message = bindings.take_error(error)
+            raise self.failure or SystemFault("InternalServerError", f"wasmtime refused a call: {message}")
+        code, message = bindings.take_trap(trap or 0)
+        if self.failure is not None:
+            raise self.failure
+        if code == _TRAP_INTERRUPT:
+            raise SliceSpent
+        if code == _TRAP_STACK_OVERFLOW:
+            raise DeveloperError("StackOverflow", "The function's stack overflowed. Recurse less deeply.")
+        text = _TRAP_TEXTS.get(code, message) if code is not None else message
+        raise DeveloperError("GuestTrapped", f"The function's WebAssembly trapped: {text}.")
+
+    # -- patience ------------------------------------------------------------------------------------------------
+
+    def count_cpu(self, thread_time_ns: Callable[[], int], cpu_ms_max: int) -> None:
+        """Makes the isolate patient: at each deadline it looks at its thread's CPU time and goes on until `cpu_ms_max` is spent.
+
+        `thread_time_ns` is the clock of the calling thread's CPU time.
+        """
+        end_ns = thread_time_ns() + cpu_ms_max * 1_000_000
+
+        def at_deadline(_context: int, _data: int, ticks_more: Any, kind: Any) -> int:
+            left_ms = (end_ns - thread_time_ns()) // 1_000_000
+            if left_ms <= 0:
+                self.failure = DeveloperError(
+                    "FunctionTimedOut", f"Function execution timed out (maximum duration: {cpu_ms_max / 1000:g}s)"
+                )
+                return bindings.error_new(b"deadline") or 0
+            ticks_more[0] = max(1, min(left_ms // limits.EPOCH_TICK_MS, 50))
+            kind[0] = 0  # continue
+            return 0
+
+        self._cpu_deadline = bindings.EpochCallback(at_deadline)
+        bindings.store_epoch_deadline_callback(
+            self._store, ctypes.cast(self._cpu_deadline, ctypes.c_void_p), None, None
+        )
+
+    # -- guest memory --------------------------------------------------------------------------------------------
+
+    def check_range(self, end: int) -> None:
+        """Raises GuestFault `GuestPointerInvalid` where `end` lies past the memory as it is now."""
+        if end > self.memory_size:
+            self._read_memory_size()
+            if end > self.memory_size:
+                raise GuestFault("GuestPointerInvalid", "The guest passed a pointer or a length outside its memory.")
+
+    def read(self, at: int, length: int) -> bytes:
+        self.check_range(at + length)
+        return ctypes.string_at(self.base + at, length)
+
+    def write(self, at: int, data: bytes) -> None:
+        self.check_range(at + len(data))
+        ctypes.memmove(self.base + at, data, len(data))
+
+    def all_memory(self) -> bytes:
+        """The whole memory as it is now, for building images."""
+        self._read_memory_size()
+        return ctypes.string_at(self.base, self.memory_size)
+
+    def global_value(self, export: str) -> int:
+        """The value of an exported i32 global, unsigned, for building images."""
+        extern, value = bindings.Extern(), bindings.Val()
+        address = ctypes.addressof(extern)
+        found = bindings.instance_export_get(
+            self.context, self._scratch.address_instance, export.encode(), len(export), address
+        )
+        assert found, f"no export {export}"
+        bindings.global_get(self.context, address + bindings.EXTERN_OF, ctypes.addressof(value))
+        return value.of.i32 & 0xFFFF_FFFF
+
+    def _read_memory_size(self) -> None:
+        extern = bindings.Extern()  # not the scratch's: a guest is on the stack and its function handle is there
+        address = ctypes.addressof(extern)
+        bindings.instance_export_get(self.context, self._scratch.address_instance, b"memory", 6, address)
+        self.memory_size = bindings.memory_data_size(self.context, address + bindings.EXTERN_OF)
+
+    # -- tickets and operations ----------------------------------------------------------------------------------
+
+    def open_ticket(self, ticket: int) -> int:
+        self.tickets_open += 1
+        if self.tickets_open > limits.TICKETS_OPEN_MAX:
+            raise GuestFault(
+                "TooManyConcurrentOperations", f"More than {limits.TICKETS_OPEN_MAX} operations are open. Await some of them."
+            )
+        return ticket
+
+    def unknown_operation(self, name: bytes) -> DeveloperError:
+        return DeveloperError("UnknownOperation", f"Unknown async operation {name.decode('utf-8', 'replace')}")
+
+    def close(self) -> None:
+        """Drops the instance; its slot is wiped before anybody else gets it."""
+        store, self._store = self._store, 0
+        if store:
+            bindings.store_delete(store)
+            self._cpu_deadline = None
+            _spare_scratch.append(self._scratch)
+
+
+_RESULT_TOO_LARGE: Final[str] = (
+    f"The function's result is larger than {limits.GUEST_PAYLOAD_BYTES_MAX // limits.MIB} MiB as JSON. Return less, or paginate."
+)

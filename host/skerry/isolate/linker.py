@@ -1,0 +1,214 @@
+"""The host's side of the guest ABI: the imports, bound once for each thread that runs guests.
+
+A `Linker` belongs to one thread. It holds the native callbacks of `hostcall`, `take` and the small deterministic part of WASI, and
+`current`, the isolate whose guest is on the stack right now: a callback has no other way to know for whom it runs, and one thread has
+at most one guest on its stack (a nested function call happens while the outer guest is suspended on a ticket).
+
+**No exception crosses into the guest.** A callback that fails records the exception on the isolate and returns a trap; `Isolate.enter` raises
+the recorded exception again on the other side. A `DeveloperError` of a hostcall is no trap but an error status: the guest sees it as
+an exception it may catch.
+
+**Every pointer is hostile.** Ranges are checked against the memory's size of that moment before a byte is read or written. The memory
+never moves (engine setting), so its base address holds for the isolate's life; only its size is read again when a range lies past
+what was known.
+
+Contract: `guest_sdk/ABI.md`.
+"""
+
+import ctypes
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+import wasmtime
+
+from skerry import limits
+from skerry.errors import DeveloperError
+from skerry.isolate import bindings
+from skerry.isolate.bindings import Pointer
+from skerry.isolate.engine import Engine, get_engine
+from skerry.isolate.wasi import wasi_functions
+
+if TYPE_CHECKING:
+    from skerry.isolate.compiled import CompiledModule
+    from skerry.isolate.isolate import Isolate
+
+STATUS_ANSWERED: Final[int] = 0
+STATUS_FAILED: Final[int] = 1 << 28  # in the upper 32 bits of the result: 1 << 60
+STATUS_TICKET: Final[int] = 2 << 28
+
+_I32 = wasmtime.ValType.i32
+_I64 = wasmtime.ValType.i64
+
+ImportFunction = Callable[["Isolate", Any], int]
+"""An import's body: (isolate, values) -> result; values[4 * n] is argument n's low 32 bits. It may raise."""
+
+
+class GuestFault(DeveloperError):
+    """A guest broke the ABI or spent a bound that cannot be answered with a status: the call ends with a trap."""
+
+
+def error_payload(error: DeveloperError) -> bytes:
+    """The error object of ABI.md for a failed hostcall."""
+    payload: dict[str, Any] = {"name": "Error", "message": error.message, "code": error.code}
+    if error.data is not None:
+        payload["data"] = error.data
+    return orjson.dumps(payload)
+
+
+class Linker:
+    """The imports of one thread, and the instances prepared from them.
+
+    Concurrency: one thread only. `current` is None while no guest runs.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.current: Isolate | None = None
+        self._address: Pointer = bindings.linker_new(engine.address)
+        engine.ticker.watched.append(lambda: self.current is not None)
+        self._kept: list[Any] = []  # native callbacks and types must outlive the linker
+        self._define("skerry", "hostcall", [_I32() for _ in range(8)], [_I64()], self._make_hostcall())
+        self._define("skerry", "take", [_I32(), _I32()], [_I32()], self._make_callback(_take))
+        for name, parameters, results, function in wasi_functions():
+            types = {"i": _I32, "I": _I64}
+            self._define(
+                "wasi_snapshot_preview1",
+                name,
+                [types[letter]() for letter in parameters],
+                [types[letter]() for letter in results],
+                self._make_callback(function),
+            )
+
+    def prepare(self, module: "CompiledModule") -> Pointer:
+        """The module with its imports resolved, ready to be instantiated; kept with the module.
+
+        Raises: ValueError where the module imports something that is not offered (the bundle's check says so before).
+        """
+        prepared = module.prepared.get(id(self))
+        if prepared is None:
+            out = ctypes.c_void_p()
+            error = bindings.linker_instantiate_pre(self._address, module.address, ctypes.addressof(out))
+            if error:
+                raise ValueError(bindings.take_error(error))
+            prepared = out.value or 0
+            module.prepared[id(self)] = prepared
+        return prepared
+
+    def _define(self, module: str, name: str, parameters: list[Any], results: list[Any], callback: Any) -> None:
+        signature = wasmtime.FuncType(parameters, results)
+        self._kept += [signature, callback]
+        error = bindings.linker_define_func_unchecked(
+            self._address,
+            module.encode(),
+            len(module),
+            name.encode(),
+            len(name),
+            bindings.address_of(signature.ptr()),
+            ctypes.cast(callback, ctypes.c_void_p),
+            None,
+            None,
+        )
+        assert not error, bindings.take_error(error)
+
+    def _make_callback(self, function: ImportFunction) -> Any:
+        def run(_env: int, _caller: int, values: Any, _count: int) -> int:
+            isolate = self.current
+            try:
+                assert isolate is not None
+                values[0] = function(isolate, values)
+                return 0
+            except BaseException as error:
+                return _trap(isolate, error)
+
+        return bindings.HostFunction(run)
+
+    def _make_hostcall(self) -> Any:
+        """The hottest function of the host: everything it touches is local, and it allocates only what it returns."""
+        string_at, memmove = ctypes.string_at, ctypes.memmove
+        name_max, argument_max = limits.HOSTCALL_NAME_BYTES_MAX, limits.HOSTCALL_ARGUMENT_BYTES_MAX
+
+        def hostcall(_env: int, _caller: int, values: Any, _count: int) -> int:
+            isolate = self.current
+            try:
+                assert isolate is not None
+                name_at, name_length, argument_at, argument_length = values[0], values[4], values[8], values[12]
+                raw_at, raw_length, out_at, out_capacity = values[16], values[20], values[24], values[28]
+                furthest = max(
+                    name_at + name_length, argument_at + argument_length, raw_at + raw_length, out_at + out_capacity
+                )
+                if furthest > isolate.memory_size:
+                    isolate.check_range(furthest)
+                isolate.hostcalls_left -= 1
+                if isolate.hostcalls_left < 0:
+                    raise GuestFault("TooManyHostcalls", _TOO_MANY_HOSTCALLS)
+                if name_length > name_max or argument_length > argument_max or raw_length > argument_max:
+                    raise DeveloperError("HostcallTooLarge", _HOSTCALL_TOO_LARGE)
+                base = isolate.base
+                name = string_at(base + name_at, name_length)
+                handler = isolate.hostcalls.get(name)
+                isolate.parked = None
+                if handler is None:
+                    raise isolate.unknown_operation(name)
+                raw = string_at(base + raw_at, raw_length) if raw_length else None
+                result = handler(isolate.host, string_at(base + argument_at, argument_length), raw)
+                status = STATUS_ANSWERED
+                if type(result) is int:
+                    values[0] = isolate.open_ticket(result)
+                    values[1] = STATUS_TICKET
+                    return 0
+            except GuestFault as error:
+                return _trap(isolate, error)
+            except DeveloperError as error:
+                assert isolate is not None
+                result, status, out_at, out_capacity, base = (
+                    error_payload(error), STATUS_FAILED, values[24], values[28], isolate.base,
+                )  # fmt: skip
+            except BaseException as error:
+                return _trap(isolate, error)
+            length = len(result)
+            if length <= out_capacity:
+                memmove(base + out_at, result, length)
+            else:
+                isolate.parked = result
+            values[0] = length
+            values[1] = status
+            return 0
+
+        return bindings.HostFunction(hostcall)
+
+
+_of_thread = threading.local()
+
+
+def linker_of_this_thread() -> Linker:
+    """The calling thread's linker, made at first use and kept as long as the process (threads that run guests are few and stay)."""
+    linker: Linker | None = getattr(_of_thread, "linker", None)
+    if linker is None:
+        linker = _of_thread.linker = Linker(get_engine())
+    return linker
+
+
+def _take(isolate: "Isolate", values: Any) -> int:
+    parked, at, capacity = isolate.parked, values[0], values[4]
+    if parked is None or capacity < len(parked):
+        raise GuestFault("GuestProtocolError", "The guest called take with nothing parked or with too small a buffer.")
+    isolate.check_range(at + capacity)
+    ctypes.memmove(isolate.base + at, parked, len(parked))
+    isolate.parked = None
+    return len(parked)
+
+
+def _trap(isolate: "Isolate | None", error: BaseException) -> int:
+    if isolate is not None and isolate.failure is None:
+        isolate.failure = error
+    return bindings.trap_new(b"host", 4) or 0
+
+
+_TOO_MANY_HOSTCALLS: Final[str] = (
+    f"The function made more than {limits.HOSTCALLS_PER_CALL_MAX} calls to the host. Read and write in fewer, larger steps."
+)
+_HOSTCALL_TOO_LARGE: Final[str] = (
+    f"The arguments of an operation are larger than {limits.HOSTCALL_ARGUMENT_BYTES_MAX // limits.MIB} MiB. Send less at once."
+)
