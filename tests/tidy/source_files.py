@@ -1,6 +1,7 @@
 """Reading the repository for the tidy tests: which files are ours, and what a Python file imports."""
 
 import ast
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,11 +12,13 @@ SKIPPED_FOLDERS = {".git", ".venv", ".cache", "node_modules", "build", "dist", "
 
 
 def repository_files(root: Path = REPOSITORY) -> list[Path]:
-    """Every file that is or would be committed; without git, every file outside the usual by-products."""
-    if (root / ".git").exists():
+    """Every file that is or would be committed; where git cannot say, every file outside the usual by-products."""
+    if (root / ".git").exists() and shutil.which("git"):
         command = ["git", "-C", str(root), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-        listed = subprocess.run(command, capture_output=True, check=True).stdout.decode().split("\0")
-        return [root / name for name in listed if name and (root / name).is_file()]
+        listed = subprocess.run(command, capture_output=True)
+        if listed.returncode == 0:
+            names = listed.stdout.decode().split("\0")
+            return [root / name for name in names if name and (root / name).is_file()]
     return [path for path in root.rglob("*") if path.is_file() and not SKIPPED_FOLDERS & set(path.parts)]
 
 

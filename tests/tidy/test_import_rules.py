@@ -38,7 +38,7 @@ RESERVED: dict[str, set[str]] = {
     "uvloop": {"http", "cli"},
     "click": {"cli"},
     "rich": {"cli"},
-    "watchfiles": {"cli"},
+    "watchfiles": {"bundle", "cli"},
     "subprocess": {"bundle", "cli"},
     "socket": {"http", "cli"},
     "http.client": {"cli"},

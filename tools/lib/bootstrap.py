@@ -18,6 +18,7 @@ import fcntl
 import hashlib
 import importlib.util
 import json
+import math
 import os
 import re
 import shutil
@@ -236,7 +237,7 @@ def _answers(command: list[str]) -> bool:
 
 
 def _install(pip: PipCommand, lock: Path) -> None:
-    total = len(re.findall(r"^\S+==", lock.read_text(), re.M))
+    total = len(re.findall(r"^\S+==(?!.*sys_platform == 'win32')", lock.read_text(), re.M))
     command = [*pip, "install", "--disable-pip-version-check", "--no-input", "--progress-bar", "off"]
     command += ["--only-binary", ":all:", "--require-hashes", "-r", str(lock)]
     with (
@@ -264,7 +265,7 @@ def _show_progress(lines: Iterator[str], total: int) -> list[str]:
             count += 1
         elif line.startswith("Installing collected packages"):
             say(f"  unpacking {count} packages")
-            continue
+            shown = math.inf
         if time.monotonic() - shown >= PROGRESS_EVERY_SECONDS:
             shown = time.monotonic()
             say(f"  {count} of {total} packages fetched")
