@@ -32,6 +32,8 @@ CREATION_TIME: Final = "_creationTime"
 class Validator(Protocol):
     """What judges a document of a table."""
 
+    json: Any
+
     def check(self, value: Any, resolve_table: Callable[[int], str | None]) -> None: ...
 
 
@@ -74,7 +76,13 @@ class Table:
     __slots__ = ("by_creation_time", "by_id", "indexes", "is_system", "name", "number", "prefix", "stored", "validator")
 
     def __init__(
-        self, number: int, name: str, by_id: int, by_creation_time: int, indexes: dict[str, Index], validator: Validator | None
+        self,
+        number: int,
+        name: str,
+        by_id: int,
+        by_creation_time: int,
+        indexes: dict[str, Index],
+        validator: Validator | None,
     ) -> None:
         self.number = number
         self.name = name
@@ -95,7 +103,7 @@ class Table:
 class Catalog:
     """All tables of a deployment by name and by number, and the schema they follow."""
 
-    __slots__ = ("next_index", "next_table", "numbers", "schema", "search_indexes", "tables")
+    __slots__ = ("next_index", "next_table", "numbers", "schema", "schema_ts", "search_indexes", "tables")
 
     def __init__(
         self,
@@ -103,12 +111,14 @@ class Catalog:
         next_table: int,
         next_index: int,
         schema: dict[str, Any] | None,
+        schema_ts: int = 0,
     ) -> None:
         self.tables = tables
         self.numbers = {table.number: table for table in tables.values()}
         self.next_table = next_table
         self.next_index = next_index
         self.schema = schema
+        self.schema_ts = schema_ts
         self.search_indexes = _search_indexes(schema)
 
     def resolve(self, number: int) -> str | None:
@@ -123,9 +133,13 @@ class Catalog:
         """
         check_table_name(name)
         if len(self.tables) - len(_SYSTEM_TABLES) >= TABLES_MAX:
-            raise DeveloperError("TooManyTables", f"A deployment can have {TABLES_MAX} tables; table {name} is one more.")
+            raise DeveloperError(
+                "TooManyTables", f"A deployment can have {TABLES_MAX} tables; table {name} is one more."
+            )
         table = Table(self.next_table, name, self.next_index, self.next_index + 1, {}, None)
-        catalog = Catalog({**self.tables, name: table}, self.next_table + 1, self.next_index + 2, self.schema)
+        catalog = Catalog(
+            {**self.tables, name: table}, self.next_table + 1, self.next_index + 2, self.schema, self.schema_ts
+        )
         return catalog, table
 
 

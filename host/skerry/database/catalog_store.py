@@ -1,4 +1,5 @@
-"""The catalog in the META tree: one entry for each table, one for the schema, one for the next free numbers.
+"""The catalog in the META tree: one entry for each table, one for the schema (commit timestamp and JSON), one for the next index
+number, and one for each index number whose entries are not, or no longer, in use.
 
 The next free numbers follow from the largest ones in use, except that dropped indexes must not give theirs back; the schema
 change that drops one therefore writes the number that follows.
@@ -15,13 +16,14 @@ from skerry.storage import StorageSnapshot, Tree
 TABLE_PREFIX: Final = b"table/"
 SCHEMA_KEY: Final = b"schema"
 NEXT_INDEX_KEY: Final = b"next_index"
+UNFINISHED_PREFIX: Final = b"unfinished/"
 _CHUNK: Final = 1_000
 
 
 def load_catalog(snapshot: StorageSnapshot) -> Catalog:
     """The catalog of a snapshot."""
     raw = snapshot.get(Tree.META, SCHEMA_KEY)
-    schema: dict[str, Any] | None = None if raw is None else orjson.loads(raw)
+    schema: dict[str, Any] | None = None if raw is None else orjson.loads(raw[8:])
     validators = validators_of(schema)
     catalog = empty_catalog()
     tables = dict(catalog.tables)
@@ -41,4 +43,11 @@ def load_catalog(snapshot: StorageSnapshot) -> Catalog:
     saved = snapshot.get(Tree.META, NEXT_INDEX_KEY)
     if saved is not None:
         next_index = max(next_index, int.from_bytes(saved, "big"))
-    return Catalog(tables, next_table, next_index, schema)
+    schema_ts = 0 if raw is None else int.from_bytes(raw[:8], "big")
+    return Catalog(tables, next_table, next_index, schema, schema_ts)
+
+
+def unfinished_indexes(snapshot: StorageSnapshot) -> list[int]:
+    """The index numbers that a crash left with entries of no use."""
+    items = snapshot.scan(Tree.META, UNFINISHED_PREFIX, UNFINISHED_PREFIX + b"\xff" * 5, False)
+    return [int.from_bytes(key[len(UNFINISHED_PREFIX) :], "big") for key, _ in items]

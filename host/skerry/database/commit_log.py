@@ -12,7 +12,7 @@ from struct import Struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from skerry.database.overlay import IndexLayer, Overlay
-from skerry.database.stored import commit_ts_of, parse_document, stored_form
+from skerry.database.stored import HEADER_BYTES, commit_ts_of, parse_document, stored_form
 from skerry.database.catalog import CATALOG_INDEX, Table, creation_tail, number_key, table_key
 from skerry.limits import COMMIT_TS_MAX
 from skerry.storage import Tree, Write
@@ -36,34 +36,38 @@ class Change(NamedTuple):
 class CommitRecord:
     """A commit as later transactions and subscriptions see it: its timestamp and what it wrote."""
 
-    __slots__ = ("_touched", "commit_ts", "created", "writes")
+    __slots__ = ("commit_ts", "created", "size", "writes")
 
-    def __init__(self, commit_ts: int, writes: "list[DocumentWrite]", created: list[Table]) -> None:
+    def __init__(self, commit_ts: int, writes: "list[DocumentWrite]", created: list[Table], size: int) -> None:
         self.commit_ts = commit_ts
         self.writes = writes
         self.created = created
-        self._touched: tuple[list[bytes], list[tuple[int, bytes]]] | None = None
+        self.size = size
 
-    def touched(self) -> tuple[list[bytes], list[tuple[int, bytes]]]:
-        """The document keys and `(index number, index key)` pairs this commit changed; worked out when first asked for."""
-        if self._touched is None:
-            keys = [key for write in self.writes for key in _touched_keys(write)]
+    def documents(self) -> list[bytes]:
+        """The document keys it wrote."""
+        return [write.table.prefix + write.internal_id for write in self.writes]
+
+    def keys_in(self, numbers: "set[int]") -> list[tuple[int, bytes]]:
+        """The index keys it touched in the indexes with these numbers; only those are worked out."""
+        keys: list[tuple[int, bytes]] = []
+        if CATALOG_INDEX in numbers:
             for table in self.created:
                 keys.append((CATALOG_INDEX, table_key(table.name)))
                 keys.append((CATALOG_INDEX, number_key(table.number)))
-            self._touched = ([write.table.prefix + write.internal_id for write in self.writes], keys)
-        return self._touched
-
-
-def _touched_keys(write: "DocumentWrite") -> Iterable[tuple[int, bytes]]:
-    table, internal_id = write.table, write.internal_id
-    yield table.by_id.number, internal_id
-    for json in (None if write.before is None else write.before[12:], write.json):
-        if json is not None:
-            document = parse_document(json)
-            tail = creation_tail(document["_creationTime"], internal_id)
-            for index in table.stored:
-                yield index.number, index.key(document, tail)
+        for write in self.writes:
+            table = write.table
+            if table.by_id.number in numbers:
+                keys.append((table.by_id.number, write.internal_id))
+            indexes = [index for index in table.stored if index.number in numbers]
+            if not indexes:
+                continue
+            for json in (None if write.before is None else write.before[HEADER_BYTES:], write.json):
+                if json is not None:
+                    document = parse_document(json)
+                    tail = creation_tail(document["_creationTime"], write.internal_id)
+                    keys += [(index.number, index.key(document, tail)) for index in indexes]
+        return keys
 
 
 def commit_writes(

@@ -18,15 +18,16 @@ from threading import Lock
 from typing import Final
 
 from skerry.database.catalog import Catalog, dump_table
-from skerry.database.catalog_store import TABLE_PREFIX, load_catalog
+from skerry.database.catalog_store import TABLE_PREFIX, load_catalog, unfinished_indexes
 from skerry.database.commit_log import CommitRecord, commit_writes, drop_from_overlay
 from skerry.database.overlay import IndexLayer, Overlay
 from skerry.database.query import Plan
 from skerry.database.read_set import WriteIndex
+from skerry.database.schema_change import apply_schema, clear_indexes
 from skerry.database.transaction import Transaction
 from skerry.database.view import GuardedSnapshot, View
 from skerry.errors import SkerryError, SystemFault
-from skerry.limits import COMMITS_PENDING_BYTES_MAX, COMMITS_PENDING_MAX, WRITE_LOG_COMMITS_MAX
+from skerry.limits import COMMITS_PENDING_BYTES_MAX, COMMITS_PENDING_MAX, WRITE_LOG_BYTES_MAX, WRITE_LOG_COMMITS_MAX
 from skerry.storage import StorageEngine, StorageSnapshot, Tree, Write
 
 OnDurable = Callable[[int | BaseException], None]
@@ -82,22 +83,27 @@ class Database:
         self._pending_bytes = 0
         self._log: deque[CommitRecord] = deque()
         self._forgotten_ts = 0
+        self._log_bytes = 0
         self._detached: dict[int, int] = {}
+        self._detached_count = 0
         self._detached_lock = Lock()
         self._recovery_lock = Lock()
         self._epoch = 0
         self._plans: dict[bytes, Plan] = {}
         snapshot = engine.snapshot()
+        clear_indexes(engine, unfinished_indexes(snapshot))
         self._view = View(snapshot, Overlay())
-        self._catalog = self._durable_catalog = load_catalog(snapshot)
-        self._durable_ts = self._last_ts = self._forgotten_ts = last_commit_ts(snapshot)
+        self._catalog = load_catalog(snapshot)
+        self._last_ts = self._forgotten_ts = last_commit_ts(snapshot)
+        # One tuple, because other threads read both and must not see one of them older than the other.
+        self._durable = (self._last_ts, self._catalog)
         self._creation_floor_ms = self._last_ts / _NS_PER_MS
         engine.on_group_durable = self._wake
 
     @property
     def durable_ts(self) -> int:
         """The timestamp of the newest durable commit, in nanoseconds."""
-        return self._durable_ts
+        return self._durable[0]
 
     @property
     def catalog(self) -> Catalog:
@@ -136,7 +142,7 @@ class Database:
                 view.lane_users += 1
             catalog, begin_ts = self._catalog, self._last_ts
         else:
-            catalog, begin_ts = self._durable_catalog, self._durable_ts
+            begin_ts, catalog = self._durable
         return Transaction(
             view,
             view.snapshot,
@@ -189,6 +195,40 @@ class Database:
             self._recover()
         _tell(done, lost, failure)
 
+    def flush(self) -> None:
+        """Wait until nothing is pending, and tell the callers. Blocks. Raises: SystemFault of storage."""
+        if self._pending:
+            try:
+                self.engine.commit([]).result()
+            finally:
+                self.drain()
+
+    def apply_schema(self, raw: bytes) -> None:
+        """Make a schema export (JSON text) the deployment's schema. Blocks until it is durable.
+
+        Raises: DeveloperError with the code of the rule that is broken, or `SchemaEnforcementError` naming table, document and
+        path of the first existing document that does not fit; nothing has changed then.
+        """
+        apply_schema(self, raw)
+
+    def switch_catalog(self, catalog: Catalog, writes: Callable[[int], list[Write]], call_record: bytes) -> None:
+        """Commit a new catalog by itself, durable on return; nothing may be pending."""
+        assert not self._pending
+        commit_ts = max(self._clock_ns(), self._last_ts + 1)
+        overlay = Overlay()
+        batch = [*writes(commit_ts), *commit_writes({}, {}, commit_ts, call_record, overlay)]
+        self.engine.commit(batch).result()
+        catalog.schema_ts = commit_ts
+        self._last_ts = commit_ts
+        self._catalog = catalog
+        self._durable = (commit_ts, catalog)
+        self._fork_view()
+
+    def is_key_pending(self, index_number: int, key: bytes) -> bool:
+        """Whether a commit that is not durable yet changes an index key."""
+        layer = self._view.overlay.indexes.get(index_number)
+        return layer is not None and key in layer.entries
+
     # -- commit ------------------------------------------------------------------------------------------------------
 
     def _apply(self, transaction: Transaction, call_record: bytes, on_durable: OnDurable) -> None:
@@ -200,32 +240,37 @@ class Database:
         catalog = self._catalog
         if transaction.created:
             catalog = self._catalog = transaction.catalog
-            writes.extend([(Tree.META, TABLE_PREFIX + table.name.encode(), dump_table(table)) for table in transaction.created])
+            writes.extend(
+                [(Tree.META, TABLE_PREFIX + table.name.encode(), dump_table(table)) for table in transaction.created]
+            )
         self._creation_floor_ms = max(self._creation_floor_ms, transaction.last_creation)
-        record = CommitRecord(commit_ts, transaction.write_set, transaction.created)
         size = transaction.usage.bytes_written + transaction.usage.index_bytes + len(call_record)
+        record = CommitRecord(commit_ts, transaction.write_set, transaction.created, size)
         entry = _Pending(record, transaction.layers, catalog, self.engine.submit(writes), size)
         entry.callbacks.append(on_durable)
         self._pending.append(entry)
         self._pending_bytes += size
         self._log.append(record)
+        self._log_bytes += size
 
     def _check(self, transaction: Transaction) -> None:
         """Raise Conflict if a commit since the transaction's begin changed what it read, or the tables under it."""
         begin_ts = transaction.begin_ts
         if begin_ts < self._forgotten_ts:
             raise Conflict("The transaction ran for so long that the commits since its begin are no longer known.")
-        catalog = self._catalog
-        if catalog is not transaction.base_catalog and (
-            transaction.created or catalog.schema is not transaction.base_catalog.schema
+        now, then = self._catalog, transaction.base_catalog
+        if now.schema_ts != then.schema_ts or (
+            transaction.created and (now.next_table, now.next_index) != (then.next_table, then.next_index)
         ):
             raise Conflict("The tables or the schema changed while the transaction ran.")
+        read_set = transaction.read_set
+        numbers = {number for number, _, _ in read_set.ranges}
         written = WriteIndex()
         for record in reversed(self._log):
             if record.commit_ts <= begin_ts:
                 break
-            written.add(*record.touched())
-        if transaction.read_set.touched_by(written):
+            written.add(record.documents(), record.keys_in(numbers))
+        if read_set.touched_by(written):
             raise Conflict("Documents the transaction read were changed while it ran.")
 
     def _tell_after(self, timestamp: int, on_durable: OnDurable) -> None:
@@ -243,8 +288,7 @@ class Database:
     def _advance(self, done: list[_Pending]) -> None:
         """Move on to a state in which these commits are durable."""
         last = done[-1]
-        self._durable_ts = last.record.commit_ts
-        self._durable_catalog = last.catalog
+        self._durable = (last.record.commit_ts, last.catalog)
         for entry in done:
             self._pending_bytes -= entry.size
         view = self._view
@@ -273,11 +317,15 @@ class Database:
     def _trim_log(self) -> None:
         """Forget commits that no transaction can conflict with any more."""
         with self._detached_lock:
-            keep_after = min(self._detached.values(), default=self._durable_ts)
+            keep_after = min(self._detached.values(), default=self.durable_ts)
         log = self._log
-        keep_after = min(keep_after, self._durable_ts)
-        while log and (log[0].commit_ts <= keep_after or len(log) > WRITE_LOG_COMMITS_MAX):
-            self._forgotten_ts = log.popleft().commit_ts
+        keep_after = min(keep_after, self.durable_ts)
+        while log and (
+            log[0].commit_ts <= keep_after or len(log) > WRITE_LOG_COMMITS_MAX or self._log_bytes > WRITE_LOG_BYTES_MAX
+        ):
+            record = log.popleft()
+            self._log_bytes -= record.size
+            self._forgotten_ts = record.commit_ts
 
     def _recover(self) -> None:
         """Go back to the durable state after storage failed."""
@@ -285,8 +333,9 @@ class Database:
         self._pending.clear()
         self._pending_bytes = 0
         self._log.clear()
+        self._log_bytes = 0
         self._forgotten_ts = self._last_ts
-        self._catalog = self._durable_catalog
+        self._catalog = self._durable[1]
         old = self._view
         with self._recovery_lock:
             self.engine.recover()
@@ -297,22 +346,22 @@ class Database:
 
     def _begin_detached(self, writable: bool, now_ms: float, seed: bytes, journal: str | None) -> Transaction:
         with self._detached_lock:
-            token = -len(self._detached) - 1
-            while token in self._detached:
-                token -= 1
-            self._detached[token] = self._durable_ts
+            token = self._detached_count
+            self._detached_count += 1
+            self._detached[token] = self.durable_ts
         try:
             with self._recovery_lock:
                 snapshot = GuardedSnapshot(self.engine.snapshot(), self._recovery_lock)
             begin_ts = last_commit_ts(snapshot)
-            catalog = self._durable_catalog
-            if begin_ts != self._durable_ts:
+            durable_ts, catalog = self._durable
+            if begin_ts != durable_ts:
                 catalog = load_catalog(snapshot)
         except BaseException:
             self._forget_detached(token)
             raise
-        view = View(snapshot, Overlay(), lambda _: self._end_detached(token, view))
+        view = View(snapshot, Overlay(), lambda: self._forget_detached(token))
         view.users = 1
+        view.retired = True
         return Transaction(
             view,
             snapshot,
@@ -329,10 +378,6 @@ class Database:
             journal=journal,
         )
 
-    def _end_detached(self, token: int, view: View) -> None:
-        self._forget_detached(token)
-        view.retire()
-
     def _forget_detached(self, token: int) -> None:
         with self._detached_lock:
             self._detached.pop(token, None)
@@ -347,7 +392,9 @@ def last_commit_ts(snapshot: StorageSnapshot) -> int:
 def _tell(done: list[_Pending], lost: list[_Pending], failure: BaseException | None) -> None:
     """Call every callback, whatever the others do; the first error of theirs is raised at the end."""
     raised: list[BaseException] = []
-    error = failure if failure is None or isinstance(failure, SkerryError) else SystemFault("StorageFailed", str(failure))
+    error = (
+        failure if failure is None or isinstance(failure, SkerryError) else SystemFault("StorageFailed", str(failure))
+    )
     for entries, failed in ((done, False), (lost, True)):
         for entry in entries:
             answer = error if failed and error is not None else entry.record.commit_ts

@@ -14,6 +14,7 @@ from skerry.database.catalog import value_at
 from skerry.errors import DeveloperError
 from skerry.limits import FILTER_BYTES_PER_STEP, FILTER_NESTING_MAX
 from skerry.value import UNDEFINED, Int64, UndefinedAt, compare, decode, size_of
+from skerry.value.kinds import kind_of
 
 Evaluate = Callable[[dict[str, Any]], Any]
 
@@ -140,7 +141,7 @@ def _arithmetic(operator: "_Operator", left: Evaluate, right: Evaluate) -> Evalu
 
     def evaluate(document: dict[str, Any]) -> Any:
         a, b = left(document), right(document)
-        kind_a, kind_b = type(a), type(b)
+        kind_a, kind_b = kind_of(a), kind_of(b)
         if kind_a is Int64 and kind_b is Int64:
             return _int64(name, on_integers(a.value, b.value))
         if (kind_a is float or kind_a is int) and (kind_b is float or kind_b is int):

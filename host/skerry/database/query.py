@@ -15,19 +15,29 @@ import orjson
 from skerry.database.catalog import CREATION_TIME, Catalog, Index, Table
 from skerry.database.filters import Filter
 from skerry.errors import DeveloperError
-from skerry.limits import QUERY_FINGERPRINT_BYTES, QUERY_OPERATORS_MAX
+from skerry.limits import (
+    PLAN_CACHE_ENTRIES_MAX,
+    PLAN_CACHE_TEXT_BYTES_MAX,
+    QUERY_FINGERPRINT_BYTES,
+    QUERY_JSON_BYTES_MAX,
+    QUERY_JSON_NESTING_MAX,
+    QUERY_OPERATORS_MAX,
+)
 from skerry.value import (
-    UNDEFINED,
     UndefinedAt,
     after_prefix,
     decode,
     encode_document_id,
     key_of,
+    parse_json,
     try_decode_document_id,
 )
+from skerry.value.kinds import kind_of
 
 _INTERNAL_ID_BITS: Final = 128
 _BEHIND_EVERY_ID: Final = b"\xff" * 17
+
+_NEED_DECODING: Final = frozenset({dict, list, int})
 
 Operator = tuple[Filter | None, int]
 """A filter and 0, or None and a limit."""
@@ -39,7 +49,20 @@ class Plan:
     `table` is None where the table does not exist: the result is empty, and what was read is the catalog's point for the name.
     """
 
-    __slots__ = ("_query", "catalog", "first_limit", "index", "lower", "operators", "reverse", "table", "table_name", "upper")
+    __slots__ = (
+        "_fingerprint",
+        "_query",
+        "catalog",
+        "first_limit",
+        "index",
+        "limits",
+        "lower",
+        "operators",
+        "reverse",
+        "table",
+        "table_name",
+        "upper",
+    )
 
     def __init__(
         self,
@@ -53,6 +76,7 @@ class Plan:
         operators: tuple[Operator, ...],
     ) -> None:
         self._query = query
+        self._fingerprint: bytes | None = None
         self.catalog = catalog
         self.table_name = table_name
         self.table = table
@@ -60,12 +84,15 @@ class Plan:
         self.lower, self.upper = bounds
         self.reverse = reverse
         self.operators = operators
+        self.limits = tuple([limit for filter_, limit in operators if filter_ is None])
         self.first_limit = operators[0][1] if operators and operators[0][0] is None else 0
 
     def fingerprint(self) -> bytes:
         """What binds a cursor to its query: equal for equal query JSON."""
-        text = orjson.dumps(self._query, option=orjson.OPT_SORT_KEYS)
-        return blake2b(text, digest_size=QUERY_FINGERPRINT_BYTES).digest()
+        if self._fingerprint is None:
+            text = orjson.dumps(self._query, option=orjson.OPT_SORT_KEYS)
+            self._fingerprint = blake2b(text, digest_size=QUERY_FINGERPRINT_BYTES).digest()
+        return self._fingerprint
 
 
 def compile_query(query: Any, catalog: Catalog) -> Plan:
@@ -93,6 +120,23 @@ def compile_query(query: Any, catalog: Catalog) -> Plan:
     if kind == "Search":
         raise DeveloperError("FeatureNotServed", "Search queries are not served yet; use an index range or a filter.")
     raise _invalid("The source of a query must be FullTableScan, IndexRange or Search.")
+
+
+def parse_query_argument(argument: bytes) -> Any:
+    """The query inside the JSON argument of a query operation."""
+    parsed = parse_json(argument, depth_max=QUERY_JSON_NESTING_MAX, bytes_max=QUERY_JSON_BYTES_MAX)
+    if type(parsed) is not dict or "query" not in parsed:
+        raise _invalid("The argument of a query operation must hold a query.")
+    return cast("dict[str, Any]", parsed)["query"]
+
+
+def remember_plan(plans: dict[bytes, Plan], text: bytes, plan: Plan) -> None:
+    """Keep a plan, and forget the oldest once there are too many or the text is too long to be worth it."""
+    if len(text) > PLAN_CACHE_TEXT_BYTES_MAX:
+        return
+    if len(plans) >= PLAN_CACHE_ENTRIES_MAX:
+        del plans[next(iter(plans))]
+    plans[text] = plan
 
 
 def _index_range(
@@ -136,7 +180,8 @@ def compile_range(
         kind, path, value = _range_expression(expression)
         if path not in fields:
             raise DeveloperError(
-                "FieldNotInIndex", f"Index {name} has the fields {_names(fields)}; the range names {path}, which is none of them."
+                "FieldNotInIndex",
+                f"Index {name} has the fields {_names(fields)}; the range names {path}, which is none of them.",
             )
         if kind == "Eq":
             if path in fields[: len(equal)]:
@@ -175,8 +220,7 @@ def _range_expression(expression: Any) -> tuple[str, str, Any]:
     if type(path) is not str or (kind != "Eq" and kind not in _BOUNDS):
         raise _invalid("A range expression must be Eq, Gt, Gte, Lt or Lte with a fieldPath.")
     value = fields.get("value")
-    kind_of = type(value)
-    if kind_of is dict or kind_of is list or kind_of is int:
+    if value is not None and kind_of(value) in _NEED_DECODING:
         value = decode(value, undefined=UndefinedAt.ROOT)
     return cast("str", kind), path, value
 
@@ -291,6 +335,3 @@ def _disorder(name: str, fields: tuple[str, ...], path: str) -> DeveloperError:
 
 def _invalid(message: str) -> DeveloperError:
     return DeveloperError("InvalidQuery", message)
-
-
-assert UNDEFINED is not None

@@ -3,9 +3,8 @@
 A query stops reading as soon as one of its limits is spent, so `first()` reads one document. A filtered document counts as read.
 """
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
-from skerry.database.filters import Filter
 from skerry.database.query import Plan
 from skerry.database.scan import IndexScan
 from skerry.database.stored import HEADER_BYTES, SIZE_MASK, parse_document
@@ -19,11 +18,13 @@ _INTERNAL_ID_BYTES: Final = 16
 
 
 class QueryStream:
-    """One open query of a transaction."""
+    """One open query of a transaction; `scan` is None where the table does not exist."""
 
-    __slots__ = ("_filters", "_limits", "_operators", "_prefix", "_transaction", "bytes_read", "rows_read", "scan", "size")
+    __slots__ = ("_has_filter", "_limits", "_operators", "_prefix", "_transaction", "bytes_read", "rows_read", "scan")
 
-    def __init__(self, transaction: "Transaction", plan: Plan, lower: bytes, upper: bytes | None, first_chunk: int) -> None:
+    def __init__(
+        self, transaction: "Transaction", plan: Plan, lower: bytes, upper: bytes | None, first_chunk: int
+    ) -> None:
         self._transaction = transaction
         table, index = plan.table, plan.index
         if table is None or index is None:
@@ -33,75 +34,83 @@ class QueryStream:
         else:
             self._prefix = table.prefix
             self.scan = IndexScan(
-                transaction.snapshot, transaction.overlay, transaction.layers, table, index, lower, upper, plan.reverse, first_chunk
+                transaction.snapshot,
+                transaction.overlay,
+                transaction.layers,
+                table,
+                index,
+                lower,
+                upper,
+                plan.reverse,
+                first_chunk,
             )
             transaction.note_scan(self.scan)
         self._operators = plan.operators
-        self._limits = [limit for filter_, limit in plan.operators if filter_ is None]
-        self._filters = len(self._limits) < len(plan.operators)
+        self._limits = list(plan.limits)
+        self._has_filter = len(plan.limits) < len(plan.operators)
         self.rows_read = 0
         self.bytes_read = 0
-        self.size = 0
 
     def next(self) -> bytes | None:
         """The JSON of the next document that passes the operators, or None at the end."""
+        step = self.step
+        while True:
+            document = step()
+            if document is not True:
+                return document
+
+    def step(self) -> bytes | Literal[True] | None:
+        """Read one document: its JSON if it passes the operators, True if it does not, None at the end."""
         scan = self.scan
         if scan is None:
             return None
-        transaction = self._transaction
         limits = self._limits
-        while True:
-            if limits and not min(limits):
-                return None
-            key = scan.next_key()
-            if key is None:
-                return None
-            document_key = self._prefix + key[-_INTERNAL_ID_BYTES:]
-            write = transaction.writes.get(document_key)
-            if write is not None and write.json is not None:
-                json, size = write.json, write.size
-            else:
-                stored = transaction.base(document_key)
-                if stored is None:
-                    raise SystemFault("IndexCorrupted", "An index entry leads to no document.")
-                json, size = stored[HEADER_BYTES:], int.from_bytes(stored[:4], "big") & SIZE_MASK
-            transaction.usage.read_document(size)
-            self.rows_read += 1
-            self.bytes_read += size
-            if not self._operators or self._passes(json, size):
-                return json
+        if limits and not min(limits):
+            return None
+        key = scan.next_key()
+        if key is None:
+            return None
+        transaction = self._transaction
+        document_key = self._prefix + key[-_INTERNAL_ID_BYTES:]
+        writes = transaction.writes
+        write = writes.get(document_key) if writes else None
+        if write is not None and write.json is not None:
+            json, size = write.json, write.size
+        else:
+            stored = transaction.base(document_key)
+            if stored is None:
+                raise SystemFault("IndexCorrupted", "An index entry leads to no document.")
+            json, size = stored[HEADER_BYTES:], int.from_bytes(stored[:4], "big") & SIZE_MASK
+        transaction.usage.read_document(size)
+        self.rows_read += 1
+        self.bytes_read += size
+        return json if not self._operators or self._passes(json, size) else True
 
     def collect(self) -> bytes:
         """All that is left, as a JSON array."""
         documents: list[bytes] = []
-        take = self.next
+        append, step = documents.append, self.step
         while True:
-            document = take()
+            document = step()
             if document is None:
                 return b"[" + b",".join(documents) + b"]"
-            documents.append(document)
-
-    def at_limit(self) -> bool:
-        """Whether a limit operator is what ended the query."""
-        return bool(self._limits) and not min(self._limits)
+            if document is not True:
+                append(document)
 
     def _passes(self, json: bytes, size: int) -> bool:
         """Whether the document passes each operator in turn; spends the limits on its way."""
         limits = self._limits
         at_limit = 0
-        document = parse_document(json) if self._filters else None
+        document: dict[str, Any] = parse_document(json) if self._has_filter else {}
         for filter_, _ in self._operators:
             if filter_ is None:
                 limits[at_limit] -= 1
                 at_limit += 1
-            elif not self._keeps(filter_, document, size):
-                return False
+            else:
+                self._transaction.usage.filter(filter_.cost(size))
+                if not filter_.keeps(document):
+                    return False
         return True
-
-    def _keeps(self, filter_: Filter, document: "dict[str, object] | None", size: int) -> bool:
-        assert document is not None
-        self._transaction.usage.filter(filter_.cost(size))
-        return filter_.keeps(document)
 
 
 def open_stream(transaction: "Transaction", plan: Plan) -> QueryStream:

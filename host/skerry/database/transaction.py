@@ -24,7 +24,8 @@ from skerry.database.catalog import (
     table_key,
 )
 from skerry.database.overlay import IndexLayer, Overlay
-from skerry.database.query import Plan, compile_query
+from skerry.database.page import PageRequest, read_page
+from skerry.database.query import Plan, compile_query, parse_query_argument, remember_plan
 from skerry.database.read_set import ReadSet
 from skerry.database.scan import Range
 from skerry.database.stored import HEADER_BYTES, SIZE_MASK, parse_document
@@ -33,7 +34,15 @@ from skerry.database.usage import Usage
 from skerry.errors import DeveloperError
 from skerry.limits import OPEN_QUERIES_MAX, SAVEPOINT_DEPTH_MAX
 from skerry.storage import StorageSnapshot, Tree
-from skerry.value import UNDEFINED, check_document, dumps, encode_document_id, try_decode_document_id
+from skerry.value import (
+    UNDEFINED,
+    Mismatch,
+    check_document,
+    dumps,
+    encode_document_id,
+    try_decode_document_id,
+    write_error,
+)
 
 if TYPE_CHECKING:
     from skerry.database.view import View
@@ -45,6 +54,8 @@ _DOCUMENTS: Final = Tree.DOCUMENTS
 _MISSING: Final = object()
 
 Undo = Callable[[], None]
+FunctionState = tuple[bool, str | None, str | None, dict[int, QueryStream]]
+"""What a called function must not disturb: pagination, query journal, open queries of its caller."""
 
 
 class DocumentWrite:
@@ -162,7 +173,7 @@ class Transaction:
         """
         usage = self.usage
         usage.read_range()
-        decoded = try_decode_document_id(document_id)
+        decoded = try_decode_document_id(document_id) if type(document_id) is str else None
         if decoded is None:
             raise _undecodable("get", document_id)
         number, internal_id = decoded
@@ -175,7 +186,9 @@ class Transaction:
         if found.is_system is not system:
             raise DeveloperError(
                 "SystemTableAccess",
-                "User tables cannot be accessed with db.system." if system else "System tables can only be accessed with db.system.",
+                "User tables cannot be accessed with db.system."
+                if system
+                else "System tables can only be accessed with db.system.",
             )
         key = found.prefix + internal_id
         self._points.add(key)
@@ -202,7 +215,7 @@ class Transaction:
 
     def normalize_id(self, table: str, text: str) -> str | None:
         """The id string if it is an id of `table`, else None."""
-        decoded = try_decode_document_id(text)
+        decoded = try_decode_document_id(text) if type(text) is str else None
         if decoded is None:
             return None
         found = self.catalog.numbers.get(decoded[0])
@@ -213,7 +226,7 @@ class Transaction:
 
     def count(self, table: str) -> int:
         """How many documents a table has; each counts as read."""
-        query = {"source": {"type": "FullTableScan", "tableName": table, "order": None}, "operators": []}
+        query: dict[str, Any] = {"source": {"type": "FullTableScan", "tableName": table, "order": None}, "operators": []}
         stream = open_stream(self, self._plan(query))
         count = 0
         while stream.next() is not None:
@@ -226,6 +239,8 @@ class Transaction:
         Raises: DeveloperError of `check_document`, `ReadOnlyTransaction`, `SystemTableReadOnly`, `InvalidArgument`,
         `SchemaEnforcementError`, `TooManyTables`, `IndexKeyTooLarge`, `TooManyWrites`, `TooManyBytesWritten`.
         """
+        if type(table) is not str or type(value) is not dict:
+            raise DeveloperError("InvalidArgument", "`db.insert` takes the name of a table and an object.")
         found = self.catalog.tables.get(table)
         if found is None or found.is_system or not self.writable:
             found = self._insert_table(table, found)
@@ -241,7 +256,7 @@ class Transaction:
         document = {**value, "_creationTime": creation_time, "_id": document_id}
         size = check_document(document)
         if found.validator is not None:
-            self._validate(found, document)
+            self._validate(found, value)
         self.usage.write_document(size)
         json = dumps(document)
         key = found.prefix + internal_id
@@ -270,7 +285,9 @@ class Transaction:
     def replace(self, document_id: str, value: dict[str, Any], table: str | None = None) -> bytes:
         """Replace a document but for `_id` and `_creationTime`; the new document's JSON. Raises: as `patch`."""
         if type(value) is not dict:
-            raise DeveloperError("InvalidArgument", "Invalid argument `value` for `db.replace`: Value must be an Object")
+            raise DeveloperError(
+                "InvalidArgument", "Invalid argument `value` for `db.replace`: Value must be an Object"
+            )
         found, key, before, json = self._existing("replace", "Replace", document_id, table)
         old = parse_document(json)
         document = {"_creationTime": old["_creationTime"], "_id": document_id, **value}
@@ -298,7 +315,9 @@ class Transaction:
         the argument of `1.0/queryStream`; plans are cached by that text.
         """
         if len(self._streams) >= OPEN_QUERIES_MAX:
-            raise DeveloperError("TooManyOpenQueries", f"A function can hold {OPEN_QUERIES_MAX} queries open at a time.")
+            raise DeveloperError(
+                "TooManyOpenQueries", f"A function can hold {OPEN_QUERIES_MAX} queries open at a time."
+            )
         number = self._next_query
         self._streams[number] = open_stream(self, self._plan(query))
         self._next_query = number + 1
@@ -325,6 +344,43 @@ class Transaction:
     def close_query(self, query_id: int) -> bool:
         """Forget an open query; whether there was one."""
         return self._streams.pop(query_id, None) is not None
+
+    def page(
+        self,
+        query: Any,
+        cursor: str | None,
+        end_cursor: str | None,
+        page_size: int,
+        maximum_rows_read: int | None = None,
+        maximum_bytes_read: int | None = None,
+    ) -> bytes:
+        """One page of a query, as the JSON that `1.0/queryPage` answers; `query` as for `open_query`.
+
+        Where `end_cursor` is None, the `journal` of the run before takes its place; `journal_out` is this run's.
+
+        Raises: DeveloperError `InvalidCursor`, `InvalidPageSize`, `MultiplePaginatedQueries`, and as `next`.
+        """
+        if self.paginated:
+            raise DeveloperError(
+                "MultiplePaginatedQueries",
+                "This query or mutation function ran multiple paginated queries. Convex only supports a single paginated "
+                "query in each function.",
+            )
+        self.paginated = True
+        if end_cursor is None:
+            end_cursor = self.journal
+        request = PageRequest(cursor, end_cursor, page_size, maximum_rows_read, maximum_bytes_read)
+        return read_page(self, self._plan(query), request)
+
+    def enter_function(self) -> "FunctionState":
+        """Begin a function called by the running one: it may paginate for itself. Give the result to `leave_function`."""
+        state = (self.paginated, self.journal, self.journal_out, self._streams)
+        self.paginated, self.journal, self.journal_out, self._streams = False, None, None, {}
+        return state
+
+    def leave_function(self, state: "FunctionState") -> None:
+        """End a called function; its open queries are gone."""
+        self.paginated, self.journal, self.journal_out, self._streams = state
 
     def _plan(self, query: Any) -> Plan:
         catalog = self.catalog
@@ -430,7 +486,7 @@ class Transaction:
     ) -> tuple[Table, bytes, bytes | None, bytes]:
         """The table, key, stored form below own writes, and JSON of a document that is about to be written."""
         self._must_be_writable(operation)
-        decoded = try_decode_document_id(document_id)
+        decoded = try_decode_document_id(document_id) if type(document_id) is str else None
         if decoded is None:
             raise _undecodable(operation, document_id)
         number, internal_id = decoded
@@ -477,7 +533,7 @@ class Transaction:
         document["_creationTime"] = creation_time
         size = check_document(document)
         if table.validator is not None:
-            self._validate(table, document)
+            self._validate(table, {name: field for name, field in document.items() if name[0] != "_"})
         self.usage.write_document(size)
         internal_id = key[4:]
         tail = None
@@ -495,16 +551,13 @@ class Transaction:
         self._put(key, DocumentWrite(table, internal_id, before, json, size))
         return json
 
-    def _validate(self, table: Table, document: dict[str, Any]) -> None:
+    def _validate(self, table: Table, fields: dict[str, Any]) -> None:
+        """Judge a document without its system fields."""
         assert table.validator is not None
         try:
-            table.validator.check(document, self.catalog.resolve)
-        except DeveloperError as error:
-            raise DeveloperError(
-                "SchemaEnforcementError",
-                f'Failed to insert or update a document in table "{table.name}" because it does not match the schema: '
-                + error.message,
-            ) from None
+            table.validator.check(fields, self.catalog.resolve)
+        except Mismatch as mismatch:
+            raise write_error(table.name, mismatch) from None
 
     def _mark(self, number: int, key: bytes, mark: int, is_stored: bool = True) -> None:
         """Mark an index key as added or removed by this transaction."""
@@ -548,36 +601,15 @@ class Transaction:
         return self._internal_prefix + left[:_RANDOM_BYTES]
 
 
-def parse_query_argument(argument: bytes) -> Any:
-    """The query inside the JSON argument of a query operation."""
-    from skerry.limits import QUERY_JSON_BYTES_MAX, QUERY_JSON_NESTING_MAX
-    from skerry.value import parse_json
-
-    parsed = parse_json(argument, depth_max=QUERY_JSON_NESTING_MAX, bytes_max=QUERY_JSON_BYTES_MAX)
-    if type(parsed) is not dict or "query" not in parsed:
-        raise DeveloperError("InvalidQuery", "The argument of a query operation must hold a query.")
-    return cast("dict[str, Any]", parsed)["query"]
-
-
-def remember_plan(plans: dict[bytes, Plan], text: bytes, plan: Plan) -> None:
-    """Keep a plan, and forget the oldest once there are too many or the text is too long to be worth it."""
-    from skerry.limits import PLAN_CACHE_ENTRIES_MAX, PLAN_CACHE_TEXT_BYTES_MAX
-
-    if len(text) > PLAN_CACHE_TEXT_BYTES_MAX:
-        return
-    if len(plans) >= PLAN_CACHE_ENTRIES_MAX:
-        del plans[next(iter(plans))]
-    plans[text] = plan
-
-
 def _point(key: bytes) -> Range:
     return (CATALOG_INDEX, key, key + b"\0")
 
 
 def _undecodable(operation: str, document_id: str) -> DeveloperError:
-    shown = document_id[:64]
+    shown = document_id[:64] if type(document_id) is str else document_id
     return DeveloperError(
-        "InvalidArgument", f"Invalid argument `id` for `db.{operation}`: Unable to decode ID: {shown!r} is not a document ID."
+        "InvalidArgument",
+        f"Invalid argument `id` for `db.{operation}`: Unable to decode ID: {shown!r} is not a document ID.",
     )
 
 

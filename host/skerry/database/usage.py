@@ -117,9 +117,7 @@ class Usage:
 
     def metrics(self) -> dict[str, dict[str, int]]:
         """What `getTransactionMetrics` answers."""
-        return {
-            name: {"used": used, "remaining": max(0, limit - used)} for name, _, used, limit in self._rows()
-        }
+        return {name: {"used": used, "remaining": max(0, limit - used)} for name, _, used, limit in self._rows()}
 
     def warnings(self) -> list[str]:
         """One line for each limit that is used up to `USAGE_WARNING_PERCENT` or more."""
@@ -137,7 +135,12 @@ class Usage:
             ("databaseQueries", "Many reads", self.ranges_read, TRANSACTION_RANGES_READ_MAX),
             ("documentsRead", "Many documents read", self.documents_read, TRANSACTION_DOCUMENTS_READ_MAX),
             ("documentsWritten", "Many writes", self.documents_written, TRANSACTION_DOCUMENTS_WRITTEN_MAX),
-            ("functionsScheduled", "Many functions scheduled", self.functions_scheduled, TRANSACTION_FUNCTIONS_SCHEDULED_MAX),
+            (
+                "functionsScheduled",
+                "Many functions scheduled",
+                self.functions_scheduled,
+                TRANSACTION_FUNCTIONS_SCHEDULED_MAX,
+            ),
             (
                 "scheduledFunctionArgsBytes",
                 "Many bytes of arguments of scheduled functions",

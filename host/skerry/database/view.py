@@ -22,9 +22,7 @@ class View:
 
     __slots__ = ("lane_users", "on_leave", "overlay", "retired", "snapshot", "users")
 
-    def __init__(
-        self, snapshot: StorageSnapshot, overlay: Overlay, on_leave: "Callable[[Transaction], None] | None" = None
-    ) -> None:
+    def __init__(self, snapshot: StorageSnapshot, overlay: Overlay, on_leave: Callable[[], None] | None = None) -> None:
         self.snapshot = snapshot
         self.overlay = overlay
         self.users = 0
@@ -41,7 +39,7 @@ class View:
         if transaction.overlay is not None:
             self.lane_users -= 1
         if self.on_leave is not None:
-            self.on_leave(transaction)
+            self.on_leave()
         if self.retired and not self.users:
             self.snapshot.close()
 

@@ -1,0 +1,149 @@
+"""The past of a deployment: what history is kept, how a past state is read, and how the past is dropped.
+
+What is stored. A document version carries the timestamp of the commit that wrote it. When a commit at T replaces version v, it moves v
+to the history under (document key, v's timestamp, newest first); when it deletes, it also leaves an empty entry under T. When it takes
+a key out of an index, it notes T under that key in the index history. So each version is stored once, an insert writes no
+history at all, and an update that touches no index writes none for indexes. The other choice, storing each new version in the
+history too, would double the bytes of every insert.
+
+Reading at t. A document: the current version if its timestamp is at most t, else the first history entry of the document at or behind
+t; an empty entry, or none, means there was no document. An index: its keys of today and those taken out after t are candidates; a
+candidate counts if the document as of t still makes that key. So an index history needs no timestamps of additions.
+
+Dropping. `retain` walks the commit log from its oldest entry: the commit at T made exactly the version it replaced unreachable for
+every read at or after T. Its cost follows the changes dropped, and disk follows data and retention, not uptime.
+
+Concurrency: reads on any thread with a snapshot of its own; `retain` on the loop thread.
+"""
+
+from typing import Any, Final
+
+from skerry.database.catalog import Index, Table, creation_tail
+from skerry.database.commit_log import history_key, read_entry
+from skerry.database.database import Database
+from skerry.database.stored import HEADER_BYTES, commit_ts_of, parse_document
+from skerry.errors import DeveloperError
+from skerry.limits import RETENTION_CHUNK_COMMITS
+from skerry.storage import StorageSnapshot, Tree, Write
+
+RETAINED_KEY: Final = b"retained"
+_TIMESTAMP_BYTES: Final = 8
+
+
+def retained_ts(snapshot: StorageSnapshot) -> int:
+    """The oldest timestamp that can be read, 0 where nothing has been dropped."""
+    raw = snapshot.get(Tree.META, RETAINED_KEY)
+    return 0 if raw is None else int.from_bytes(raw, "big")
+
+
+def read_document_at(snapshot: StorageSnapshot, table: Table, internal_id: bytes, timestamp: int) -> bytes | None:
+    """The JSON of a document as of a timestamp, or None. Raises: DeveloperError `OutOfRetention`."""
+    _must_be_retained(snapshot, timestamp)
+    stored = _version_at(snapshot, table.prefix + internal_id, timestamp)
+    return None if stored is None else stored[HEADER_BYTES:]
+
+
+def read_index_at(
+    snapshot: StorageSnapshot, table: Table, index: Index, lower: bytes, upper: bytes | None, timestamp: int, count: int
+) -> list[bytes]:
+    """The JSON of up to `count` first documents of an index range as of a timestamp. Raises: DeveloperError `OutOfRetention`.
+
+    Limits: reads every key of the range, now or taken out since, until it has found enough.
+    """
+    _must_be_retained(snapshot, timestamp)
+    prefix = index.number.to_bytes(4, "big")
+    first = prefix + lower
+    end = (index.number + 1).to_bytes(4, "big") if upper is None else prefix + upper
+    gone = [
+        key[4:]
+        for key, removed in snapshot.scan(Tree.INDEX_HISTORY, first, end, False)
+        if int.from_bytes(removed, "big") > timestamp
+    ]
+    present = [key for key, _ in snapshot.scan_index(index.number, lower, upper, False)]
+    documents: list[bytes] = []
+    for key in sorted({*gone, *present}):
+        stored = _version_at(snapshot, table.prefix + key[-16:], timestamp)
+        if stored is not None and _makes_key(index, stored, key):
+            documents.append(stored[HEADER_BYTES:])
+            if len(documents) == count:
+                break
+    return documents
+
+
+def retain(database: Database, before_ts: int, budget_commits: int) -> int:
+    """Drop what only reads before `before_ts` need, up to `budget_commits` commits of it; how many were dropped.
+
+    Call it now and then with what retention allows, until it answers less than the budget; each call is one storage batch
+    that shares the next sync. The newest commit log entry always stays: it holds the last timestamp.
+    """
+    with_room = min(budget_commits, RETENTION_CHUNK_COMMITS)
+    snapshot = database.engine.snapshot()
+    try:
+        items = snapshot.scan_chunk(
+            Tree.COMMIT_LOG, b"", (before_ts + 1).to_bytes(_TIMESTAMP_BYTES, "big"), False, with_room + 1
+        )
+        newest = snapshot.scan_chunk(Tree.COMMIT_LOG, b"", None, True, 1)
+        doomed = [item for item in items if item[0] != newest[0][0]][:with_room]
+        if not doomed:
+            return 0
+        horizon = int.from_bytes(doomed[-1][0], "big")
+        writes: list[Write] = []
+        for stamp, raw in doomed:
+            writes.append((Tree.COMMIT_LOG, stamp, None))
+            _drop_commit(database, snapshot, int.from_bytes(stamp, "big"), raw, horizon, writes)
+        writes.append((Tree.META, RETAINED_KEY, doomed[-1][0]))
+    finally:
+        snapshot.close()
+    database.engine.submit(writes)
+    return len(doomed)
+
+
+def _drop_commit(
+    database: Database, snapshot: StorageSnapshot, commit_ts: int, raw: bytes, horizon: int, writes: list[Write]
+) -> None:
+    """The deletes that dropping one commit asks for."""
+    for change in read_entry(raw)[1]:
+        if not change.is_written:
+            writes.append((Tree.DOCUMENT_HISTORY, history_key(change.key, commit_ts), None))
+        if not change.previous_ts:
+            continue
+        key = history_key(change.key, change.previous_ts)
+        stored = snapshot.get(Tree.DOCUMENT_HISTORY, key)
+        writes.append((Tree.DOCUMENT_HISTORY, key, None))
+        table = database.catalog.numbers.get(int.from_bytes(change.key[:4], "big"))
+        if not stored or table is None:
+            continue
+        document = parse_document(stored[HEADER_BYTES:])
+        tail = creation_tail(document["_creationTime"], change.key[4:])
+        for index in table.stored:
+            entry = index.key(document, tail)
+            full = index.number.to_bytes(4, "big") + entry
+            removed = snapshot.get(Tree.INDEX_HISTORY, full)
+            if (
+                removed is not None
+                and int.from_bytes(removed, "big") <= horizon
+                and not database.is_key_pending(index.number, entry)
+            ):
+                writes.append((Tree.INDEX_HISTORY, full, None))
+
+
+def _version_at(snapshot: StorageSnapshot, key: bytes, timestamp: int) -> bytes | None:
+    stored = snapshot.get(Tree.DOCUMENTS, key)
+    if stored is not None and commit_ts_of(stored) <= timestamp:
+        return stored
+    items = snapshot.scan_chunk(Tree.DOCUMENT_HISTORY, history_key(key, timestamp), key + b"\xff" * 9, False, 1)
+    return items[0][1] or None if items else None
+
+
+def _makes_key(index: Index, stored: bytes, key: bytes) -> bool:
+    document: dict[str, Any] = parse_document(stored[HEADER_BYTES:])
+    return index.key(document, creation_tail(document["_creationTime"], key[-16:])) == key
+
+
+def _must_be_retained(snapshot: StorageSnapshot, timestamp: int) -> None:
+    oldest = retained_ts(snapshot)
+    if timestamp < oldest:
+        raise DeveloperError("OutOfRetention", f"Timestamp {timestamp} lies before {oldest}, the oldest that is kept.")
+
+
+__all__ = ["read_document_at", "read_index_at", "retain", "retained_ts"]
