@@ -228,9 +228,36 @@ def test_any_error_of_the_writer_fails_the_engine_and_not_the_thread(folder: Pat
     engine = LmdbEngine(folder, map_bytes=MIB)
     engine.commit([(Tree.META, b"k", b"v")]).result(30)
     not_bytes: str = "text"
+    with pytest.raises(TypeError):
+        engine.commit([(Tree.META, b"k", 5)])  # type: ignore[list-item]  # what has no length is refused at once
     with pytest.raises(SystemFault) as caught:
         engine.commit([(Tree.META, b"k", not_bytes)]).result(30)  # type: ignore[list-item]  # the error under test
     assert caught.value.code == "StorageFailed"
     engine.recover()
     assert engine.snapshot().get(Tree.META, b"k") == b"v"
+    engine.close()
+
+
+def test_a_hook_that_raises_does_not_stop_the_writer(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    engine = LmdbEngine(folder, map_bytes=MIB)
+
+    def hook() -> None:
+        raise RuntimeError("the loop is closed")
+
+    engine.on_group_durable = hook
+    for n in range(2):
+        engine.commit([(Tree.META, b"k", b"%d" % n)]).result(30)
+    engine.close()
+    assert engine.durable_sequence == 2
+    assert "the loop is closed" in caplog.text
+
+
+def test_a_cancelled_future_takes_nobody_with_it(folder: Path) -> None:
+    engine = LmdbEngine(folder, map_bytes=MIB)
+    futures = [engine.commit([(Tree.META, b"%d" % n, b"v")]) for n in range(50)]
+    cancelled = [future.cancel() for future in futures[::2]]
+    futures[-1].result(30)
+    snapshot = engine.snapshot()
+    assert len(cancelled) == 25
+    assert all(snapshot.get(Tree.META, b"%d" % n) == b"v" for n in range(50)), "cancelling a future undoes nothing"
     engine.close()

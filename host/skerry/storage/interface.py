@@ -95,7 +95,10 @@ class StorageSnapshot(Protocol):
         ...
 
     def renew(self) -> None:
-        """Move to the newest durable state, cheaply, in place."""
+        """Move to the newest durable state, cheaply, in place; not for a closed snapshot.
+
+        Raises: SystemFault SnapshotGone while a failed engine cannot be read and has not been recovered.
+        """
         ...
 
     def close(self) -> None:

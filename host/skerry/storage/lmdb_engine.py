@@ -22,13 +22,13 @@ shrinking of files.
 """
 
 import errno
+import logging
 import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from itertools import islice
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Final, NamedTuple
@@ -39,7 +39,6 @@ from skerry.errors import SystemFault
 from skerry.limits import (
     STORAGE_GROUP_BATCHES_MAX,
     STORAGE_GROUP_BYTES_MAX,
-    STORAGE_KEY_BYTES_MAX,
     STORAGE_LMDB_KEY_BYTES_MAX,
     STORAGE_MAP_BYTES_INITIAL,
     STORAGE_MAP_BYTES_MAX,
@@ -49,19 +48,11 @@ from skerry.limits import (
 )
 from skerry.storage.address_space import PROCESS_ADDRESS_SPACE, AddressSpace
 from skerry.storage.folder import DeploymentFolder, sync_folder
-from skerry.storage.interface import Charge, Item, Tree, Write, index_end, index_prefix
-from skerry.storage.key_layout import (
-    LONG_BYTES,
-    PREFIX_BYTES,
-    logical_items,
-    logical_value,
-    physical_key,
-    physical_lower,
-    physical_upper,
-    physical_value,
-)
+from skerry.storage.interface import Tree, Write
+from skerry.storage.lmdb_snapshot import LmdbSnapshot
+from skerry.storage.write_group import checked_size_of, merge, slices
 
-_PAST_EVERY_KEY: Final = b"\xff" * (STORAGE_LMDB_KEY_BYTES_MAX + 1)
+_log = logging.getLogger(__name__)
 _SPARE_READERS_MAX: Final = 8
 _FULL_REASONS: Final = tuple(os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 
@@ -74,113 +65,6 @@ class StorageUsage(NamedTuple):
     readers: int
 
 
-class LmdbSnapshot:
-    """One durable state of an environment; see `StorageSnapshot`."""
-
-    __slots__ = ("__weakref__", "_dbs", "_engine", "_txn")
-
-    def __init__(self, engine: "LmdbEngine") -> None:
-        self._engine = engine
-        self._begin()
-
-    def get(self, tree: Tree, key: bytes) -> bytes | None:
-        try:
-            if len(key) <= PREFIX_BYTES:
-                return self._txn.get(key, None, self._dbs[tree])
-            stored = self._txn.get(physical_key(key), None, self._dbs[tree])
-            return None if stored is None else logical_value(key, stored)
-        except lmdb.BadValsizeError:  # the empty key, which no tree holds
-            return None
-        except lmdb.Error as error:
-            raise _read_fault(error) from error
-
-    def scan(
-        self, tree: Tree, lower: bytes, upper: bytes | None, reverse: bool, charge: Charge | None = None
-    ) -> Iterator[Item]:
-        try:
-            pairs = self._pairs(tree, physical_lower(lower), physical_upper(upper), reverse)
-            yield from logical_items(pairs, lower, upper, reverse, charge)
-        except lmdb.Error as error:
-            raise _read_fault(error) from error
-
-    def scan_index(
-        self, index_number: int, lower: bytes, upper: bytes | None, reverse: bool, charge: Charge | None = None
-    ) -> Iterator[Item]:
-        first, end = _index_bounds(index_number, lower, upper)
-        for key, value in self.scan(Tree.INDEXES, first, end, reverse, charge):
-            yield key[4:], value
-
-    def scan_chunk(
-        self, tree: Tree, lower: bytes, upper: bytes | None, reverse: bool, max_items: int, charge: Charge | None = None
-    ) -> list[Item]:
-        items: list[Item] = []
-        append = items.append
-        floor = physical_lower(lower)
-        end = physical_upper(upper)
-        stop = _PAST_EVERY_KEY if end is None else end
-        is_long = len(lower) > PREFIX_BYTES
-        try:
-            for item in islice(self._pairs(tree, floor, end, reverse), max_items):
-                key = item[0]
-                if key >= stop or key < floor:
-                    return items
-                if len(key) == LONG_BYTES or is_long:
-                    return self._chunk_with_runs(tree, lower, upper, reverse, max_items, charge)
-                append(item)
-        except lmdb.Error as error:
-            raise _read_fault(error) from error
-        return items
-
-    def scan_index_chunk(
-        self,
-        index_number: int,
-        lower: bytes,
-        upper: bytes | None,
-        reverse: bool,
-        max_items: int,
-        charge: Charge | None = None,
-    ) -> list[Item]:
-        first, end = _index_bounds(index_number, lower, upper)
-        items = self.scan_chunk(Tree.INDEXES, first, end, reverse, max_items, charge)
-        return [(key[4:], value) for key, value in items]
-
-    def renew(self) -> None:
-        self._txn.abort()
-        self._begin()
-
-    def close(self) -> None:
-        self._txn.abort()
-        self._engine.forget(self)
-
-    def end(self) -> None:
-        """End the snapshot for a reopening of the environment; its next use raises SnapshotGone."""
-        self._txn.abort()
-
-    def _begin(self) -> None:
-        try:
-            self._txn, self._dbs = self._engine.begin_read()
-        except lmdb.Error as error:
-            raise _read_fault(error) from error
-
-    def _pairs(self, tree: Tree, first: bytes, end: bytes | None, reverse: bool) -> Iterator[Item]:
-        """Stored pairs from where a scan begins, without its other end."""
-        cursor = self._txn.cursor(self._dbs[tree])
-        if not reverse:
-            cursor.set_range(first)
-            return cursor.iternext(True, True)
-        if end is not None and cursor.set_range(end):
-            if not cursor.prev():
-                return iter(())
-        elif not cursor.last():
-            return iter(())
-        return cursor.iterprev(True, True)
-
-    def _chunk_with_runs(
-        self, tree: Tree, lower: bytes, upper: bytes | None, reverse: bool, max_items: int, charge: Charge | None
-    ) -> list[Item]:
-        return list(islice(self.scan(tree, lower, upper, reverse, charge), max_items))
-
-
 class _Command:
     """Work for the writer thread other than a batch: what to do and where to answer."""
 
@@ -191,7 +75,7 @@ class _Command:
         self.answer: Future[None] = Future()
 
 
-_Batch = tuple[int, Sequence[Write], Future[None] | None]
+_Batch = tuple[int, int, Sequence[Write], Future[None] | None]  # number, bytes, writes, whom to tell
 
 
 class LmdbEngine:
@@ -302,17 +186,13 @@ class LmdbEngine:
     # -- any thread ------------------------------------------------------------------------------------------------
 
     def _enqueue(self, writes: Sequence[Write], future: Future[None] | None) -> int:
-        for _, key, _ in writes:
-            if not 0 < len(key) <= STORAGE_KEY_BYTES_MAX:
-                raise SystemFault(
-                    "StorageKeyInvalid", f"A storage key has {len(key)} bytes; 1 to {STORAGE_KEY_BYTES_MAX} are taken."
-                )
+        n_bytes = checked_size_of(writes)
         with self._lock:
             if self._closed:
                 raise SystemFault("StorageFailed", "The storage engine is closed.")
             self._submitted += 1
             sequence = self._submitted
-            self._queue.put((sequence, writes, future))
+            self._queue.put((sequence, n_bytes, writes, future))
         return sequence
 
     def _command(self, name: str) -> None:
@@ -341,14 +221,14 @@ class LmdbEngine:
     def _take_group(self, first: _Batch) -> tuple[list[_Batch], _Batch | _Command | None]:
         """All that is queued, up to the bounds of a group, and what else was taken from the queue, if anything."""
         group = [first]
-        group_bytes = _size_of(first[1])
+        group_bytes = first[1]
         get = self._queue.get_nowait
         try:
             while len(group) < STORAGE_GROUP_BATCHES_MAX:
                 entry = get()
                 if isinstance(entry, _Command):
                     return group, entry
-                group_bytes += _size_of(entry[1])
+                group_bytes += entry[1]
                 if group_bytes > self._group_bytes_max:
                     return group, entry
                 group.append(entry)
@@ -363,10 +243,10 @@ class LmdbEngine:
         thread needs to wake, so a large group would hold the loop thread up until it is through.
         """
         try:
-            merged = _merge(group)
+            merged = merge(writes for _, _, writes, _ in group)
             with self._env.begin(write=True) as txn:
                 n_written = 0
-                for tree, piece, is_put in _slices(merged):
+                for tree, piece, is_put in slices(merged):
                     if n_written >= STORAGE_WRITES_PER_SLICE:
                         self._pause(STORAGE_SLICE_PAUSE_SECONDS)
                         n_written = 0
@@ -388,7 +268,7 @@ class LmdbEngine:
     def _settle(self, group: list[_Batch], fault: SystemFault | None) -> None:
         if fault is None:
             self.durable_sequence = group[-1][0]
-        for _, _, future in group:
+        for _, _, _, future in group:
             if future is None or not future.set_running_or_notify_cancel():
                 continue
             if fault is None:
@@ -396,8 +276,12 @@ class LmdbEngine:
             else:
                 future.set_exception(fault)
         callback = self.on_group_durable
-        if callback is not None:
+        if callback is None:
+            return
+        try:
             callback()
+        except Exception:  # the hook is not ours; whatever it raises, the thread must live on to complete futures
+            _log.exception("the hook on_group_durable failed")
 
     def _obey(self, command: _Command) -> None:
         try:
@@ -502,56 +386,8 @@ def _map_bytes_for(trees: Path, map_bytes: int, map_bytes_max: int) -> int:
     return min(map_bytes, map_bytes_max)
 
 
-def _merge(group: list[_Batch]) -> list[tuple[list[Item], list[bytes]]]:
-    """Per tree, the stored pairs to put and the stored keys to delete, each once and sorted."""
-    trees: list[dict[bytes, bytes | None]] = [{} for _ in Tree]
-    for _, writes, _ in group:
-        for tree, key, value in writes:
-            trees[tree][key] = value
-    merged: list[tuple[list[Item], list[bytes]]] = []
-    for changes in trees:
-        puts: list[Item] = []
-        deletes: list[bytes] = []
-        for key, value in changes.items():
-            if value is None:
-                deletes.append(physical_key(key))
-            elif len(key) <= PREFIX_BYTES:
-                puts.append((key, value))
-            else:
-                puts.append((physical_key(key), physical_value(key, value)))
-        puts.sort()
-        deletes.sort()
-        merged.append((puts, deletes))
-    return merged
-
-
-def _slices(merged: list[tuple[list[Item], list[bytes]]]) -> Iterator[tuple[int, list[Any], bool]]:
-    """The writes of a group in pieces: the tree, pairs or keys, and whether they are to be put or deleted."""
-    for tree, (puts, deletes) in enumerate(merged):
-        for start in range(0, len(puts), STORAGE_WRITES_PER_SLICE):
-            yield tree, puts[start : start + STORAGE_WRITES_PER_SLICE], True
-        for start in range(0, len(deletes), STORAGE_WRITES_PER_SLICE):
-            yield tree, deletes[start : start + STORAGE_WRITES_PER_SLICE], False
-
-
-def _size_of(writes: Sequence[Write]) -> int:
-    n_bytes = 0
-    for _, key, value in writes:
-        n_bytes += len(key) if value is None else len(key) + len(value)
-    return n_bytes
-
-
-def _index_bounds(index_number: int, lower: bytes, upper: bytes | None) -> tuple[bytes, bytes | None]:
-    prefix = index_prefix(index_number)
-    return prefix + lower, index_end(index_number) if upper is None else prefix + upper
-
-
 def _write_fault(error: Exception) -> SystemFault:
     text = str(error)  # the binding keeps no errno, only what the C library calls it
     if isinstance(error, (lmdb.MapFullError, lmdb.DiskError)) or any(reason in text for reason in _FULL_REASONS):
         return SystemFault("StorageFull", "The storage of this deployment is full; free or add space.")
     return SystemFault("StorageFailed", f"The storage engine could not make a write durable: {type(error).__name__}.")
-
-
-def _read_fault(error: lmdb.Error) -> SystemFault:
-    return SystemFault("SnapshotGone", f"The storage snapshot has ended ({type(error).__name__}); begin again.")

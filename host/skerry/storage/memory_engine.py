@@ -16,8 +16,8 @@ from typing import Any
 from sortedcontainers import SortedDict
 
 from skerry.errors import SystemFault
-from skerry.limits import STORAGE_KEY_BYTES_MAX
 from skerry.storage.interface import Charge, Item, Tree, Write, index_end, index_prefix
+from skerry.storage.write_group import checked_size_of
 
 _Versions = list[tuple[int, bytes | None]]
 _Batch = tuple[int, Sequence[Write], "Future[None] | None"]
@@ -153,11 +153,7 @@ class MemoryEngine:
             self.epoch += 1
 
     def _enqueue(self, writes: Sequence[Write], future: "Future[None] | None") -> int:
-        for _, key, _ in writes:
-            if not 0 < len(key) <= STORAGE_KEY_BYTES_MAX:
-                raise SystemFault(
-                    "StorageKeyInvalid", f"A storage key has {len(key)} bytes; 1 to {STORAGE_KEY_BYTES_MAX} are taken."
-                )
+        checked_size_of(writes)
         if self._closed:
             raise SystemFault("StorageFailed", "The storage engine is closed.")
         with self._lock:
