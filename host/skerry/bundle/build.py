@@ -34,6 +34,7 @@ from skerry.bundle.bundle_file import (
 )
 from skerry.bundle.engine_build import engine_wasm
 from skerry.bundle.esbuild import Bundler, Script
+from skerry.bundle.folders import cache_folder
 from skerry.bundle.image import STATUS_DONE, Runner, build_image
 from skerry.bundle.image import Script as ImageScript
 from skerry.bundle.manifest import Manifest
@@ -47,6 +48,8 @@ from skerry.limits import BUNDLE_FILE_BYTES_MAX, SOURCE_LINE_CHARS_MAX
 ABI: Final = 1
 ESBUILD_VERSION: Final = "0.27.0"
 OPTIONS_VERSION: Final = "1"
+# What the engine throws when modules take too long to load.
+_ENDLESS: Final = ("InternalError", "interrupted")
 _SEED_PURPOSE: Final = b"skerry deploy-time seed 1\0"
 
 # Instances of a module for one build: (clock in ms, seed) -> (module bytes -> runner).
@@ -63,7 +66,7 @@ class Parts:
 
 def default_parts(progress: Progress) -> Parts:
     """The engine and the prelude of this installation, built where a checkout has not built them yet."""
-    return Parts(engine_wasm(), prelude_script(progress))
+    return Parts(engine_wasm(cache_folder()), prelude_script(progress))
 
 
 def build_app(
@@ -201,7 +204,10 @@ def _evaluate(
 
 def _describe(image: bytes, instantiate: Callable[[bytes], Runner], stacks: StackMapper) -> dict[str, Any]:
     runner = instantiate(image)
-    packed = runner.call("describe", None)
+    try:
+        packed = runner.call("describe", None)
+    except SkerryError as error:
+        raise ClientError("ModuleLoadFailed", f"The app does not describe its functions: {error.message}") from error
     payload = runner.read(packed & 0xFFFFFFFF, packed >> 32 & 0x0FFFFFFF)
     if packed >> 60 != STATUS_DONE:
         _refuse_load(_error_object(payload.decode("utf-8", "replace")), stacks, {})
@@ -219,6 +225,8 @@ def _refuse_load(error: Mapping[str, Any], stacks: StackMapper, sources: Mapping
     """Says where in the user's own code loading failed, as far as the error's stack shows it."""
     name, message, stack = (str(error.get(field) or "") for field in ("name", "message", "stack"))
     what = f"Uncaught {name}: {message}" if name else f"Uncaught {message}"
+    if (name, message) == _ENDLESS:
+        what = "This code runs for too long while its module loads: does it end?"
     place = stacks.locate(stack)
     if place is None:
         raise ClientError("ModuleLoadFailed", f"A module fails while it loads: {what}", {"message": what})
@@ -246,8 +254,8 @@ def _refuse_difference(bundle: Bundle, again: Bundle) -> NoReturn:
         if stated != found:
             raise ClientError(
                 "BundleNotReproduced",
-                f"The bundle was built with another {what} ({stated[:12]}..., here {found[:12]}...): verify it with the "
-                "version of Skerry that built it.",
+                f"The bundle was built with another {what} ({stated[:12]}..., here {found[:12]}...): verify it with "
+                "the version of Skerry that built it.",
             )
     names = sorted(bundle.entries.keys() | again.entries.keys())
     # Causes before effects: a source that differs explains the script, the script explains the image.

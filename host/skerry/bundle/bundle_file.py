@@ -58,6 +58,7 @@ _MODE: Final = 0o100644 << 16
 # The record that ends a zip: signature, disk numbers, entry counts, size and offset of the directory, comment length.
 _END: Final = struct.Struct("<4s4H2LH")
 _DIRECTORY_ENTRY_BYTES: Final = 46
+_UTF8_NAME: Final = 0x800
 _UNSAFE_NAME: Final = re.compile(r"[\x00-\x1f\x7f\\]|(?:^|/)\.{0,2}(?:/|$)")
 
 
@@ -158,6 +159,8 @@ def _read_entries(archive: zipfile.ZipFile) -> dict[str, bytes]:
     # What is stored takes as many bytes as it says, and all of it lies in the file: nothing here expands.
     if any(info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size for info in infos):
         _invalid("its entries are compressed")
+    if any(info.flag_bits & ~_UTF8_NAME for info in infos):
+        _invalid("its entries are encrypted or have flags")
     if sum(info.file_size for info in infos) > BUNDLE_FILE_BYTES_MAX:
         _too_large(f"its entries have more than {BUNDLE_FILE_BYTES_MAX} bytes")
     entries = {info.filename: archive.read(info) for info in infos}

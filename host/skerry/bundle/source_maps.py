@@ -27,7 +27,8 @@ from skerry.limits import (
 
 SCRIPT_NAME: Final = "app.js"
 
-_FRAME: Final = re.compile(r" *at (?:([^\n(]{1,256}) \()?([^\n():]{1,256}):([0-9]{1,9}):([0-9]{1,9})\)?")
+_PLACE: Final = r"([^\n():]{1,256}):([0-9]{1,9}):([0-9]{1,9})"
+_FRAME: Final = re.compile(rf" *at (?:([^\n(]{{1,256}}) \({_PLACE}\)|{_PLACE})")
 _VLQ_VALUES: Final = {
     ord(c): i for i, c in enumerate("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
 }
@@ -133,10 +134,10 @@ class StackMapper:
         found: list[tuple[str, Position]] = []
         for line in stack[:STACK_TEXT_CHARS_MAX].split("\n"):
             frame = _FRAME.fullmatch(line)
-            if frame is None or frame[2] != SCRIPT_NAME:
+            if frame is None or (frame[2] or frame[5]) != SCRIPT_NAME:
                 continue
             source_map = self._decoded()
-            place = source_map.original(int(frame[3]), int(frame[4])) if source_map else None
+            place = source_map.original(int(frame[3] or frame[6]), int(frame[4] or frame[7])) if source_map else None
             if place is None or _RUNTIME_PACKAGE.search(place.source) or ":" in place.source:
                 continue
             found.append((frame[1] or "<anonymous>", place))
