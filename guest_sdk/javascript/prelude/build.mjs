@@ -14,6 +14,9 @@ const here = dirname(fileURLToPath(import.meta.url));
 const outfile = process.argv[2] ?? join(here, "dist", "prelude.js");
 
 await esbuild.build({
+  // Module names in the bundle are paths below this folder, wherever the packages really are.
+  absWorkingDir: here,
+  preserveSymlinks: true,
   entryPoints: [join(here, "src", "main.ts")],
   outfile,
   bundle: true,

@@ -4,7 +4,7 @@
 // (`getAsyncContext`/`setAsyncContext`), it follows a function through every suspension, as in Node; where it does not, it
 // holds within the synchronous part of `run`.
 
-import { define } from "./globals.ts";
+import { define, giveName } from "./globals.ts";
 import { engine } from "./host.ts";
 
 type Context = ReadonlyMap<object, unknown> | undefined;
@@ -84,6 +84,8 @@ class AsyncResource {
 }
 
 export function installAsyncContext(): void {
+  giveName(AsyncLocalStorage, "AsyncLocalStorage");
+  giveName(AsyncResource, "AsyncResource");
   define("AsyncLocalStorage", AsyncLocalStorage);
   define("AsyncResource", AsyncResource);
 }

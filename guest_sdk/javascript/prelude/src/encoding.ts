@@ -9,7 +9,6 @@ class NativeTextEncoder extends lite.TextEncoder {
     return engine.utf8Encode!(String(text)) as Uint8Array<ArrayBuffer>;
   }
 }
-Object.defineProperty(NativeTextEncoder, "name", { value: "TextEncoder" });
 
 export const TextEncoder = engine.utf8Encode === undefined ? lite.TextEncoder : NativeTextEncoder;
 export const { TextDecoder, TextDecoderStream, TextEncoderStream } = lite;

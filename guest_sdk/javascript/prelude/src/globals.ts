@@ -21,7 +21,10 @@ export function defineLazy(names: readonly string[], load: () => Record<string, 
     });
     for (const name of pending) remove(name);
     const exports = load();
-    for (const name of pending) define(name, exports[name]);
+    for (const name of pending) {
+      giveName(exports[name], name);
+      define(name, exports[name]);
+    }
     return exports;
   };
   for (const name of names) {
@@ -33,6 +36,13 @@ export function defineLazy(names: readonly string[], load: () => Record<string, 
     };
     getters.set(name, descriptor.get);
     Object.defineProperty(globalThis, name, descriptor);
+  }
+}
+
+/** Gives a class the name of its global: the bundler renames a class that has the name of something it finds global. */
+export function giveName(value: unknown, name: string): void {
+  if (typeof value === "function" && value.name !== name) {
+    Object.defineProperty(value, "name", { value: name, writable: false, enumerable: false, configurable: true });
   }
 }
 

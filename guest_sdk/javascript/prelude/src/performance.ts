@@ -1,7 +1,6 @@
 // `performance`: the call's clock counted from the call's begin. In queries and mutations that clock stands still.
 
 import { onCallBegin } from "./call.ts";
-import { EventTarget } from "./events.ts";
 import { structuredClone } from "./structured_clone.ts";
 
 const CONSTRUCT = Symbol("construct");
@@ -70,7 +69,8 @@ interface MeasureOptions {
   detail?: unknown;
 }
 
-export class Performance extends EventTarget {
+// The global, not the module: events.ts must be loaded by the getter that hides the globals meanwhile (see globals.ts).
+export class Performance extends globalThis.EventTarget {
   constructor(token?: symbol) {
     if (token !== CONSTRUCT) throw new TypeError("Illegal constructor");
     super();

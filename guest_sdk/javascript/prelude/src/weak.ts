@@ -1,7 +1,7 @@
 // `WeakRef` and `FinalizationRegistry` without weakness: when memory is reclaimed is not a function of a call's inputs, so
 // nothing may be able to see it.
 
-import { define } from "./globals.ts";
+import { define, giveName } from "./globals.ts";
 
 class StrongRef {
   #target: WeakKey;
@@ -33,8 +33,8 @@ class SilentRegistry {
 }
 
 export function installWeak(): void {
-  Object.defineProperty(StrongRef, "name", { value: "WeakRef" });
-  Object.defineProperty(SilentRegistry, "name", { value: "FinalizationRegistry" });
+  giveName(StrongRef, "WeakRef");
+  giveName(SilentRegistry, "FinalizationRegistry");
   define("WeakRef", StrongRef);
   define("FinalizationRegistry", SilentRegistry);
 }
