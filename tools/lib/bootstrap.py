@@ -94,6 +94,8 @@ def _make() -> None:
         shutil.rmtree(VENV)
     pip = _create_environment()
     _install(pip, LOCK)
+    # The same pip everywhere, also where it was borrowed: building the engine fetches its sources with it.
+    _install(pip, PIP_LOCK)
     site_packages = next((VENV / "lib").glob("python3*/site-packages"))
     (site_packages / "skerry.pth").write_text(f"{ROOT / 'host'}\n")
     STAMP.write_bytes(LOCK.read_bytes())
