@@ -1,7 +1,7 @@
 """A small host of the guest ABI directly on wasmtime, for the tests of engines and images alone.
 
-It answers hostcalls from a table of Python functions and keeps what the guest sends to its log. The real host is the isolate;
-this one has no limits beyond an epoch deadline and exists so that guests are tested without it.
+It answers hostcalls from a table of Python functions and keeps what the guest sends to its log. The real host is the
+isolate; this one has no limits beyond an epoch deadline and exists so that guests are tested without it.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from typing import Any
 
 import wasmtime
 
-STACK_BYTES = 512 * 1024
+STACK_BYTES = 1024 * 1024
 KINDS = ("query", "mutation", "action", "httpAction")
 STATUSES = ("done", "failed", "pending")
 

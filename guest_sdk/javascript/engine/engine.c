@@ -23,7 +23,20 @@ static int skerry_gettimeofday(struct timeval *now, void *zone);
 static int skerry_clock_gettime(clockid_t clock, struct timespec *now);
 #define gettimeofday skerry_gettimeofday
 #define clock_gettime skerry_clock_gettime
+
+/* Every function of the engine that looks at its depth gets a frame that counts for what it takes (stack.h). The helper that looks
+ * on behalf of all Proxy operations is inlined for that reason. */
+#include "stack.h"
+
+#include "quickjs.h"
+struct JSProxyData;
+static inline __attribute__((always_inline)) uintptr_t js_get_stack_pointer(void);
+static inline __attribute__((always_inline)) bool js_check_stack_overflow(JSRuntime *rt, size_t alloca_size);
+static inline __attribute__((always_inline)) struct JSProxyData *get_proxy_method(JSContext *ctx, JSValue *method,
+                                                                                  JSValueConst object, JSAtom name);
+#define __builtin_frame_address(level) ({ volatile char frame[STACK_BYTES_PER_CHECK]; (uintptr_t)frame; })
 #include "quickjs.c"
+#undef __builtin_frame_address
 #undef gettimeofday
 #undef clock_gettime
 #undef malloc

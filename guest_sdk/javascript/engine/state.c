@@ -6,10 +6,6 @@
 
 #define EXPORT(name) __attribute__((export_name(name), used))
 
-/* The engine's limit on the C stack. The linker gives 512 KiB and puts the stack below the data, so that an overflow would
- * trap instead of reaching data; the engine's check trips long before, and leaves the rest to functions that do not check. */
-#define STACK_BYTES_MAX (192 * 1024)
-
 /* Garbage that a call may leave before the cycle collector runs: most calls end first, and then it never does. */
 #define GC_HEADROOM_BYTES (24 * 1024 * 1024)
 

@@ -26,16 +26,24 @@ from pathlib import Path
 from typing import Final
 
 from skerry.errors import SystemFault
+from skerry.limits import GUEST_MEMORY_BYTES_MAX
 
 QUICKJS_DISTRIBUTION: Final = "quickjs-ng"
 QUICKJS_VERSION: Final = "0.17.0.2"
 QUICKJS_SHA256: Final = "43d2e48272208721a7aaea8e3f02d4b9318f12ef20cc4f5421b59d9a470706ef"
 QUICKJS_FOLDER: Final = f"quickjs_ng-{QUICKJS_VERSION}/upstream-quickjs/"
-QUICKJS_SOURCES: Final = ("dtoa.c", "libregexp.c", "libunicode.c")  # quickjs.c is included by engine.c
+QUICKJS_SOURCES: Final = ("dtoa.c", "libunicode.c")  # engine.c and regexp.c include the others
 
-# Bytes of C stack that the linker sets aside, below the data: overflowing it traps. The engine's own limit is in state.c.
-C_STACK_BYTES: Final = 512 * 1024
-GUEST_MEMORY_BYTES_MAX: Final = 128 * 1024 * 1024
+# The parser looks at its depth in a helper, so its recursive functions need frames that count (stack.h): where, and how large.
+QUICKJS_FRAMES: Final = (
+    ("int js_parse_unary(JSParseState *s, int parse_flags)\n{\n", "STACK_BYTES_PER_EXPRESSION"),
+    ("int js_parse_cond_expr(JSParseState *s, int parse_flags)\n{\n", "STACK_BYTES_PER_CONDITIONAL"),
+    ("int js_parse_statement_or_decl(JSParseState *s,\n" + " " * 50 + "int decl_mask)\n{\n", "STACK_BYTES_PER_STATEMENT"),
+    ("JSParseExportEnum export_flag,\n" + " " * 47 + "JSFunctionDef **pfd)\n{\n", "STACK_BYTES_PER_FUNCTION"),
+)
+
+# Bytes of C stack that the linker sets aside, below the data: overflowing it traps. The engine's own limit is in stack.h.
+C_STACK_BYTES: Final = 1024 * 1024
 
 # WebAssembly as the host runs it: no SIMD, no reference types, no multi-value, nothing newer.
 TARGET_FLAGS: Final = (
@@ -83,13 +91,14 @@ def build_engine(cache_dir: Path | None = None, *, sdist: Path | None = None) ->
     cache = cache_dir or default_cache_dir()
     sources = _read_sources(_ENGINE_SOURCES)
     flags = (*ENGINE_FLAGS, *TARGET_FLAGS)
-    built = cache / "engine" / f"{_digest(sources, flags, QUICKJS_SHA256)}.wasm"
+    built = cache / "engine" / f"{_digest(sources, flags, QUICKJS_SHA256 + repr(QUICKJS_FRAMES))}.wasm"
     if not built.is_file():
         with _locked(cache / "engine.lock"):
             if not built.is_file():
                 upstream = _read_upstream(sdist or _download_sdist(cache))
+                upstream["quickjs.c"] = _with_frames(upstream["quickjs.c"].decode()).encode()
                 files = {**{f"upstream/{name}": text for name, text in upstream.items()}, **sources}
-                units = ("engine.c", *(f"upstream/{name}" for name in QUICKJS_SOURCES))
+                units = ("engine.c", "regexp.c", *(f"upstream/{name}" for name in QUICKJS_SOURCES))
                 _compile(files, units, ("-Iupstream", *flags), built, cache)
     return built
 
@@ -158,6 +167,15 @@ def _read_upstream(sdist: Path) -> dict[str, bytes]:
         )
     with tarfile.open(sdist) as archive:
         return dict(_upstream_files(archive))
+
+
+def _with_frames(source: str) -> str:
+    for opening, size in QUICKJS_FRAMES:
+        before, found, after = source.partition(opening)
+        if not found or opening in after:
+            raise SystemFault("EngineBuildFailed", f"The engine's parser is not the one whose frames are known: {opening!r}.")
+        source = f"{before}{opening}    STACK_FRAME({size});\n{after}"
+    return source
 
 
 def _upstream_files(archive: tarfile.TarFile) -> Iterator[tuple[str, bytes]]:
