@@ -18,7 +18,9 @@ P = STORAGE_SHORT_KEY_BYTES_MAX
 # Keys around the length where the engine's own keys end: short ones, and ones that share a prefix longer than that and
 # differ only behind it.
 short_keys = st.binary(min_size=1, max_size=4)
-bodies = st.sampled_from([b"a" * (P - 1), b"a" * P, b"a" * (P + 1), b"a" * 511, b"a" * 600, b"b" * 600, b"\xff" * 520])
+bodies = st.sampled_from(
+    [b"a" * (P - 4), b"a" * (P - 1), b"a" * P, b"a" * (P + 1), b"a" * 511, b"a" * 600, b"b" * 600, b"\xff" * 520]
+)
 long_keys = st.builds(lambda body, tail: body + tail, bodies, st.binary(max_size=3))
 keys = st.one_of(short_keys, long_keys)
 bounds = st.one_of(st.just(b""), keys)
@@ -114,6 +116,25 @@ class EngineContract:
             for reverse in (False, True):
                 assert list(snapshot.scan_index(n, b"", None, reverse)) == [(b"x", str(n).encode())]
                 assert snapshot.scan_index_chunk(n, b"", None, reverse, 10) == [(b"x", str(n).encode())]
+
+    def test_every_pair_of_bounds_around_the_length_where_keys_become_long(self, engine: Any) -> None:
+        """Keys and bounds of each length near the edge, in a tree and in an index (whose number takes four bytes)."""
+        lengths = (P - 5, P - 4, P - 3, P - 1, P, P + 1, P + 2)
+        there = [b"a" * n + tail for n in lengths for tail in (b"", b"b")]
+        model = {key: b"%d" % n for n, key in enumerate(there)}
+        writes: list[Write] = [(Tree.META, key, value) for key, value in model.items()]
+        writes += [(Tree.INDEXES, index_prefix(3) + key, value) for key, value in model.items()]
+        engine.commit(writes).result(30)
+        snapshot = engine.snapshot()
+        for lower in (b"", *there):
+            for upper in (None, *there):
+                for reverse in (False, True):
+                    wanted = sliced(model, lower, upper, reverse)
+                    assert list(snapshot.scan(Tree.META, lower, upper, reverse)) == wanted
+                    assert snapshot.scan_chunk(Tree.META, lower, upper, reverse, 100) == wanted
+                    assert snapshot.scan_chunk(Tree.META, lower, upper, reverse, 1) == wanted[:1]
+                    assert list(snapshot.scan_index(3, lower, upper, reverse)) == wanted
+                    assert snapshot.scan_index_chunk(3, lower, upper, reverse, 3) == wanted[:3]
 
     def test_a_snapshot_ends_with_recover_and_comes_back_with_renew(self, engine: Any) -> None:
         engine.commit([(Tree.META, b"k", b"1")]).result(30)

@@ -15,7 +15,7 @@ from skerry.storage.lmdb_engine import LmdbEngine
 from tests.storage.fault_programs import numbers_there
 
 HERE = Path(__file__).parent
-TIMEOUT_S = 120
+TIMEOUT_S = 60
 
 
 @pytest.fixture(scope="session")
