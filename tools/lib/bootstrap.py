@@ -39,7 +39,7 @@ LOCK = ROOT / "requirements.lock"
 NODE_LOCK = ROOT / "requirements-node.lock"
 PIP_LOCK = ROOT / "requirements-pip.lock"
 DISTRO_WHEELS = Path("/usr/share/python-wheels")
-NODE_MAJOR_MIN = 20
+NODE_MAJOR_MIN = 18
 PROGRESS_EVERY_SECONDS = 5.0
 FETCH_TIMEOUT_SECONDS = 60.0
 
