@@ -65,7 +65,7 @@ def test_every_proof_that_is_named_exists() -> None:
 # -- routes ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(not (PACKAGE / "http").exists(), reason="the http room is not there yet")
+@pytest.mark.skipif(not any((PACKAGE / "http").glob("*.py")), reason="the http room is not there yet")
 def test_routes_are_the_documented_ones() -> None:
     """`skerry.http.routes.ROUTES` holds (method, path) of everything that is served."""
     served = {(method, path) for method, path, *_ in importlib.import_module("skerry.http.routes").ROUTES}
@@ -81,7 +81,7 @@ def _plain(path: str) -> str:
 # -- commands ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(not (PACKAGE / "cli").exists(), reason="the cli room is not there yet")
+@pytest.mark.skipif(not any((PACKAGE / "cli").glob("*.py")), reason="the cli room is not there yet")
 def test_commands_and_flags_are_the_documented_ones() -> None:
     group: Any = importlib.import_module("skerry.cli.main").cli
     actual = {name: set(_flags(command)) for name, command in group.commands.items() if not command.hidden}
