@@ -30,8 +30,12 @@ class TestLmdbEngine(EngineContract):
         yield engine
         engine.close()
 
+    @pytest.fixture(autouse=True)
+    def keep_root(self, tmp_path: Path) -> None:
+        self.root = tmp_path
+
     def make_engine(self) -> LmdbEngine:
-        return LmdbEngine(Path(tempfile.mkdtemp(prefix="skerry-storage-")) / "deployment", map_bytes=64 * MIB)
+        return LmdbEngine(Path(tempfile.mkdtemp(dir=self.root)) / "deployment", map_bytes=64 * MIB)
 
 
 @pytest.fixture
