@@ -29,6 +29,7 @@ class LimitedRunner(GuestRunner):
     """A runner whose calls end as the real one's do: with a coded error when they take too long."""
 
     call_seconds_max = 20.0
+    draw_seed = b""
 
     def call(self, export: str, parked: bytes | None) -> int:
         timer = self.interrupt_after(self.call_seconds_max)
@@ -39,6 +40,10 @@ class LimitedRunner(GuestRunner):
         finally:
             timer.cancel()
 
+    def _draw(self, length: int) -> bytes:
+        self._drawn += 1
+        return hashlib.shake_128(self.draw_seed + str(self._drawn).encode()).digest(length)
+
 
 def instantiate_at(clock_ms: int, seed: bytes) -> Callable[[bytes], Runner]:
     """Instances for a build, with clock and seed as given."""
@@ -46,15 +51,15 @@ def instantiate_at(clock_ms: int, seed: bytes) -> Callable[[bytes], Runner]:
     def instantiate(module: bytes) -> Runner:
         runner = LimitedRunner(_compiled(module))
         runner.now_ns = clock_ms * 1_000_000
-        runner.seed = seed
+        runner.draw_seed = seed
         return runner
 
     return instantiate
 
 
-def run(image: bytes) -> GuestRunner:
+def run(image: bytes) -> LimitedRunner:
     """A fresh instance of an image, for calls."""
-    return GuestRunner(_compiled(image))
+    return LimitedRunner(_compiled(image))
 
 
 def _compiled(module: bytes) -> Compiled:

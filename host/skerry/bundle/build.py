@@ -274,7 +274,7 @@ def _lay_out(bundle: Bundle, temporary: Path) -> tuple[Path, Path]:
     packages.mkdir(parents=True)
     for name, data in bundle.sources().items():
         area, _, rest = name.partition("/")
-        if not rest or not (area in ("app", "tools") or _is_above(area)):
+        if not rest or ".." in rest.split("/") or not (area in ("app", "tools") or _is_above(area)):
             raise ClientError("BundleInvalid", f"The bundle has a source {name[:80]!r} that no build writes.")
         base = packages if area == "tools" else root if area == "app" else root.parents[int(area[2:]) - 1]
         file = base / rest
