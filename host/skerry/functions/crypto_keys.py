@@ -144,9 +144,8 @@ def material_of(key: PrivateKey | PublicKey) -> bytes:
 
 def check_rsa_size(bits: int) -> None:
     if not CRYPTO_RSA_MODULUS_BITS_MIN <= bits <= CRYPTO_RSA_MODULUS_BITS_MAX:
-        raise over_limit(
-            f"RSA keys have {CRYPTO_RSA_MODULUS_BITS_MIN} to {CRYPTO_RSA_MODULUS_BITS_MAX} bits here, not {bits}"
-        )
+        least, most = CRYPTO_RSA_MODULUS_BITS_MIN, CRYPTO_RSA_MODULUS_BITS_MAX
+        raise over_limit(f"RSA keys have {least} to {most} bits here, not {bits}")
 
 
 def b64(raw: bytes) -> str:
@@ -163,7 +162,7 @@ def b64url_decode(text: object, name: str) -> bytes:
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
-        raise data_error(f"the JWK member '{name}' is not base64url text")
+        raise data_error(f"the JWK member '{name}' is not base64url text") from None
 
 
 # -- helpers -----------------------------------------------------------------------------------------------------
@@ -183,7 +182,7 @@ def _checked(material: bytes, read: Callable[[bytes], object]) -> object:
     try:
         return read(material)
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise data_error("the key is malformed, or of a kind that is not supported")
+        raise data_error("the key is malformed, or of a kind that is not supported") from None
 
 
 @lru_cache(maxsize=CRYPTO_KEYS_REMEMBERED)
@@ -237,7 +236,7 @@ def _import_raw(algorithm: str, curve: str | None, raw: bytes) -> PublicKey:
         if algorithm == "X25519":
             return x25519.X25519PublicKey.from_public_bytes(raw)
     except ValueError:
-        raise data_error("the raw public key is malformed")
+        raise data_error("the raw public key is malformed") from None
     raise not_supported(f"a key of {algorithm} cannot be imported as 'raw'")
 
 
@@ -259,7 +258,7 @@ def _import_jwk(algorithm: str, curve: str | None, jwk: Any) -> PrivateKey | Pub
             return _import_ec_jwk(members, curve)
         return _import_okp_jwk(members, algorithm)
     except (ValueError, TypeError):
-        raise data_error("the members of the JWK do not make a key")
+        raise data_error("the members of the JWK do not make a key") from None
 
 
 def _expect(members: dict[str, object], name: str, value: str) -> None:

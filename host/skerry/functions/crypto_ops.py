@@ -87,7 +87,8 @@ def crypto_cost_us(op: str, arg: Argument, raw_length: int) -> int:
     cost = 20 + raw_length // 100
     raw_algorithm = arg.get("algorithm")
     algorithm: Argument = cast(Argument, raw_algorithm) if isinstance(raw_algorithm, dict) else {}
-    name = algorithm.get("name")
+    raw_name = algorithm.get("name")
+    name = raw_name if isinstance(raw_name, str) else ""
     if op == "crypto/derive_bits" and name == "PBKDF2":
         return cost + _pbkdf2_rounds(algorithm, arg.get("length"))
     if op == "crypto/generate_key":
@@ -96,8 +97,9 @@ def crypto_cost_us(op: str, arg: Argument, raw_length: int) -> int:
         # Reading a private key checks its primes; its length tells its size well enough (1.2 KB: 2048 bits).
         material = arg.get("key")
         length = len(material) * 3 // 4 if isinstance(material, str) else max(raw_length, CRYPTO_KEY_BYTES_MAX // 8)
-        is_private = op in ("crypto/sign", "crypto/decrypt") or (op in ("crypto/import_key", "crypto/export_key"))
-        return cost + (200 if not is_private else min(600_000, 80_000 * max(1, length // 1200) ** 3))
+        if op in ("crypto/verify", "crypto/encrypt"):
+            return cost + 200
+        return cost + min(600_000, 1_000 + int(80_000 * (length / 1200) ** 3))
     if name in ("ECDSA", "ECDH", "Ed25519", "X25519"):
         return cost + 1_000
     return cost
@@ -302,7 +304,7 @@ def _derive_bits(arg: Argument, _data: bytes, _deterministic: bool, _entropy: En
         rounds = _pbkdf2_rounds(algorithm, length)
         if rounds > CRYPTO_PBKDF2_ROUNDS_MAX:
             raise over_limit(
-                f"PBKDF2 may run {CRYPTO_PBKDF2_ROUNDS_MAX} rounds (iterations times blocks of the hash), not {rounds}"
+                f"PBKDF2 may run {CRYPTO_PBKDF2_ROUNDS_MAX} rounds (iterations times blocks), not {rounds}"
             )
         return PBKDF2HMAC(kind, length // 8, salt, int(algorithm["iterations"])).derive(material) if length else b""
     raise not_supported(f"{name} does not derive")
@@ -331,6 +333,8 @@ def _truncate(secret: bytes, length: object) -> bytes:
 def _pbkdf2_rounds(algorithm: Argument, length: object) -> int:
     iterations, kind = algorithm.get("iterations"), _HASHES.get(str(algorithm.get("hash")))
     if not isinstance(iterations, int | float) or not isinstance(length, int) or kind is None:
+        return 0
+    if not abs(iterations) >= 0:  # NaN; math.isnan would fail for an integer beyond every float
         return 0
     return int(min(abs(iterations), 1 << 53)) * max(1, -(-length // (8 * kind.digest_size)))
 
@@ -432,7 +436,7 @@ def _bytes(arg: Argument, name: str, bytes_max: int) -> bytes:
     try:
         decoded = base64.b64decode(value, validate=True)
     except (binascii.Error, ValueError):
-        raise data_error(f"'{name}' is not base64 text")
+        raise data_error(f"'{name}' is not base64 text") from None
     if len(decoded) > bytes_max:
         raise over_limit(f"'{name}' has more than {bytes_max} bytes")
     return decoded

@@ -1,8 +1,8 @@
-"""The JavaScript guest as functions find it: the engine with the prelude and a test app, on the small host of tests/bundle.
+"""The JavaScript guest as functions find it: the engine, the prelude and a test app, on the small host of tests/bundle.
 
-The app has one function of each kind, `t:query`, `t:mutation`, `t:action`, `t:internal`; each runs the code that its argument
-carries, as the body of an async function, and answers with what that returns. Code that must run while modules are imported
-is evaluated with `Guest.imported`.
+The app has one function of each kind, `t:query`, `t:mutation`, `t:action`, `t:internal`; each runs the code that its
+argument carries, as the body of an async function, and answers with what that returns. Code that must run while modules
+are imported is evaluated by the fixture `importing`.
 """
 
 import json
@@ -77,7 +77,7 @@ class Operations(dict[str, Callable[[str, bytes], bytes]]):
 
 
 class Guest:
-    """A fresh instance per call, as the host has it. Shape: `env` is the deployment's environment, `logs` its log lines."""
+    """A fresh instance per call, as the host has it. Shape: `env` is the deployment's environment, `logs` its lines."""
 
     def __init__(self, compiled: Compiled) -> None:
         self.compiled = compiled
@@ -136,7 +136,7 @@ class Guest:
         deterministic = kind in ("query", "mutation")
 
         def entropy(length: int) -> bytes:
-            return runner._draw(length)
+            return runner.ops["entropy"](json.dumps({"length": length}), b"")
 
         def run(argument: str, raw: bytes) -> bytes:
             try:

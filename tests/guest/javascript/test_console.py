@@ -1,5 +1,7 @@
 """Log lines as the protocol reference has them (4.9)."""
 
+# ruff: noqa: E501 - the long lines are JavaScript
+
 import pytest
 
 from tests.guest.javascript.conftest import Guest
@@ -33,7 +35,9 @@ def test_levels(guest: Guest) -> None:
 
 
 def test_timers(guest: Guest) -> None:
-    guest.query("console.time('x'); console.time('x'); console.timeLog('x', 'at', 1); console.timeEnd('x'); console.timeEnd('x')")
+    guest.query(
+        "console.time('x'); console.time('x'); console.timeLog('x', 'at', 1); console.timeEnd('x'); console.timeEnd('x')"
+    )
     assert guest.logs == [
         "[WARN] Timer 'x' already exists",
         "[INFO] x: 0ms 'at' 1",

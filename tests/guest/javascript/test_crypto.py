@@ -1,5 +1,7 @@
 """`crypto.subtle` in the guest: published vectors, errors by name, and the same programs in Node, answer by answer."""
 
+# ruff: noqa: E501, ISC004 - the long lines are JavaScript and digests in halves
+
 import json
 import subprocess
 from pathlib import Path
@@ -167,7 +169,10 @@ DIFFERENTIAL = {
 
 # Keys that one side makes and the other uses. `make` runs in Node, `use` in the guest; the result of `use` must be `true`s.
 EXCHANGE = {
-    "RSASSA-PKCS1-v1_5": ("{ name: N, modulusLength: 2048, publicExponent: new Uint8Array([1, 0, 1]), hash: 'SHA-256' }", "N"),
+    "RSASSA-PKCS1-v1_5": (
+        "{ name: N, modulusLength: 2048, publicExponent: new Uint8Array([1, 0, 1]), hash: 'SHA-256' }",
+        "N",
+    ),
     "RSA-PSS": (
         "{ name: N, modulusLength: 2048, publicExponent: new Uint8Array([1, 0, 1]), hash: 'SHA-384' }",
         "{ name: N, saltLength: 0 }",
@@ -183,8 +188,12 @@ def run_in_node(code: str, tmp_path: Path) -> object:
     script = tmp_path / "program.mjs"
     # Node 18 does not have `crypto` as a global.
     header = 'import { webcrypto } from "node:crypto"; globalThis.crypto ??= webcrypto;'
-    script.write_text(f"{header}\n{HELPERS}\nconst program = async () => {{{code}\n}};\nconsole.log(JSON.stringify(await program()));")
-    done = subprocess.run([find_node(print).executable, str(script)], capture_output=True, text=True, check=False, timeout=60)
+    script.write_text(
+        f"{header}\n{HELPERS}\nconst program = async () => {{{code}\n}};\nconsole.log(JSON.stringify(await program()));"
+    )
+    done = subprocess.run(
+        [find_node(print).executable, str(script)], capture_output=True, text=True, check=False, timeout=60
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -270,7 +279,9 @@ def test_randomized_operations_are_refused_in_queries(guest: Guest, tmp_path: Pa
     pss = f"""const key = await subtle.importKey("pkcs8", unhex({pkcs8!r}), {{ name: "RSA-PSS", hash: "SHA-256" }}, true, ["sign"]);
       await subtle.sign({{ name: "RSA-PSS", saltLength: 32 }}, key, utf8("x"))"""
     for code in (oaep, pss):
-        assert guest.error("query", HELPERS + code)["message"].startswith("Can't use cryptographic randomness in queries")
+        assert guest.error("query", HELPERS + code)["message"].startswith(
+            "Can't use cryptographic randomness in queries"
+        )
         guest.run("action", HELPERS + code)
     opened = f"""const key = await subtle.importKey("pkcs8", unhex({pkcs8!r}), {{ name: "RSA-OAEP", hash: "SHA-256" }}, true, ["decrypt"]);
       return new TextDecoder().decode(await subtle.decrypt("RSA-OAEP", key, unhex({sealed!r})))"""

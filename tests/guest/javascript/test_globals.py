@@ -1,5 +1,7 @@
 """Walks the table of globals (protocol reference 4.12): what is there, what is not, and what each context refuses."""
 
+# ruff: noqa: E501 - the long lines are JavaScript
+
 import pytest
 
 from tests.bundle.runner import GuestRunner

@@ -1,5 +1,7 @@
 """How modules become functions: describe, dispatch, and the error object of what a function throws."""
 
+# ruff: noqa: E501 - the long lines are JavaScript
+
 import json
 
 from tests.guest.javascript.conftest import Guest
@@ -72,7 +74,9 @@ def test_whatever_is_thrown_is_described(guest: Guest) -> None:
         assert guest.error("query", code)["message"] == message
     hostile = "throw { get stack() { throw 1 }, toString() { throw 2 }, toJSON() { throw 3 } }"
     assert guest.error("query", hostile)["message"] != ""
-    assert guest.error("query", "const e = new Error('m'); Object.defineProperty(e, 'message', { get() { throw 1 } }); throw e")
+    assert guest.error(
+        "query", "const e = new Error('m'); Object.defineProperty(e, 'message', { get() { throw 1 } }); throw e"
+    )
 
 
 def test_operations_pass_through(guest: Guest) -> None:

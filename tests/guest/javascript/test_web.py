@@ -3,6 +3,8 @@
 The expected values follow the standards (url.spec.whatwg.org and its siblings); `test_differential.py` compares with Node.
 """
 
+# ruff: noqa: E501 - the long lines are JavaScript
+
 import json
 
 import pytest
@@ -48,7 +50,9 @@ NOT_URLS = [
 
 @pytest.mark.parametrize("case", URLS, ids=ascii)
 def test_url(guest: Guest, case: tuple[str, str | None]) -> None:
-    assert guest.query(f"return new URL(...{json.dumps([each for each in case if each is not None])}).href") == URLS[case]
+    assert (
+        guest.query(f"return new URL(...{json.dumps([each for each in case if each is not None])}).href") == URLS[case]
+    )
 
 
 @pytest.mark.parametrize("case", NOT_URLS, ids=ascii)

@@ -58,4 +58,7 @@ function jsSyscall(op: string, _argument: unknown): never {
 
 export function installConvex(): void {
   define("Convex", { syscall, asyncSyscall, jsSyscall });
+  // What the bundler calls in place of the package's own conversions: takes those, returns the engine's.
+  const bind = engine.bindValues;
+  if (bind !== undefined) define("__skerryValues", (originals: object) => bind(originals));
 }

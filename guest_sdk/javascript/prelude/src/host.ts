@@ -12,6 +12,7 @@ export interface Engine {
   setDescriber(describe: () => string): void;
   setUncaughtFormatter(format: (thrown: unknown) => string): void;
   // Optional: native helpers that replace slow JavaScript where the engine has them.
+  bindValues?(originals: object): object;
   utf8Encode?(text: string): Uint8Array;
   utf8Decode?(bytes: Uint8Array): string;
   getAsyncContext?(): unknown;
