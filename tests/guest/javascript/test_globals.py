@@ -7,17 +7,8 @@ import pytest
 from tests.bundle.runner import GuestRunner
 from tests.guest.javascript.conftest import Guest
 
-PRESENT = (
-    "console URL URLSearchParams TextEncoder TextDecoder TextEncoderStream TextDecoderStream atob btoa structuredClone "
-    "Blob File FormData Headers Request Response ReadableStream ReadableStreamDefaultReader ReadableStreamBYOBReader "
-    "WritableStream WritableStreamDefaultWriter TransformStream Event EventTarget AbortController AbortSignal "
-    "DOMException Crypto SubtleCrypto CryptoKey crypto Performance performance setTimeout clearTimeout setInterval "
-    "clearInterval fetch process self AsyncLocalStorage AsyncResource WeakRef FinalizationRegistry Convex"
-).split()
-ABSENT = (
-    "Buffer require window navigator CustomEvent ByteLengthQueuingStrategy CountQueuingStrategy XMLHttpRequest "
-    "WebSocket localStorage setImmediate __skerry"
-).split()
+PRESENT = ["console", "URL", "URLSearchParams", "TextEncoder", "TextDecoder", "TextEncoderStream", "TextDecoderStream", "atob", "btoa", "structuredClone", "Blob", "File", "FormData", "Headers", "Request", "Response", "ReadableStream", "ReadableStreamDefaultReader", "ReadableStreamBYOBReader", "WritableStream", "WritableStreamDefaultWriter", "TransformStream", "Event", "EventTarget", "AbortController", "AbortSignal", "DOMException", "Crypto", "SubtleCrypto", "CryptoKey", "crypto", "Performance", "performance", "setTimeout", "clearTimeout", "setInterval", "clearInterval", "fetch", "process", "self", "AsyncLocalStorage", "AsyncResource", "WeakRef", "FinalizationRegistry", "Convex"]
+ABSENT = ["Buffer", "require", "window", "navigator", "CustomEvent", "ByteLengthQueuingStrategy", "CountQueuingStrategy", "XMLHttpRequest", "WebSocket", "localStorage", "setImmediate", "__skerry"]
 KINDS = ("query", "mutation", "action")
 
 ADVICE = "Please consider using an action. See https://docs.convex.dev/functions/actions for more details."

@@ -3,7 +3,7 @@
 The expected values follow the standards (url.spec.whatwg.org and its siblings); `test_differential.py` compares with Node.
 """
 
-# ruff: noqa: E501 - the long lines are JavaScript
+# ruff: noqa: E501, RUF001 - the long lines are JavaScript, the odd characters are the test
 
 import json
 
