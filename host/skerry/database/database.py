@@ -170,7 +170,7 @@ class Database:
         transaction.view.leave(transaction)
         if transaction.epoch != self._epoch and not transaction.detached:
             raise Conflict("The storage failed while the transaction ran.")
-        if not transaction.writes and not transaction.created:
+        if not transaction.created and not transaction.write_set:
             self._tell_after(transaction.begin_ts, on_durable)
             return
         if transaction.detached or transaction.begin_ts != self._last_ts:
@@ -286,20 +286,25 @@ class Database:
         self._call_soon(self.drain)
 
     def _advance(self, done: list[_Pending]) -> None:
-        """Move on to a state in which these commits are durable."""
-        last = done[-1]
-        self._durable = (last.record.commit_ts, last.catalog)
-        for entry in done:
-            self._pending_bytes -= entry.size
+        """Move on to a state in which these commits are durable, and those that the new snapshot holds besides."""
         view = self._view
         if view.users:
             view = self._fork_view()
         else:
             view.snapshot.renew()
-        if self._pending:
+        pending = self._pending
+        if pending:
+            # Storage may have made more durable meanwhile; queries must know exactly what their snapshot holds.
+            snapshot_ts = last_commit_ts(view.snapshot)
+            while pending and pending[0].record.commit_ts <= snapshot_ts:
+                done.append(pending.popleft())
+        last = done[-1]
+        self._durable = (last.record.commit_ts, last.catalog)
+        for entry in done:
+            self._pending_bytes -= entry.size
+        if pending:
             for entry in done:
-                keys = [write.table.prefix + write.internal_id for write in entry.record.writes]
-                drop_from_overlay(view.overlay, entry.layers, keys, entry.record.commit_ts)
+                drop_from_overlay(view.overlay, entry.layers, entry.record.documents(), entry.record.commit_ts)
         else:
             view.overlay.clear()
         self._trim_log()
