@@ -118,7 +118,7 @@ def test_conversions_give_what_the_packages_own_give(bundler: Bundler, parts: Pa
             "node_modules/bound.js": f"export * from {json.dumps(str(values / 'value.js'))};",
             "convex/q.js": "import { queryGeneric } from 'convex/server'; import { results } from './lib/cases';\n"
             "import * as own from './lib/own/values/value.js'; import * as bound from 'bound';\n"
-            "export const both = queryGeneric(() => ({ own: results(own), bound: results(bound) }));",
+            "export const both = queryGeneric(() => ({ own: results(own), bound: results(bound), how: String(bound.jsonToConvex) }));",
         },
     )
     bundle = build_app(tmp_path, clock_ms=CLOCK_MS, instantiate_at=instantiate_at, bundler=bundler, parts=parts)
@@ -126,6 +126,7 @@ def test_conversions_give_what_the_packages_own_give(bundler: Bundler, parts: Pa
     status, value = run(bundle.image).invoke("q:both")
     assert status == "done", value
     assert len(value["own"]) == 3 * len(TO_JSON) + len(TO_VALUE)
+    assert "[native code]" in value["how"]
     assert value["bound"] == value["own"]
 
 
@@ -150,6 +151,13 @@ export const iterated = query(async (ctx) => {
 });
 export const during = query(async (ctx) => { const q = ordered(ctx); const p = q.collect(); await q.collect(); await p; });
 export const next = query(async (ctx) => { const q = ordered(ctx); await q.collect(); return await q.next(); });
+export const refusedWithData = query(async (ctx) => {
+  try {
+    return await ctx.db.query('conflicting').collect();
+  } catch (e) {
+    return [e.name, e.message, e.data];
+  }
+});
 export const refused = query(async (ctx) => await ctx.db.query('broken').collect());
 """
 
@@ -158,6 +166,8 @@ def answered(image: bytes, name: str) -> tuple[str, Any, list[str]]:
     """The result of a query over `DOCUMENTS`, and the hostcalls that it made."""
     runner = run(image)
     streams: list[list[Any]] = []
+    conflicts: list[str] = []
+    conflict = Refused("no", "Refused", {"n": {"$integer": "AQAAAAAAAAA="}})
 
     def documents(argument: str) -> list[Any]:
         query = json.loads(argument)["query"]
@@ -168,15 +178,28 @@ def answered(image: bytes, name: str) -> tuple[str, Any, list[str]]:
             raise Refused("no such index", "IndexNotFoundError")
         return found[: min(limits, default=None)]
 
+    def is_conflicting(argument: str) -> bool:
+        return json.loads(argument)["query"]["source"]["tableName"] == "conflicting"
+
+    def collect(argument: str, _: bytes) -> bytes:
+        if is_conflicting(argument):
+            raise conflict
+        return json.dumps(documents(argument)).encode()
+
     def next_document(argument: str, _: bytes) -> bytes:
+        if conflicts:
+            raise conflict
         stream = streams[json.loads(argument)["queryId"]]
         return json.dumps({"value": stream.pop(0), "done": False} if stream else {"value": None, "done": True}).encode()
 
     def open_stream(argument: str, _: bytes) -> bytes:
+        if is_conflicting(argument):
+            conflicts.append(argument)
+            return b'{"queryId": 0}'
         streams.append(list(documents(argument)))
         return json.dumps({"queryId": len(streams) - 1}).encode()
 
-    runner.ops["collect"] = lambda argument, _: json.dumps(documents(argument)).encode()
+    runner.ops["collect"] = collect
     runner.ops["1.0/queryStream"] = open_stream
     runner.ops["1.0/queryStreamNext"] = next_document
     runner.ops["1.0/queryCleanup"] = lambda *_: b"true"

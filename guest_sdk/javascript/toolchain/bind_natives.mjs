@@ -18,12 +18,13 @@ const QUERY = join("dist", "esm", "server", "impl", "query_impl.js");
 export const CONVERSIONS = ["jsonToConvex", "convexToJson", "convexOrUndefinedToJson", "patchValueToJson"];
 
 /** The text to bundle in place of `text`, or null where the file is to stay as it is. */
-export function rewriteConvexModule(path, text, packageVersion) {
+export function rewriteConvexModule(path, text, packageVersion, read) {
   const rewrite = path.endsWith(sep + VALUES) ? [VALUES, bindValues] : path.endsWith(sep + QUERY) ? [QUERY, bindCollect] : null;
   if (rewrite === null) return null;
   const packageFolder = path.slice(0, -rewrite[0].length - 1);
   if (!packageFolder.endsWith(join("node_modules", "convex")) && !packageFolder.endsWith(sep + "convex")) return null;
   if (!VERSIONS.test(packageVersion(packageFolder) ?? "")) return null;
+  if (rewrite[0] === QUERY && bindValues(read(join(packageFolder, VALUES))) === null) return null;
   return rewrite[1](text);
 }
 
@@ -49,6 +50,7 @@ function bindValues(text) {
 const skerryBound = typeof __skerryValues === "function" ? __skerryValues({ ${originals} }) : {};
 ${exported}
 export { ${CONVERSIONS.map((name) => `skerry_${name} as ${name}`).join(", ")} };
+export const skerryTextToConvex = skerryBound.jsonTextToConvex ?? ((text) => skerry_jsonToConvex(JSON.parse(text)));
 `;
 }
 
@@ -67,13 +69,21 @@ function bindCollect(text) {
   if (!shape.every((part) => text.includes(part))) return null;
   // `startQuery` throws the package's own error for every state but "preparing".
   return `${text}
+import { ConvexError as SkerryConvexError } from "../../values/errors.js";
+import { skerryTextToConvex } from "../../values/value.js";
 QueryImpl.prototype.collect = async function collect() {
   if (this.state.type !== "preparing") this.startQuery();
   const { query } = this.state;
   this.state = { type: "executing", queryId: -1 };
-  const documents = await performAsyncSyscall("collect", { query, version });
+  let documents;
+  try {
+    documents = await Convex.asyncSyscall("collect", JSON.stringify({ query, version }));
+  } catch (refusal) {
+    if (refusal.data === undefined) throw new Error(refusal.message);
+    throw Object.assign(new SkerryConvexError(refusal.message), { data: jsonToConvex(refusal.data) });
+  }
   this.state = { type: "consumed" };
-  return jsonToConvex(documents);
+  return skerryTextToConvex(documents);
 };
 `;
 }

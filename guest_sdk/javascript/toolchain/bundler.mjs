@@ -99,7 +99,7 @@ function skerryPlugin(state) {
       build.onLoad({ filter: /\.[mc]?[jt]sx?$/, namespace: "file" }, (args) => {
         const text = readSource(args.path);
         state.files.set(args.path, text);
-        const bound = rewriteConvexModule(args.path, text, packageVersion);
+        const bound = rewriteConvexModule(args.path, text, packageVersion, readSource);
         return { contents: withoutSourceMapLink(bound ?? text), loader: LOADERS[extname(args.path)] ?? "js" };
       });
       build.onLoad({ filter: /\.(json|txt)$/, namespace: "file" }, (args) => {
