@@ -38,7 +38,10 @@ QUICKJS_SOURCES: Final = ("dtoa.c", "libunicode.c")  # engine.c and regexp.c inc
 QUICKJS_FRAMES: Final = (
     ("int js_parse_unary(JSParseState *s, int parse_flags)\n{\n", "STACK_BYTES_PER_EXPRESSION"),
     ("int js_parse_cond_expr(JSParseState *s, int parse_flags)\n{\n", "STACK_BYTES_PER_CONDITIONAL"),
-    ("int js_parse_statement_or_decl(JSParseState *s,\n" + " " * 50 + "int decl_mask)\n{\n", "STACK_BYTES_PER_STATEMENT"),
+    (
+        "int js_parse_statement_or_decl(JSParseState *s,\n" + " " * 50 + "int decl_mask)\n{\n",
+        "STACK_BYTES_PER_STATEMENT",
+    ),
     ("JSParseExportEnum export_flag,\n" + " " * 47 + "JSFunctionDef **pfd)\n{\n", "STACK_BYTES_PER_FUNCTION"),
 )
 
@@ -64,7 +67,15 @@ ENGINE_FLAGS: Final = (
     "-D_WASI_EMULATED_PROCESS_CLOCKS",
     "-lwasi-emulated-signal",
 )
-C_GUEST_FLAGS: Final = ("-O2", "-DNDEBUG", "-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter")
+C_GUEST_FLAGS: Final = (
+    "-O2",
+    "-DNDEBUG",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+    "-Wno-unused-parameter",
+    "-Wno-missing-field-initializers",
+)
 
 _PACKAGE: Final = Path(__file__).resolve().parent
 _REPOSITORY: Final = _PACKAGE.parents[2]
@@ -173,7 +184,9 @@ def _with_frames(source: str) -> str:
     for opening, size in QUICKJS_FRAMES:
         before, found, after = source.partition(opening)
         if not found or opening in after:
-            raise SystemFault("EngineBuildFailed", f"The engine's parser is not the one whose frames are known: {opening!r}.")
+            raise SystemFault(
+                "EngineBuildFailed", f"The engine's parser is not the one whose frames are known: {opening!r}."
+            )
         source = f"{before}{opening}    STACK_FRAME({size});\n{after}"
     return source
 
