@@ -97,7 +97,8 @@ def _make() -> None:
     # The same pip everywhere, also where it was borrowed: building the engine fetches its sources with it.
     _install(pip, PIP_LOCK)
     site_packages = next((VENV / "lib").glob("python3*/site-packages"))
-    (site_packages / "skerry.pth").write_text(f"{ROOT / 'host'}\n")
+    # Relative, so that a checkout can be moved with its environment.
+    (site_packages / "skerry.pth").write_text(os.path.relpath(ROOT / "host", site_packages) + "\n")
     STAMP.write_bytes(LOCK.read_bytes())
     say(f"set up in {time.monotonic() - started:.0f} s")
 
