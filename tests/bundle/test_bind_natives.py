@@ -21,20 +21,32 @@ QUERY = "dist/esm/server/impl/query_impl.js"
 
 # Every kind of value and of refusal, each as a JavaScript expression.
 TO_JSON = [
-    "null", "true", "1", "1.5", "-0", "NaN", "Infinity", "-Infinity", "0n", "-1n", "9223372036854775807n", "9223372036854775808n",
-    "-9223372036854775808n", "-9223372036854775809n", "''", "'text'", "'\\u0000\\ud800 é'", "new ArrayBuffer(0)", "new Uint8Array([1, 2, 255]).buffer",
-    "new Uint8Array([1])", "[]", "[1, [2n], {a: null}]", "{}", "{b: 1, a: 2, _c: [3]}", "{a: undefined, b: 1}", "{a: {b: undefined}}",
-    "[undefined]", "[1,,2]", "undefined", "{$a: 1}", "{'': 1}", "{'é': 1}", "{'a\\u001f': 1}", "{['a'.repeat(1024)]: 1}", "{['a'.repeat(1025)]: 1}",
-    "new Set([1])", "new Map([[1, 2]])", "new Date(0)", "() => 1", "Symbol('s')", "class A {}", "new (class A { x = 1 })()", "Object.create(null)",
-    "Object.create({inherited: 1})", "{a: {b: [new Date(0)]}}", "{a: {b: new Set()}}", "/x/", "commitTs", "{a: commitTs}", "{10: 1, 9: 2, a: 3}",
-    "{a: 1, [Symbol('s')]: 2}", "{get a() { return 5; }}", "{get a() { throw new Error('getter'); }}", "Object.defineProperty({}, 'hidden', {value: 1})",
-    "new Proxy({a: 1}, {})", "'x'.repeat(20000)", "[new Set(['x'.repeat(20000)])]", "{__proto__: null, a: 1}", "JSON.parse('{\"__proto__\": 1}')", "new String('s')", "new Number(1)",
+    "null", "true", "1", "1.5", "-0", "NaN", "Infinity", "-Infinity", "0n", "-1n", "9223372036854775807n",
+    "9223372036854775808n",
+    "-9223372036854775808n", "-9223372036854775809n", "''", "'text'", "'\\u0000\\ud800 é'", "new ArrayBuffer(0)",
+    "new Uint8Array([1, 2, 255]).buffer",
+    "new Uint8Array([1])", "[]", "[1, [2n], {a: null}]", "{}", "{b: 1, a: 2, _c: [3]}", "{a: undefined, b: 1}",
+    "{a: {b: undefined}}",
+    "[undefined]", "[1,,2]", "undefined", "{$a: 1}", "{'': 1}", "{'é': 1}", "{'a\\u001f': 1}",
+    "{['a'.repeat(1024)]: 1}", "{['a'.repeat(1025)]: 1}",
+    "new Set([1])", "new Map([[1, 2]])", "new Date(0)", "() => 1", "Symbol('s')", "class A {}",
+    "new (class A { x = 1 })()", "Object.create(null)",
+    "Object.create({inherited: 1})", "{a: {b: [new Date(0)]}}", "{a: {b: new Set()}}", "/x/", "commitTs",
+    "{a: commitTs}", "{10: 1, 9: 2, a: 3}",
+    "{a: 1, [Symbol('s')]: 2}", "{get a() { return 5; }}", "{get a() { throw new Error('getter'); }}",
+    "Object.defineProperty({}, 'hidden', {value: 1})",
+    "new Proxy({a: 1}, {})", "'x'.repeat(20000)", "[new Set(['x'.repeat(20000)])]", "{__proto__: null, a: 1}",
+    "JSON.parse('{\"__proto__\": 1}')", "new String('s')", "new Number(1)",
 ]  # fmt: skip
 TO_VALUE = [
-    "null", "true", "1", "'a'", "[1, [2]]", "{}", "{a: {b: [null]}}", "{$integer: 'AQAAAAAAAAA='}", "{$integer: 'AQ=='}", "{$integer: 1}", "{$integer: '!'}",
-    "{$bytes: ''}", "{$bytes: 'AQL/'}", "{$bytes: 'AQL'}", "{$bytes: 5}", "{$float: 'AAAAAAAA+H8='}", "{$float: 'AAAAAAAAAIA='}", "{$float: 'AAAAAAAA8D8='}",
-    "{$float: 'AA=='}", "{$float: 1}", "{$commitTs: null}", "{$commitTs: 1}", "{$set: []}", "{$map: []}", "{$other: 1}", "{$integer: 'AQAAAAAAAAA=', a: 1}",
-    "{'': 1}", "{'é': 1}", "undefined", "5n", "JSON.parse('{\"__proto__\": 1}')", "{['a'.repeat(1025)]: 1}", "[,1]", "{b: 1, a: 2}",
+    "null", "true", "1", "'a'", "[1, [2]]", "{}", "{a: {b: [null]}}", "{$integer: 'AQAAAAAAAAA='}",
+    "{$integer: 'AQ=='}", "{$integer: 1}", "{$integer: '!'}",
+    "{$bytes: ''}", "{$bytes: 'AQL/'}", "{$bytes: 'AQL'}", "{$bytes: 5}", "{$float: 'AAAAAAAA+H8='}",
+    "{$float: 'AAAAAAAAAIA='}", "{$float: 'AAAAAAAA8D8='}",
+    "{$float: 'AA=='}", "{$float: 1}", "{$commitTs: null}", "{$commitTs: 1}", "{$set: []}", "{$map: []}",
+    "{$other: 1}", "{$integer: 'AQAAAAAAAAA=', a: 1}",
+    "{'': 1}", "{'é': 1}", "undefined", "5n", "JSON.parse('{\"__proto__\": 1}')", "{['a'.repeat(1025)]: 1}", "[,1]",
+    "{b: 1, a: 2}",
 ]  # fmt: skip
 
 CASES = """
@@ -118,7 +130,8 @@ def test_conversions_give_what_the_packages_own_give(bundler: Bundler, parts: Pa
             "node_modules/bound.js": f"export * from {json.dumps(str(values / 'value.js'))};",
             "convex/q.js": "import { queryGeneric } from 'convex/server'; import { results } from './lib/cases';\n"
             "import * as own from './lib/own/values/value.js'; import * as bound from 'bound';\n"
-            "export const both = queryGeneric(() => ({ own: results(own), bound: results(bound), how: String(bound.jsonToConvex) }));",
+            "export const both = queryGeneric(() => ({ own: results(own), bound: results(bound), "
+            "how: String(bound.jsonToConvex) }));",
         },
     )
     bundle = build_app(tmp_path, clock_ms=CLOCK_MS, instantiate_at=instantiate_at, bundler=bundler, parts=parts)
@@ -142,14 +155,27 @@ export const unique = query(async (ctx) => await many(ctx).unique());
 export const single = query(async (ctx) => await ctx.db.query('one').unique());
 export const none = query(async (ctx) => await ctx.db.query('none').first());
 export const twice = query(async (ctx) => { const q = ordered(ctx); await q.collect(); return await q.collect(); });
-export const chained = query(async (ctx) => { const q = ordered(ctx); q.filter(() => true); return await q.collect(); });
-export const reused = query(async (ctx) => { const q = ordered(ctx); await q.collect(); return q.filter(() => true); });
+export const chained = query(async (ctx) => {
+  const q = ordered(ctx);
+  q.filter(() => true);
+  return await q.collect();
+});
+export const reused = query(async (ctx) => {
+  const q = ordered(ctx);
+  await q.collect();
+  return q.filter(() => true);
+});
 export const iterated = query(async (ctx) => {
   const q = ordered(ctx);
   for await (const x of q) break;
   return await q.collect();
 });
-export const during = query(async (ctx) => { const q = ordered(ctx); const p = q.collect(); await q.collect(); await p; });
+export const during = query(async (ctx) => {
+  const q = ordered(ctx);
+  const p = q.collect();
+  await q.collect();
+  await p;
+});
 export const next = query(async (ctx) => { const q = ordered(ctx); await q.collect(); return await q.next(); });
 export const refusedWithData = query(async (ctx) => {
   try {

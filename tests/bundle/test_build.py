@@ -132,7 +132,8 @@ def test_sources_that_no_build_writes_are_not_laid_out(
 
 
 def test_a_module_that_throws_is_refused_with_its_line(build: Callable[..., Bundle], tmp_path: Path) -> None:
-    text = "interface Limits {\n  n: number;\n}\n\nfunction load(): Limits {\n  throw new TypeError('no limits');\n}\n\nexport const limits = load();\n"
+    text = "interface Limits {\n  n: number;\n}\n\nfunction load(): Limits {\n  throw new TypeError('no limits');\n}\n"
+    text += "\nexport const limits = load();\n"
     error = refusal(build, write_app(tmp_path, {"convex/a.ts": text}))
     assert error.code == "ModuleLoadFailed"
     assert error.message.startswith("convex/a.ts:6:") and "Uncaught TypeError: no limits" in error.message
@@ -144,7 +145,8 @@ def test_a_module_that_throws_is_refused_with_its_line(build: Callable[..., Bund
 
 
 def test_a_module_that_never_ends_is_refused_with_its_function(build: Callable[..., Bundle], tmp_path: Path) -> None:
-    text = "type N = number;\n\nfunction spin(n: N): N {\n  while (n > 0) n += 1;\n  return n;\n}\nexport const x = spin(1);\n"
+    text = "type N = number;\n\nfunction spin(n: N): N {\n  while (n > 0) n += 1;\n  return n;\n}\n"
+    text += "export const x = spin(1);\n"
     error = refusal(build, write_app(tmp_path, {"convex/a.ts": text}))
     assert error.code == "ModuleLoadFailed" and "does it end?" in error.message
     assert error.data["file"] == "../convex/a.ts" and 3 <= error.data["line"] <= 6
@@ -183,12 +185,16 @@ def test_features_that_are_not_served_build_all_the_same(build: Callable[..., Bu
     write_app(
         tmp_path,
         {
-            "convex/jobs.ts": "import { internalMutationGeneric } from 'convex/server'; export const tick = internalMutationGeneric(async () => null);",
-            "convex/crons.ts": "import { cronJobs, makeFunctionReference } from 'convex/server'; const crons = cronJobs();\n"
+            "convex/jobs.ts": "import { internalMutationGeneric as m } from 'convex/server';\n"
+            "export const tick = m(async () => null);",
+            "convex/crons.ts": "import { cronJobs, makeFunctionReference } from 'convex/server';\n"
+            "const crons = cronJobs();\n"
             "crons.interval('tick', { minutes: 1 }, makeFunctionReference('jobs:tick'), {}); export default crons;",
             "convex/http.ts": "import { httpRouter } from 'convex/server'; export default httpRouter();",
-            "convex/schema.ts": "import { defineSchema, defineTable } from 'convex/server'; import { v } from 'convex/values';\n"
-            "export default defineSchema({ notes: defineTable({ text: v.string() }).searchIndex('by_text', { searchField: 'text' }) });",
+            "convex/schema.ts": "import { defineSchema, defineTable } from 'convex/server';\n"
+            "import { v } from 'convex/values';\n"
+            "const notes = defineTable({ text: v.string() }).searchIndex('by_text', { searchField: 'text' });\n"
+            "export default defineSchema({ notes });",
         },
     )
     manifest = build(tmp_path).manifest

@@ -81,7 +81,8 @@ def test_content_that_is_not_what_the_digest_says() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "/etc/passwd", "../x", "sources/../x", "sources/a/../../x", "sources/./x", "sources//x", "sources/a/", "sources/",
+        "/etc/passwd", "../x", "sources/../x", "sources/a/../../x", "sources/./x", "sources//x", "sources/a/",
+        "sources/",
         "sources/a\\b", "sources/a\n", "other.txt", "sources", "Manifest.json",
     ],
 )  # fmt: skip
@@ -176,8 +177,10 @@ def test_a_name_at_its_limit() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"format": 2}, {"format": True}, {"abi": "1"}, {"seed": "xyz"}, {"seed": None}, {"clock_ms": -1}, {"clock_ms": 2**60},
-        {"clock_ms": 1.5}, {"functions": {}}, {"schema": []}, {"entries": {"a": 1}}, {"entries": []}, {"sources": {"a": None}},
+        {"format": 2}, {"format": True}, {"abi": "1"}, {"seed": "xyz"}, {"seed": None}, {"clock_ms": -1},
+        {"clock_ms": 2**60},
+        {"clock_ms": 1.5}, {"functions": {}}, {"schema": []}, {"entries": {"a": 1}}, {"entries": []},
+        {"sources": {"a": None}},
         {"engine_digest": "0" * 63}, {"more": 1}, {"language": "x" * 65},
     ],
 )  # fmt: skip

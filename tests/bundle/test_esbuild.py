@@ -9,10 +9,10 @@ from skerry.bundle.sources import find_sources
 from tests.bundle.apps import write_app
 
 PACKAGE = {
-    "node_modules/left/package.json": '{"name": "left", "version": "1.0.0", "exports": {"convex": "./c.js", "default": "./d.js"}}',
+    "node_modules/left/package.json": '{"name": "left", "exports": {"convex": "./c.js", "default": "./d.js"}}',
     "node_modules/left/c.js": "export const which = 'convex condition';",
     "node_modules/left/d.js": "export const which = 'default condition';",
-    "node_modules/common/index.js": "exports.kind = process.env.NODE_ENV; function unused() {}\n//# sourceMappingURL=index.js.map\n",
+    "node_modules/common/index.js": "exports.kind = process.env.NODE_ENV;\n//# sourceMappingURL=index.js.map\n",
 }
 
 
@@ -55,7 +55,8 @@ def test_packages_are_bundled_with_convexs_conditions(bundler: Bundler, tmp_path
 def test_the_script_does_not_depend_on_where_the_app_lies(bundler: Bundler, tmp_path: Path) -> None:
     files = {
         **PACKAGE,
-        "convex/a.ts": "import { query } from './lib/server'; import c from 'common'; export const f = query(() => c.kind);",
+        "convex/a.ts": "import { query } from './lib/server'; import c from 'common';\n"
+        "export const f = query(() => c.kind);",
         "convex/lib/server.ts": "export { queryGeneric as query } from 'convex/server';",
         "convex/tsconfig.json": '{"extends": "../tsconfig.json"}',
         "tsconfig.json": '{"compilerOptions": {"strict": true}}',
@@ -91,9 +92,7 @@ def test_names_are_kept(bundler: Bundler, tmp_path: Path) -> None:
 def test_async_hooks_is_the_runtimes_own(bundler: Bundler, tmp_path: Path) -> None:
     write_app(
         tmp_path,
-        {
-            "convex/a.ts": "import { AsyncLocalStorage } from 'node:async_hooks'; export const s = new AsyncLocalStorage();"
-        },
+        {"convex/a.ts": "import { AsyncLocalStorage as S } from 'node:async_hooks'; export const s = new S();"},
     )
     assert "globalThis.AsyncLocalStorage" in bundle(bundler, tmp_path).text
 

@@ -69,8 +69,10 @@ def test_every_mapping_is_found_again(lines: list[list[tuple[int, int, int, int]
 def test_a_stack_shows_the_users_frames_alone() -> None:
     raw = map_of([[(0, 0, 0, 0)], [(0, 1, 5, 0)], [(0, 2, 5, 0)], [(0, 3, 6, 3)], [(0, 4, 0, 0)]])
     stack = (
-        "    at send (app.js:1:1)\n    at app.js:1:9\n    at handler (app.js:2:3)\n    at x (app.js:3:1)\n    at <anonymous> (app.js:4:1)\n"
-        "    at native\n    at call (native)\n    at invoke (prelude.js:1:100)\n    at <eval> (app.js:5:1)\nnot a frame\n"
+        "    at send (app.js:1:1)\n    at app.js:1:9\n    at handler (app.js:2:3)\n"
+        "    at x (app.js:3:1)\n    at <anonymous> (app.js:4:1)\n"
+        "    at native\n    at call (native)\n    at invoke (prelude.js:1:100)\n    at <eval> (app.js:5:1)\n"
+        "not a frame\n"
     )
     mapper = StackMapper(raw)
     assert mapper.map_stack(stack).split("\n") == [
@@ -96,10 +98,12 @@ def test_frames_and_text_at_their_limits() -> None:
 @pytest.mark.parametrize(
     "raw",
     [
-        b"", b"{", b"[]", b'{"version":3}', b'{"version":2,"sources":[],"mappings":""}', b'{"version":3,"sources":[1],"mappings":""}',
+        b"", b"{", b"[]", b'{"version":3}', b'{"version":2,"sources":[],"mappings":""}',
+        b'{"version":3,"sources":[1],"mappings":""}',
         b'{"version":3,"sources":["a"],"mappings":"!"}', b'{"version":3,"sources":["a"],"mappings":"AA"}',
         b'{"version":3,"sources":["a"],"mappings":"g"}', b'{"version":3,"sources":["a"],"mappings":"AAAAAAAA"}',
-        b'{"version":3,"sources":["a"],"mappings":"ggggggggggggggggA"}', b'{"version":3,"sources":["a"],"mappings":"EAAA,DAAA"}',
+        b'{"version":3,"sources":["a"],"mappings":"ggggggggggggggggA"}',
+        b'{"version":3,"sources":["a"],"mappings":"EAAA,DAAA"}',
         b'{"version":3,"sources":["a"],"mappings":"\xc3\xa9"}',
     ],
 )  # fmt: skip

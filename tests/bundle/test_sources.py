@@ -36,8 +36,10 @@ def test_modules_are_the_code_files_of_the_functions_folder(tmp_path: Path) -> N
         "convex.config.ts",
     ]
     left = [
-        "_generated/api.js", "a.test.ts", "sub/auth.config.ts", ".hidden.ts", "#emacs.ts", "with space.ts", "README.md",
-        "types.d.ts", "tsconfig.json", ".git/x.ts", "node_modules/p/index.js", "component/convex.config.ts", "component/g.ts",
+        "_generated/api.js", "a.test.ts", "sub/auth.config.ts", ".hidden.ts", "#emacs.ts", "with space.ts",
+        "README.md",
+        "types.d.ts", "tsconfig.json", ".git/x.ts", "node_modules/p/index.js", "component/convex.config.ts",
+        "component/g.ts",
         "component/inside/h.ts",
     ]  # fmt: skip
     write_app(tmp_path, {f"convex/{name}": "" for name in kept + left})
