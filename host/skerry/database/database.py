@@ -203,13 +203,13 @@ class Database:
             finally:
                 self.drain()
 
-    def apply_schema(self, raw: bytes) -> None:
-        """Make a schema export (JSON text) the deployment's schema. Blocks until it is durable.
+    def apply_schema(self, raw: bytes, also: Sequence[Write] = ()) -> None:
+        """Make a schema export (JSON text) the deployment's schema. Blocks until it is durable; `also` is written with it.
 
         Raises: DeveloperError with the code of the rule that is broken, or `SchemaEnforcementError` naming table, document and
         path of the first existing document that does not fit; nothing has changed then.
         """
-        apply_schema(self, raw)
+        apply_schema(self, raw, also)
 
     def switch_catalog(self, catalog: Catalog, writes: Callable[[int], list[Write]], call_record: bytes) -> None:
         """Commit a new catalog by itself, durable on return; nothing may be pending."""

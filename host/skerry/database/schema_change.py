@@ -11,15 +11,17 @@ Concurrency: the loop thread, blocking; commits that were pending are made durab
 background.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
 from skerry.database.catalog import Catalog, Index, Table, Validator, creation_tail, dump_table, user_index
-from skerry.database.catalog_store import NEXT_INDEX_KEY, SCHEMA_KEY, TABLE_PREFIX, UNFINISHED_PREFIX
+from skerry.database.catalog_store import NEXT_INDEX_KEY, SCHEMA_KEY, TABLE_PREFIX, UNFINISHED_PREFIX, unfinished_indexes
 from skerry.database.schema_rules import parse_schema, validators_of
 from skerry.database.stored import HEADER_BYTES, parse_document
+from skerry.errors import SystemFault
 from skerry.limits import SCHEMA_CHANGE_BATCH_ITEMS
 from skerry.storage import StorageEngine, StorageSnapshot, Tree, Write, index_end, index_prefix
 from skerry.value import Mismatch, encode_document_id, stored_document_error
@@ -74,33 +76,32 @@ class SchemaChange:
         self.after = Catalog(tables, catalog.next_table, next_index, schema)
 
 
-def apply_schema(database: "Database", raw: bytes) -> None:
-    """Make a schema export the deployment's schema; see the module.
+def apply_schema(database: "Database", raw: bytes, also: Sequence[Write] = ()) -> None:
+    """Make a schema export the deployment's schema; see the module. `also` is written in the same commit.
 
     Raises: DeveloperError of `parse_schema`; `SchemaEnforcementError` naming table, document and path; SystemFault of storage.
     """
     schema = parse_schema(raw)
     database.flush()
-    change = SchemaChange(database.catalog, schema)
     engine = database.engine
     snapshot = engine.snapshot()
     try:
+        # A change that failed may have left entries under the very numbers that this one will take.
+        clear_indexes(engine, unfinished_indexes(snapshot))
+        change = SchemaChange(database.catalog, schema)
         _check_documents(snapshot, database.catalog, change.after)
         unfinished = [_mark(index.number) for _, index in change.building]
         if unfinished:
             next_index = change.after.next_index.to_bytes(4, "big")
             engine.commit([*unfinished, (Tree.META, NEXT_INDEX_KEY, next_index)]).result()
-        try:
-            for table, index in change.building:
-                _build(engine, snapshot, table, index)
-        except Exception:
-            if engine.failed is None:
-                clear_indexes(engine, [index.number for _, index in change.building])
-            raise
+        for table, index in change.building:
+            _build(engine, snapshot, table, index)
     finally:
         snapshot.close()
-    database.switch_catalog(change.after, lambda commit_ts: _switch(change, schema, commit_ts), CALL_RECORD)
-    clear_indexes(engine, change.dropped)
+    database.switch_catalog(change.after, lambda commit_ts: [*_switch(change, schema, commit_ts), *also], CALL_RECORD)
+    # The change is made; what a failure leaves of the dropped indexes is cleared by the next change or opening.
+    with suppress(SystemFault):
+        clear_indexes(engine, change.dropped)
 
 
 def clear_indexes(engine: StorageEngine, numbers: list[int]) -> None:

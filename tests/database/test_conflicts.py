@@ -1,0 +1,273 @@
+"""Detached transactions against the lane: the Hermitage anomalies by name, ranges to the key, and what is forgotten."""
+
+import pytest
+from orjson import loads
+
+from skerry.database import Conflict, Transaction
+from skerry.database import database as database_module
+from skerry.errors import SystemFault
+from tests.database.world import World, documents, range_query, scan_query, table_schema
+
+
+@pytest.fixture
+def pair(world: World) -> tuple[str, str]:
+    world.schema(table_schema("test", {"by_value": ["value"]}))
+    first, second = world.insert_all("test", [{"value": 10}, {"value": 20}])
+    return first, second
+
+
+def values(world: World) -> list[int]:
+    return [d["value"] for d in documents(world.read(lambda t: t.collect_query(scan_query("test"))))]
+
+
+def value(transaction: Transaction, document_id: str) -> int:
+    return loads(transaction.get(document_id) or b"")["value"]
+
+
+def conflicts(world: World, transaction: Transaction) -> bool:
+    try:
+        world.commit(transaction)
+    except Conflict as error:
+        assert error.code == "OptimisticConcurrencyControlFailure" and error.spec.http_status == 503
+        world.settle()
+        return True
+    world.settle()
+    return False
+
+
+def test_g0_write_cycles(world: World, pair: tuple[str, str]) -> None:
+    one, two = world.begin(detached=True), world.begin(detached=True)
+    one.patch(pair[0], {"value": 11})
+    two.patch(pair[0], {"value": 12})
+    one.patch(pair[1], {"value": 21})
+    assert not conflicts(world, one)
+    two.patch(pair[1], {"value": 22})
+    assert conflicts(world, two) and values(world) == [11, 21]
+
+
+def test_g1a_aborted_reads(world: World, pair: tuple[str, str]) -> None:
+    one, two = world.begin(detached=True), world.begin(detached=True)
+    one.patch(pair[0], {"value": 101})
+    assert value(two, pair[0]) == 10
+    one.abort()
+    assert value(two, pair[0]) == 10 and not conflicts(world, two)
+
+
+def test_g1b_intermediate_reads(world: World, pair: tuple[str, str]) -> None:
+    one, two = world.begin(detached=True), world.begin(detached=True)
+    one.patch(pair[0], {"value": 101})
+    assert value(two, pair[0]) == 10
+    one.patch(pair[0], {"value": 11})
+    assert not conflicts(world, one)
+    assert value(two, pair[0]) == 10
+    two.insert("test", {"value": 1})
+    assert conflicts(world, two)
+
+
+def test_g1c_circular_information_flow(world: World, pair: tuple[str, str]) -> None:
+    one, two = world.begin(detached=True), world.begin(detached=True)
+    one.patch(pair[0], {"value": 11})
+    two.patch(pair[1], {"value": 22})
+    assert value(one, pair[1]) == 20 and value(two, pair[0]) == 10
+    assert not conflicts(world, one)
+    assert conflicts(world, two) and values(world) == [11, 20]
+
+
+def test_otv_observed_transaction_vanishes(world: World, pair: tuple[str, str]) -> None:
+    one = world.begin(detached=True)
+    one.patch(pair[0], {"value": 11})
+    one.patch(pair[1], {"value": 19})
+    assert not conflicts(world, one)
+    two, three = world.begin(detached=True), world.begin(detached=True)
+    two.patch(pair[0], {"value": 12})
+    assert value(three, pair[0]) == 11
+    two.patch(pair[1], {"value": 18})
+    assert not conflicts(world, two)
+    assert value(three, pair[1]) == 19 and value(three, pair[0]) == 11
+
+
+def test_pmp_predicate_many_preceders(world: World, pair: tuple[str, str]) -> None:
+    thirty = range_query("test.by_value", [("Eq", "value", 30)])
+    one, two = world.begin(detached=True), world.begin(detached=True)
+    assert one.collect_query(thirty) == b"[]"
+    two.insert("test", {"value": 30})
+    assert not conflicts(world, two)
+    assert one.collect_query(thirty) == b"[]"
+    one.insert("test", {"value": 42})
+    assert conflicts(world, one)
+
+
+def test_p4_lost_update(world: World, pair: tuple[str, str]) -> None:
+    one, two = world.begin(detached=True), world.begin(detached=True)
+    for transaction in (one, two):
+        transaction.patch(pair[0], {"value": value(transaction, pair[0]) + 1})
+    assert not conflicts(world, one)
+    assert conflicts(world, two) and values(world) == [11, 20]
+
+
+def test_g_single_read_skew(world: World, pair: tuple[str, str]) -> None:
+    one, two = world.begin(detached=True), world.begin(detached=True)
+    assert value(one, pair[0]) == 10
+    two.patch(pair[0], {"value": 12})
+    two.patch(pair[1], {"value": 18})
+    assert not conflicts(world, two)
+    assert value(one, pair[1]) == 20
+    assert not conflicts(world, one)
+
+
+def test_g2_item_write_skew(world: World, pair: tuple[str, str]) -> None:
+    one, two = world.begin(detached=True), world.begin(detached=True)
+    for transaction in (one, two):
+        assert value(transaction, pair[0]) + value(transaction, pair[1]) == 30
+    one.patch(pair[0], {"value": 11})
+    two.patch(pair[1], {"value": 21})
+    assert not conflicts(world, one)
+    assert conflicts(world, two)
+
+
+def test_g2_anti_dependency_cycles(world: World, pair: tuple[str, str]) -> None:
+    one, two = world.begin(detached=True), world.begin(detached=True)
+    divisible = [{"filter": {"$eq": [{"$mod": [{"$field": "value"}, {"$literal": 3}]}, {"$literal": 0}]}}]
+    for transaction in (one, two):
+        assert transaction.collect_query(scan_query("test", None, divisible)) == b"[]"
+    one.insert("test", {"value": 30})
+    two.insert("test", {"value": 42})
+    assert not conflicts(world, one)
+    assert conflicts(world, two)
+
+
+def test_a_detached_transaction_conflicts_with_the_lane_also_while_it_is_pending(memory: World) -> None:
+    (document_id,) = memory.insert_all("test", [{"value": 1}])
+    memory.engine.hold()
+    lane = memory.begin()
+    lane.patch(document_id, {"value": 2})
+    memory.commit(lane)
+    late = memory.begin(detached=True)
+    assert value(late, document_id) == 1
+    late.patch(document_id, {"value": 3})
+    with pytest.raises(Conflict):
+        memory.commit(late)
+
+
+def test_blind_inserts_and_disjoint_ranges_do_not_conflict(world: World, pair: tuple[str, str]) -> None:
+    low = range_query("test.by_value", [("Lte", "value", 20)])
+    first = range_query("test.by_value", [], None, [{"limit": 1}])
+    blind, reader, taker = (world.begin(detached=True) for _ in range(3))
+    blind.insert("test", {"value": 1})
+    reader.collect_query(low)
+    reader.insert("test", {"value": 2})
+    taker.collect_query(first)
+    taker.insert("test", {"value": 3})
+    world.run(lambda t: t.insert("test", {"value": 21}))
+    assert not conflicts(world, blind)
+    assert conflicts(world, reader), "the blind insert of 1 lies in its range"
+    assert conflicts(world, taker), "the blind insert of 1 comes first"
+    again = world.begin(detached=True)
+    again.collect_query(first)
+    again.collect_query(low)
+    again.insert("test", {"value": 4})
+    world.run(lambda t: t.insert("test", {"value": 20.5}))
+    assert not conflicts(world, again)
+
+
+def test_a_changed_document_conflicts_with_a_range_whose_key_stays(world: World, pair: tuple[str, str]) -> None:
+    reader = world.begin(detached=True)
+    reader.collect_query(range_query("test.by_value", [("Eq", "value", 10)]))
+    reader.insert("other", {})
+    world.run(lambda t: t.patch(pair[0], {"note": "x"}))
+    assert conflicts(world, reader)
+    reader = world.begin(detached=True)
+    reader.collect_query(range_query("test.by_id", [("Gte", "_id", pair[0])]))
+    reader.insert("other", {})
+    world.run(lambda t: t.patch(pair[0], {"note": "y"}))
+    assert conflicts(world, reader)
+
+
+def test_creating_a_table_conflicts_with_having_seen_that_it_is_not_there(world: World) -> None:
+    reader, creator = world.begin(detached=True), world.begin(detached=True)
+    reader.collect_query(scan_query("fresh"))
+    reader.insert("reader", {})
+    creator.insert("fresh", {})
+    assert not conflicts(world, creator)
+    assert conflicts(world, reader)
+
+
+def test_a_lane_transaction_overtaken_by_another_is_checked(memory: World) -> None:
+    (document_id,) = memory.insert_all("test", [{"value": 1}])
+    slow, fast = memory.begin(), memory.begin()
+    slow.get(document_id)
+    slow.insert("test", {})
+    fast.patch(document_id, {"value": 2})
+    assert not conflicts(memory, fast)
+    assert value(slow, document_id) == 1
+    assert conflicts(memory, slow)
+
+
+def test_a_change_of_schema_conflicts(memory: World) -> None:
+    memory.insert_all("test", [{"value": 1}])
+    writer = memory.begin(detached=True)
+    writer.insert("test", {"value": 2})
+    memory.schema(table_schema("test", {"by_value": ["value"]}))
+    assert conflicts(memory, writer)
+
+
+def test_what_is_forgotten_conflicts_and_the_log_is_bounded(memory: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database_module, "WRITE_LOG_COMMITS_MAX", 5)
+    old = memory.begin(detached=True)
+    old.insert("a", {})
+    for _ in range(5):
+        memory.run(lambda t: t.insert("t", {}))
+    assert len(memory.database._log) == 5
+    memory.run(lambda t: t.insert("t", {}))
+    assert len(memory.database._log) == 5
+    assert conflicts(memory, old)
+    memory.run(lambda t: t.insert("t", {}))
+    assert len(memory.database._log) == 0, "nobody is left who could conflict"
+
+
+def test_the_log_is_bounded_in_bytes(memory: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database_module, "WRITE_LOG_BYTES_MAX", 1_000)
+    old = memory.begin(detached=True)
+    for _ in range(5):
+        memory.run(lambda t: t.insert("t", {"x": "y" * 400}))
+    assert 0 < memory.database._log_bytes <= 1_000
+    old.abort()
+
+
+def test_pending_commits_at_the_bound_and_one_past_it(memory: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database_module, "COMMITS_PENDING_MAX", 3)
+    memory.engine.hold()
+
+    def insert() -> list[object]:
+        t = memory.begin()
+        t.insert("t", {})
+        return memory.commit(t)
+
+    answers = [insert() for _ in range(3)]
+    with pytest.raises(SystemFault, check=lambda e: e.code == "CommitterFullError"):
+        insert()
+    memory.engine.release()
+    memory.settle()
+    assert all(len(answer) == 1 for answer in answers)
+    insert()
+    memory.settle()
+    monkeypatch.setattr(database_module, "COMMITS_PENDING_BYTES_MAX", 1)
+    memory.engine.hold()
+    insert()
+    with pytest.raises(SystemFault, check=lambda e: e.code == "CommitterFullError"):
+        insert()
+    memory.engine.release()
+
+
+def test_open_queries_keep_their_snapshot_while_the_lane_moves_on(world: World, pair: tuple[str, str]) -> None:
+    query, lane = world.begin(writable=False), world.begin()
+    number = query.open_query(scan_query("test"))
+    assert loads(query.next(number) or b"")["value"] == 10
+    for n in range(5):
+        world.run(lambda t, n=n: (t.patch(pair[1], {"value": n}), t.insert("test", {"value": 100 + n})))
+    assert loads(query.next(number) or b"")["value"] == 20 and query.next(number) is None
+    assert value(lane, pair[1]) == 20
+    query.abort()
+    query.abort()
+    lane.abort()
+    assert value(world.begin(writable=False), pair[1]) == 4

@@ -1,0 +1,112 @@
+"""Storage that fails: the whole group and what was built on it is lost, everybody is told, and the deployment goes on."""
+
+import pytest
+from orjson import loads
+
+from skerry.database import Conflict
+from skerry.errors import SystemFault
+from tests.database.world import World, documents, range_query, scan_query, table_schema
+
+
+def test_a_failed_group_takes_along_what_was_built_on_it(memory: World) -> None:
+    memory.schema(table_schema("t", {"by_n": ["n"]}))
+    (document_id,) = memory.insert_all("t", [{"n": 1}])
+    memory.engine.hold()
+    answers = []
+    for n in range(2, 6):
+        t = memory.begin()
+        t.patch(document_id, {"n": n})
+        t.insert("t", {"n": 10 * n})
+        t.insert("fresh", {"n": n})
+        answers.append(memory.commit(t))
+    reader = memory.begin()
+    assert loads(reader.get(document_id) or b"")["n"] == 5
+    answers.append(memory.commit(reader))
+    open_one = memory.begin()
+    open_one.insert("t", {"n": 7})
+    memory.engine.fail_after(3)
+    memory.engine.release()
+    memory.settle()
+    assert [len(answer) for answer in answers] == [1] * 5
+    assert all(isinstance(answer[0], SystemFault) and answer[0].code == "StorageFull" for answer in answers)
+    with pytest.raises(Conflict):
+        memory.commit(open_one)
+    assert "fresh" not in memory.database.catalog.tables
+    lane = memory.begin()
+    assert [d["n"] for d in documents(lane.collect_query(range_query("t.by_n", [])))] == [1]
+    assert lane.collect_query(scan_query("fresh")) == b"[]"
+    lane.patch(document_id, {"n": 9})
+    done = memory.commit(lane)
+    memory.settle()
+    assert done == [memory.database.durable_ts]
+    assert [d["n"] for d in documents(memory.read(lambda q: q.collect_query(range_query("t.by_n", []))))] == [9]
+
+
+def test_a_failure_after_a_success_fails_only_what_came_later(memory: World) -> None:
+    memory.engine.hold()
+    first = memory.begin()
+    document_id = first.insert("t", {"n": 1})
+    kept = memory.commit(first)
+    memory.engine.release()
+    memory.engine.hold()
+    second = memory.begin()
+    second.patch(document_id, {"n": 2})
+    lost = memory.commit(second)
+    memory.engine.fail_after(0)
+    memory.engine.release()
+    memory.settle()
+    assert isinstance(kept[0], int) and isinstance(lost[0], SystemFault)
+    assert loads(memory.read(lambda q: q.get(document_id)))["n"] == 1
+
+
+def test_timestamps_are_not_used_twice_after_a_failure(memory: World) -> None:
+    def insert() -> list[object]:
+        t = memory.begin()
+        t.insert("t", {})
+        return memory.commit(t)
+
+    memory.engine.fail_after(0)
+    insert()
+    given = memory.database._last_ts
+    memory.settle()
+    memory.now_ms -= 100
+    answer = insert()
+    memory.settle()
+    assert isinstance(answer[0], int) and answer[0] > given
+
+
+def test_one_callback_that_raises_does_not_keep_the_others_waiting(memory: World) -> None:
+    memory.engine.hold()
+    told: list[object] = []
+
+    def broken(_: object) -> None:
+        raise ValueError("bug")
+
+    for callback in (broken, told.append):
+        t = memory.begin()
+        t.insert("t", {})
+        memory.database.commit(t, b"", callback)
+    memory.engine.release()
+    with pytest.raises(ValueError, match="bug"):
+        memory.settle()
+    assert len(told) == 1
+
+
+def test_a_schema_that_storage_cannot_take_changes_nothing(memory: World) -> None:
+    memory.insert_all("t", [{"n": n} for n in range(5)])
+    for writes in range(60):
+        memory.engine.fail_after(writes)
+        try:
+            memory.schema(table_schema("t", {"by_n": ["n"]}))
+        except SystemFault as error:
+            assert error.code == "StorageFull"
+            memory.settle()
+            memory.database.drain()
+            assert memory.database.catalog.tables["t"].index("by_n") is None
+            assert len(documents(memory.read(lambda q: q.collect_query(scan_query("t"))))) == 5
+        else:
+            break
+    assert writes > 10
+    reopened = World(memory.engine)
+    assert len(documents(reopened.read(lambda q: q.collect_query(range_query("t.by_n", []))))) == 5
+    assert reopened.begin().get("j57000820c20a1g7104gm2rc1m70ynr8") is None

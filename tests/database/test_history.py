@@ -1,0 +1,172 @@
+"""Past states, the commit log, and retention: what is dropped, and that disk follows it."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from orjson import loads
+
+from skerry.database.commit_log import read_entry
+from skerry.database.history import read_document_at, read_index_at, retain, retained_ts
+from skerry.errors import DeveloperError
+from skerry.limits import RETENTION_CHUNK_COMMITS
+from skerry.storage import Tree
+from tests.database.world import World, memory_world, table_schema
+
+
+def sizes(world: World) -> dict[Tree, int]:
+    snapshot = world.engine.snapshot()
+    counts = {tree: sum(1 for _ in snapshot.scan(tree, b"", None, False)) for tree in Tree}
+    snapshot.close()
+    return counts
+
+
+def test_documents_as_of_a_timestamp(world: World) -> None:
+    (document_id,) = world.insert_all("t", [{"n": 0}])
+    stamps = [world.database.durable_ts]
+    for n in range(1, 4):
+        world.run(lambda t, n=n: t.patch(document_id, {"n": n}))
+        stamps.append(world.database.durable_ts)
+    world.run(lambda t: t.delete(document_id))
+    gone = world.database.durable_ts
+    table = world.database.catalog.tables["t"]
+    from skerry.value import decode_document_id
+
+    internal_id = decode_document_id(document_id)[1]
+    snapshot = world.engine.snapshot()
+    for n, ts in enumerate(stamps):
+        for at in (ts, ts + 1):
+            raw = read_document_at(snapshot, table, internal_id, at)
+            assert raw is not None and loads(raw)["n"] == n
+    assert read_document_at(snapshot, table, internal_id, stamps[0] - 1) is None
+    assert read_document_at(snapshot, table, internal_id, gone) is None
+    snapshot.close()
+
+
+def test_an_insert_writes_no_history_and_an_update_one_version(memory: World) -> None:
+    memory.schema(table_schema("t", {"by_n": ["n"]}))
+    before = sizes(memory)
+    (document_id,) = memory.insert_all("t", [{"n": 0}])
+    after = sizes(memory)
+    grown = {tree: after[tree] - before[tree] for tree in Tree if after[tree] != before[tree]}
+    assert grown == {Tree.DOCUMENTS: 1, Tree.INDEXES: 2, Tree.COMMIT_LOG: 1, Tree.META: 0} or grown == {
+        Tree.DOCUMENTS: 1,
+        Tree.INDEXES: 2,
+        Tree.COMMIT_LOG: 1,
+    }
+    memory.run(lambda t: t.patch(document_id, {"other": 1}))
+    assert sizes(memory) == {**after, Tree.DOCUMENT_HISTORY: 1, Tree.COMMIT_LOG: after[Tree.COMMIT_LOG] + 1}
+
+
+def test_the_commit_log_holds_the_call_and_what_it_changed(memory: World) -> None:
+    t = memory.begin()
+    kept = t.insert("t", {"n": 0})
+    t.delete(t.insert("t", {"n": 1}))
+    (first,) = memory.commit(t, b"first") or [None]
+    memory.settle()
+    t = memory.begin()
+    t.patch(kept, {"n": 2})
+    t.insert("t", {})
+    memory.commit(t, b"second")
+    t = memory.begin()
+    t.delete(kept)
+    memory.commit(t, b"")
+    memory.settle()
+    snapshot = memory.engine.snapshot()
+    log = [(int.from_bytes(key, "big"), read_entry(raw)) for key, raw in snapshot.scan(Tree.COMMIT_LOG, b"", None, False)]
+    assert [entry[0] for _, entry in log] == [b"first", b"second", b""]
+    shapes = [[(change.previous_ts, change.is_written) for change in entry[1]] for _, entry in log]
+    one, two, _ = [ts for ts, _ in log]
+    assert shapes == [[(0, True)], [(one, True), (0, True)], [(two, False)]]
+
+
+@settings(max_examples=40)
+@given(data=st.data())
+def test_retention_keeps_every_state_it_promises_and_drops_the_rest(data: st.DataObject) -> None:
+    world = memory_world()
+    world.schema(table_schema("t", {"by_n": ["n"]}))
+    (anchor,) = world.insert_all("t", [{"n": 0}])
+    live = [anchor]
+    table = world.database.catalog.tables["t"]
+    index = table.indexes["by_n"]
+    states: dict[int, list[bytes]] = {}
+
+    def past(ts: int) -> list[bytes]:
+        snapshot = world.engine.snapshot()
+        try:
+            return read_index_at(snapshot, table, index, b"", None, ts, 1_000)
+        finally:
+            snapshot.close()
+
+    for _ in range(data.draw(st.integers(3, 15))):
+        kind = data.draw(st.sampled_from(["insert", "patch", "patch", "delete"]))
+        n = data.draw(st.integers(0, 3))
+        if kind == "insert":
+            live.append(world.run(lambda t, n=n: t.insert("t", {"n": n})))
+        elif kind == "delete" and len(live) > 1:
+            world.run(lambda t: t.delete(live.pop()))
+        else:
+            world.run(lambda t, n=n: t.patch(data.draw(st.sampled_from(live)), {"n": n}))
+        states[world.database.durable_ts] = past(world.database.durable_ts)
+    horizon = data.draw(st.sampled_from(sorted(states)))
+    while retain(world.database, horizon, data.draw(st.integers(1, 4))):
+        world.settle()
+    for ts, state in states.items():
+        if ts >= horizon:
+            assert past(ts) == state
+    while retain(world.database, world.database.durable_ts, 100):
+        world.settle()
+    assert past(world.database.durable_ts) == states[world.database.durable_ts]
+    world.run(lambda t: t.insert("u", {}))
+    retain(world.database, world.database.durable_ts, 100)
+    left = sizes(world)
+    assert left[Tree.COMMIT_LOG] == 1 and left[Tree.DOCUMENT_HISTORY] == left[Tree.INDEX_HISTORY] == 0
+    with pytest.raises(DeveloperError, check=lambda e: e.code == "OutOfRetention"):
+        past(min(states) - 1)
+    reopened = World(world.engine)
+    assert reopened.database.durable_ts == world.database.durable_ts
+    world.engine.close()
+
+
+def test_disk_follows_data_and_not_uptime(memory: World) -> None:
+    memory.schema(table_schema("t", {"by_n": ["n"]}))
+    (document_id,) = memory.insert_all("t", [{"n": 0}])
+    sizes_seen = set()
+    for round_ in range(5):
+        for n in range(20):
+            memory.run(lambda t, n=n: t.patch(document_id, {"n": n % 7}))
+        while retain(memory.database, memory.database.durable_ts, 8):
+            memory.settle()
+        if round_:
+            sizes_seen.add(tuple(sizes(memory).values()))
+    assert len(sizes_seen) == 1
+
+
+def test_retention_leaves_what_a_pending_commit_needs(memory: World) -> None:
+    memory.schema(table_schema("t", {"by_n": ["n"]}))
+    (document_id,) = memory.insert_all("t", [{"n": 1}])
+    memory.run(lambda t: t.patch(document_id, {"n": 2}))
+    memory.run(lambda t: t.patch(document_id, {"n": 1}))
+    before = memory.database.durable_ts
+    memory.run(lambda t: t.insert("u", {}))
+    horizon = memory.database.durable_ts
+    memory.engine.hold()
+    t = memory.begin()
+    t.patch(document_id, {"n": 3})
+    memory.commit(t)
+    assert retain(memory.database, horizon, 100) > 0
+    memory.engine.release()
+    memory.settle()
+    table = memory.database.catalog.tables["t"]
+    snapshot = memory.engine.snapshot()
+    (raw,) = read_index_at(snapshot, table, table.indexes["by_n"], b"", None, horizon, 10)
+    assert loads(raw)["n"] == 1 and retained_ts(snapshot) >= before
+
+
+def test_one_retention_call_at_the_bound_and_one_past_it(memory: World) -> None:
+    for _ in range(RETENTION_CHUNK_COMMITS + 2):
+        memory.run(lambda t: t.insert("t", {}))
+    assert retain(memory.database, memory.database.durable_ts, RETENTION_CHUNK_COMMITS + 1) == RETENTION_CHUNK_COMMITS
+    memory.settle()
+    assert retain(memory.database, memory.database.durable_ts, RETENTION_CHUNK_COMMITS + 1) == 1
+    memory.settle()
+    assert retain(memory.database, memory.database.durable_ts, 5) == 0
