@@ -12,7 +12,7 @@ Concurrency: the loop thread only, except `begin(detached=True)` and what is don
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from threading import Lock
 from typing import Final

@@ -77,11 +77,13 @@ class BuildRunner:
     Concurrency: the thread that made it. Raises: DeveloperError for what the guest's code did, `FunctionTimedOut` included.
     """
 
-    def __init__(self, cache: ModuleCache, wasm: bytes, clock_ms: int, seed: bytes) -> None:
+    def __init__(
+        self, cache: ModuleCache, wasm: bytes, clock_ms: int, seed: bytes, *, is_building: bool = True
+    ) -> None:
         self.host = LoadHost(clock_ms, seed)
         module = cache.load(wasm)
         self._isolate = Isolate(
-            linker_of_this_thread(), module, self.host, LOAD_OPERATIONS, limits.INLINE_SLICE_TICKS, is_building=True
+            linker_of_this_thread(), module, self.host, LOAD_OPERATIONS, limits.INLINE_SLICE_TICKS, is_building=is_building
         )
         self._isolate.count_cpu(time.thread_time_ns, limits.MODULE_LOAD_CPU_MS_MAX)
         weakref.finalize(self, self._isolate.close)  # the image builder knows no end of its runner

@@ -1,0 +1,164 @@
+"""Runs one function, and the functions it calls, in isolates over one transaction.
+
+```
+arguments checked -> isolate.invoke -> (pending: run what it called, in the order of its tickets -> isolate.resume) ... -> result checked
+```
+
+A called mutation is a sub-transaction: it rolls back alone when it fails, and its failure is the calling guest's to catch. A call is a pure function of
+(module, arguments, identity, request metadata, journal, snapshot, seed, now): nothing else is reachable from here.
+"""
+
+import time
+from typing import Any, Final
+
+import orjson
+
+from skerry import limits
+from skerry.errors import DeveloperError
+from skerry.functions.failures import FunctionFailure, host_failure, thrown_failure
+from skerry.functions.frame import Call, Frame, NestedCall
+from skerry.functions.function_table import KIND_NUMBERS, FunctionSpec
+from skerry.functions.operations import OPERATIONS
+from skerry.isolate import DONE, PENDING, Isolate
+from skerry.value import Mismatch, argument_error, check_encoded_result, check_value, dumps, loads, returns_error, show_bytes
+
+_MAX_RESULT_JSON: Final[int] = limits.FUNCTION_RESULT_JSON_BYTES_MAX
+
+
+def parse_arguments(raw: bytes | None) -> dict[str, Any]:
+    """The decoded arguments object from a request's raw JSON (an object, or an array with one).
+
+    Raises: DeveloperError `InvalidJson`, `InvalidValue`, `ArgumentValidationError` and the codes of values.
+    """
+    if raw is None:
+        return {}
+    args = loads(raw)
+    if type(args) is list and len(args) == 1:
+        args = args[0]
+    elif type(args) is list and not args:
+        args = {}
+    if type(args) is not dict:
+        raise DeveloperError(
+            "ArgumentValidationError",
+            "Expected to receive a single object as the function's argument. Pass an object such as {} or {\"name\": 1}.",
+        )
+    return args
+
+
+def run_function(call: Call, spec: FunctionSpec, args: dict[str, Any], depth: int) -> bytes:
+    """Runs a function to its end and gives the JSON of its value.
+
+    Raises: FunctionFailure; SliceSpent where the call's slice ended; SystemFault.
+    """
+    try:
+        _check_arguments(call, spec, args)
+        frame = Frame(call, spec, depth)
+        request_id = call.request.request_id.encode()
+        arguments = b"[" + dumps(args) + b"]"
+        name = spec.name_bytes
+        request = b"".join(
+            (
+                KIND_NUMBERS[spec.kind].to_bytes(4, "little"),
+                len(name).to_bytes(4, "little"),
+                len(request_id).to_bytes(4, "little"),
+                len(arguments).to_bytes(4, "little"),
+                name,
+                request_id,
+                arguments,
+            )
+        )
+        isolate = Isolate(call.linker, call.version.module, frame, OPERATIONS[spec.kind], call.slice_ticks)
+        try:
+            if call.cpu_ms_max is not None:
+                isolate.count_cpu(time.thread_time_ns, call.cpu_ms_max)
+            status, payload = isolate.invoke(request)
+            while status == PENDING:
+                status, payload = isolate.resume(_answer_nested(frame, isolate))
+        finally:
+            isolate.close()
+    except DeveloperError as error:
+        raise host_failure(error) from error
+    if status != DONE:
+        raise thrown_failure(payload, call.version.stacks)
+    _check_result(call, spec, payload)
+    return payload
+
+
+def _check_arguments(call: Call, spec: FunctionSpec, args: dict[str, Any]) -> None:
+    size = check_value(args, bytes_max=limits.FUNCTION_ARGS_BYTES_MAX + 1024)
+    if size > limits.FUNCTION_ARGS_BYTES_MAX:
+        raise DeveloperError(
+            "ValueTooLargeError",
+            f"Arguments for {spec.name} are too large (actual: {show_bytes(size)}, limit: {show_bytes(limits.FUNCTION_ARGS_BYTES_MAX)})",
+        )
+    validator = spec.args
+    if validator is not None:
+        try:
+            validator.check(args, call.transaction.catalog.resolve, steps_max=limits.INLINE_VALIDATION_STEPS_MAX)
+        except Mismatch as mismatch:
+            raise argument_error(mismatch) from None
+
+
+def _check_result(call: Call, spec: FunctionSpec, payload: bytes) -> None:
+    """The guest's result, which is hostile: a value within the limits, and what the function promised."""
+    try:
+        if len(payload) > _MAX_RESULT_JSON:
+            raise DeveloperError("ResultTooLarge", f"Function {spec.name} return value is too large.")
+        value = check_encoded_result(payload)
+        if spec.returns is not None:
+            spec.returns.check(value, call.transaction.catalog.resolve, steps_max=limits.INLINE_VALIDATION_STEPS_MAX)
+    except Mismatch as mismatch:
+        raise host_failure(returns_error(mismatch)) from None
+    except DeveloperError as error:
+        if error.code == "ValueTooLargeError":
+            error = DeveloperError(
+                "ResultTooLarge",
+                f"Function {spec.name} return value is too large (limit: {show_bytes(limits.FUNCTION_RESULT_BYTES_MAX)})",
+            )
+        raise host_failure(error) from error
+
+
+def _answer_nested(frame: Frame, isolate: Isolate) -> bytes:
+    """Runs every function the guest has called, in the order of the calls; gives the completions of ABI.md."""
+    waiting, frame.nested = frame.nested or [], None
+    isolate.tickets_open -= len(waiting)
+    headers: list[bytes] = [len(waiting).to_bytes(4, "little")]
+    payloads: list[bytes] = []
+    for nested in waiting:
+        status, payload = _run_nested(frame, nested)
+        payloads.append(payload)
+        headers.append(
+            nested.ticket.to_bytes(4, "little") + status.to_bytes(4, "little") + len(payload).to_bytes(4, "little")
+        )
+    return b"".join(headers + payloads)
+
+
+def _run_nested(frame: Frame, nested: NestedCall) -> tuple[int, bytes]:
+    call, transaction = frame.call, frame.transaction
+    is_mutation = nested.spec.kind == "mutation"
+    state = transaction.enter_function()
+    try:
+        if is_mutation:
+            transaction.savepoint()
+        try:
+            value = run_function(call, nested.spec, nested.args, frame.depth + 1)
+        except BaseException as error:
+            if is_mutation:
+                transaction.rollback()
+            if not isinstance(error, FunctionFailure):
+                raise
+            return 1, _error_object(error)
+        if is_mutation:
+            transaction.release()
+        return 0, value
+    except DeveloperError as error:  # too many sub-transactions
+        return 1, _error_object(host_failure(error))
+    finally:
+        transaction.leave_function(state)
+
+
+def _error_object(failure: FunctionFailure) -> bytes:
+    message = orjson.dumps(failure.text.removesuffix("\n"))
+    if failure.data is None:
+        return b'{"name":"Error","message":%b}' % message
+    return b'{"name":"Error","message":%b,"data":%b}' % (message, failure.data)

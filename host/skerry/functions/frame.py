@@ -1,0 +1,90 @@
+"""The state of one call, and of each function that runs in it.
+
+A `Call` is what the outermost caller asked for; a `Frame` is one running function of it. `ctx.runQuery` and `ctx.runMutation` add frames over the same
+transaction, log, clock and generator. A frame is what its isolate asks (the `IsolateHost`), and what the operations work on.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from skerry.database import Transaction
+from skerry.functions.failures import log_line
+from skerry.isolate import EntropyStream, Linker
+
+if TYPE_CHECKING:
+    from skerry.functions.function_table import FunctionSpec
+    from skerry.functions.request import CallRequest
+    from skerry.functions.version import Version
+
+
+class Call:
+    """One call from outside. Shape: `now_ms` the frozen time, `seed` 32 secret bytes, `cpu_ms_max` None while it runs inline."""
+
+    __slots__ = (
+        "cpu_ms_max", "entropy", "has_read_clock", "has_read_identity", "linker", "log_lines", "now_ms", "request", "seed",
+        "slice_ticks", "transaction", "version",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        version: "Version",
+        request: "CallRequest",
+        transaction: Transaction,
+        linker: Linker,
+        seed: bytes,
+        slice_ticks: int,
+        cpu_ms_max: int | None,
+    ) -> None:
+        self.version = version
+        self.request = request
+        self.transaction = transaction
+        self.linker = linker
+        self.now_ms = transaction.now_ms
+        self.seed = seed
+        self.entropy: EntropyStream | None = None
+        self.log_lines: list[str] = []
+        self.slice_ticks = slice_ticks
+        self.cpu_ms_max = cpu_ms_max
+        self.has_read_clock = False
+        self.has_read_identity = False
+
+
+class NestedCall:
+    """A function that the running one called, waiting for its turn."""
+
+    __slots__ = ("args", "kind", "spec", "ticket")
+
+    def __init__(self, ticket: int, spec: "FunctionSpec", args: Any) -> None:
+        self.ticket = ticket
+        self.spec = spec
+        self.args = args
+
+
+class Frame:
+    """One running function."""
+
+    __slots__ = ("call", "depth", "nested", "spec", "tickets_made", "transaction")
+
+    def __init__(self, call: Call, spec: "FunctionSpec", depth: int) -> None:
+        self.call = call
+        self.spec = spec
+        self.transaction = call.transaction
+        self.depth = depth
+        self.nested: list[NestedCall] | None = None
+        self.tickets_made = 0
+
+    # -- what an isolate asks its host ---------------------------------------------------------------------------
+
+    def clock_ns(self) -> int:
+        self.call.has_read_clock = True
+        return int(self.call.now_ms * 1_000_000)
+
+    def entropy(self, length: int) -> bytes:
+        call = self.call
+        stream = call.entropy
+        if stream is None:
+            stream = call.entropy = EntropyStream(call.seed)
+        return stream.take(length)
+
+    def output(self, level: str, data: bytes) -> None:
+        for line in data.decode("utf-8", "replace").removesuffix("\n").split("\n"):
+            log_line(self.call.log_lines, level, line)

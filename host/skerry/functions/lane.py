@@ -1,0 +1,270 @@
+"""How calls are scheduled: inline on the loop thread, or patiently on a background thread.
+
+**Inline** (the common case): a call runs to its end on the loop thread, with a slice of a few milliseconds. Mutations run in the order they arrive, each
+over its predecessors' pending writes: that is the deployment's *lane*, and nothing in it conflicts.
+
+**Patient**: a call that outran its slice is abandoned (it is a pure function, its transaction is dropped) and run again from the start on a background
+thread, beside the lane, with the full CPU budget and a snapshot of its own. A patient mutation's read set is checked at its commit; after
+`CONFLICT_RETRIES_MAX` conflicts it *holds the lane*: mutations that arrive wait until it has committed, so it cannot conflict again. A function
+that outran its slice goes to the background directly from then on, until it proves quick again.
+
+Concurrency: everything here is the loop thread's, except `_run_patient`.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Final
+
+from skerry import limits
+from skerry.database import Conflict, Database, Transaction
+from skerry.errors import SkerryError, SystemFault
+from skerry.functions.call_record import make_call_record
+from skerry.functions.execution import run_function
+from skerry.functions.failures import FunctionFailure, error_message
+from skerry.functions.frame import Call
+from skerry.functions.request import CallRequest, CallResult
+from skerry.isolate import Linker, SliceSpent, linker_of_this_thread
+
+if TYPE_CHECKING:
+    from skerry.functions.function_table import FunctionSpec
+    from skerry.functions.version import Version
+
+Done = Callable[["CallResult | SkerryError"], None]
+
+_NS_PER_MS: Final = 1_000_000
+_SLOW: Final = 2
+"""From this count of outrun slices on, a function's calls go to the background at once (one slip may be the machine's)."""
+_SLOWNESS_MAX: Final = 8
+
+
+class Work:
+    """One call on its way. Shape: `args` decoded; `conflicts` so far."""
+
+    __slots__ = ("args", "conflicts", "done", "request", "spec", "version")
+
+    def __init__(self, version: "Version", spec: "FunctionSpec", args: dict[str, Any], request: CallRequest, done: Done) -> None:
+        self.version = version
+        self.spec = spec
+        self.args = args
+        self.request = request
+        self.done = done
+        self.conflicts = 0
+
+
+class Lane:
+    """The scheduler of one deployment's calls."""
+
+    def __init__(
+        self,
+        database: Database,
+        loop: asyncio.AbstractEventLoop,
+        clock_ns: Callable[[], int],
+        entropy: Callable[[int], bytes],
+    ) -> None:
+        self._database = database
+        self._loop = loop
+        self._clock_ns = clock_ns
+        self._entropy = entropy
+        self._linker: Linker | None = None
+        self._background = ThreadPoolExecutor(limits.BACKGROUND_THREADS, thread_name_prefix="skerry-patient")
+        self._patient = 0
+        self._holder: Work | None = None
+        self._waiting: deque[Work] = deque()
+        self.in_flight = 0
+        self.calls_inline = 0
+        self.calls_patient = 0
+        self.conflicts = 0
+
+    def run(self, work: Work) -> None:
+        """Runs a call; `work.done` hears of the outcome on the loop thread, once, and for a mutation only when it is durable."""
+        self.in_flight += 1
+        if work.spec.kind == "mutation" and self._holder is not None:
+            if len(self._waiting) >= limits.LANE_CALLS_WAITING_MAX:
+                self._finish(work, _too_many())
+                return
+            self._waiting.append(work)
+            return
+        if work.spec.slowness >= _SLOW:
+            self._go_patient(work)
+            return
+        self._run_inline(work)
+
+    def close(self) -> None:
+        self._background.shutdown(wait=True)
+
+    # -- inline --------------------------------------------------------------------------------------------------
+
+    def _run_inline(self, work: Work) -> None:
+        is_mutation = work.spec.kind == "mutation"
+        seed = self._entropy(32)
+        try:
+            transaction = self._database.begin(writable=is_mutation, now_ms=self._clock_ns() / _NS_PER_MS, seed=seed)
+        except SkerryError as error:
+            self._finish(work, error)
+            return
+        linker = self._linker
+        if linker is None:
+            linker = self._linker = linker_of_this_thread()
+        call = Call(work.version, work.request, transaction, linker, seed, limits.INLINE_SLICE_TICKS, None)
+        self.calls_inline += 1
+        try:
+            value = run_function(call, work.spec, work.args, 0)
+        except FunctionFailure as failure:
+            transaction.abort()
+            self._finish(work, _failed(call, failure))
+            return
+        except SliceSpent:
+            transaction.abort()
+            work.spec.slowness = min(work.spec.slowness + 1, _SLOWNESS_MAX)
+            self._go_patient(work)
+            return
+        except SkerryError as error:
+            transaction.abort()
+            self._finish(work, error)
+            return
+        except BaseException:
+            transaction.abort()
+            self.in_flight -= 1
+            raise
+        if is_mutation:
+            self._commit(work, call, value)
+        else:
+            transaction.abort()
+            self._finish(work, _succeeded(call, value, transaction.begin_ts))
+
+    # -- commit --------------------------------------------------------------------------------------------------
+
+    def _commit(self, work: Work, call: Call, value: bytes) -> None:
+        def on_durable(outcome: int | BaseException) -> None:
+            if isinstance(outcome, int):
+                self._finish(work, _succeeded(call, value, outcome))
+            elif isinstance(outcome, SkerryError):
+                self._finish(work, outcome)
+            else:
+                self._finish(work, SystemFault("InternalServerError", f"The commit failed: {outcome}"))
+
+        try:
+            self._database.commit(call.transaction, make_call_record(call, work.spec, work.args), on_durable)
+        except Conflict as conflict:
+            self._retry(work, conflict)
+            return
+        except SkerryError as error:
+            self._finish(work, error)
+        if self._holder is work:
+            self._release_lane()
+
+    def _retry(self, work: Work, conflict: Conflict) -> None:
+        work.conflicts += 1
+        self.conflicts += 1
+        if self._holder is work:  # only a failed storage brings a holder here
+            self._release_lane()
+            self._finish(work, conflict)
+        elif work.conflicts < limits.CONFLICT_RETRIES_MAX:
+            self._go_patient(work)
+        elif self._holder is None:
+            self._holder = work
+            self._go_patient(work)
+        elif len(self._waiting) < limits.LANE_CALLS_WAITING_MAX:
+            self._waiting.append(work)
+        else:
+            self._finish(work, conflict)
+
+    def _release_lane(self) -> None:
+        self._holder = None
+        waiting, self._waiting = self._waiting, deque()
+        while waiting:
+            work = waiting.popleft()
+            if self._holder is not None:
+                self._waiting.append(work)
+            elif work.conflicts >= limits.CONFLICT_RETRIES_MAX:
+                self._holder = work
+                self._go_patient(work)
+            elif work.spec.slowness >= _SLOW:
+                self._go_patient(work)
+            else:
+                self._run_inline(work)
+
+    # -- patient -------------------------------------------------------------------------------------------------
+
+    def _go_patient(self, work: Work) -> None:
+        if self._patient >= limits.BACKGROUND_CALLS_WAITING_MAX:
+            if self._holder is work:
+                self._release_lane()
+            self._finish(work, _too_many())
+            return
+        self._patient += 1
+        self.calls_patient += 1
+        self._background.submit(self._run_patient, work)
+
+    def _run_patient(self, work: Work) -> None:
+        """On a background thread: runs the call and hands the outcome to the loop thread."""
+        seed = self._entropy(32)
+        cpu_begin_ns = time.thread_time_ns()
+        transaction: Transaction | None = None
+        outcome: CallResult | BaseException | tuple[Call, bytes]
+        try:
+            transaction = self._database.begin(
+                writable=work.spec.kind == "mutation", now_ms=self._clock_ns() / _NS_PER_MS, seed=seed, detached=True
+            )
+            call = Call(
+                work.version, work.request, transaction, linker_of_this_thread(), seed, limits.INLINE_SLICE_TICKS, limits.GUEST_CPU_MS_MAX
+            )  # fmt: skip
+            try:
+                outcome = (call, run_function(call, work.spec, work.args, 0))
+            except FunctionFailure as failure:
+                outcome = _failed(call, failure)
+        except BaseException as error:
+            outcome = error
+        was_quick = time.thread_time_ns() - cpu_begin_ns < limits.INLINE_SLICE_TICKS * limits.EPOCH_TICK_MS * _NS_PER_MS
+        self._loop.call_soon_threadsafe(self._take_patient, work, transaction, outcome, was_quick)
+
+    def _take_patient(
+        self,
+        work: Work,
+        transaction: Transaction | None,
+        outcome: "CallResult | BaseException | tuple[Call, bytes]",
+        was_quick: bool,
+    ) -> None:
+        self._patient -= 1
+        if isinstance(outcome, tuple):
+            call, value = outcome
+            if was_quick:
+                work.spec.slowness = max(0, work.spec.slowness - 1)
+            if work.spec.kind == "mutation":
+                self._commit(work, call, value)
+                return
+            call.transaction.abort()
+            self._finish(work, _succeeded(call, value, call.transaction.begin_ts))
+            return
+        if transaction is not None:
+            transaction.abort()
+        if self._holder is work:
+            self._release_lane()
+        if isinstance(outcome, CallResult | SkerryError):
+            self._finish(work, outcome)
+        else:
+            self._finish(work, SystemFault("InternalServerError", f"The call failed in the host: {outcome!r}"))
+
+    def _finish(self, work: Work, outcome: "CallResult | SkerryError") -> None:
+        self.in_flight -= 1
+        work.done(outcome)
+
+
+def _succeeded(call: Call, value: bytes, ts: int) -> CallResult:
+    lines = call.log_lines
+    warnings = call.transaction.usage.warnings()
+    if warnings:
+        lines = lines + [f"[WARN] {warning}" for warning in warnings]
+    return CallResult(True, value, lines, ts)
+
+
+def _failed(call: Call, failure: FunctionFailure) -> CallResult:
+    message = error_message(call.request.request_id, failure)
+    return CallResult(False, b"", call.log_lines, None, message, failure.data)
+
+
+def _too_many() -> SystemFault:
+    return SystemFault("TooManyConcurrentRequests", "Too many calls wait for their turn. Try again in a moment.")

@@ -1,0 +1,345 @@
+"""The operations functions may ask of the host: the vocabulary of the `convex/server` package, on a transaction.
+
+One table for each kind of function. An operation takes the running frame and its JSON argument (hostile), and gives back JSON. What is known
+but not served yet is refused with a sentence that names the feature (`REFUSED`); everything else is an unknown operation.
+
+Source: protocol reference 4.1 - 4.8. `guest_sdk/javascript/OPS.md` lists the same for readers; a test compares the two.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final, cast
+
+import orjson
+
+from skerry import limits
+from skerry.errors import DeveloperError
+from skerry.functions.crypto_ops import CRYPTO_OPERATIONS, run_crypto
+from skerry.functions.failures import log_line
+from skerry.functions.frame import Frame, NestedCall
+from skerry.functions.function_table import normalise_path
+from skerry.isolate import Hostcall
+from skerry.isolate.build_runner import entropy_length
+from skerry.value import Int64, UndefinedAt, decode, dumps, has_large_integer, is_plain
+
+_LEVELS: Final = frozenset(("DEBUG", "LOG", "INFO", "WARN", "ERROR"))
+
+
+# -- arguments ---------------------------------------------------------------------------------------------------
+
+
+def _fields(argument: bytes) -> dict[str, Any]:
+    try:
+        parsed = orjson.loads(argument)
+    except orjson.JSONDecodeError:
+        parsed = None
+    if type(parsed) is not dict:
+        raise DeveloperError("InvalidArgument", "The argument of an operation must be the JSON of an object.")
+    return cast("dict[str, Any]", parsed)
+
+
+def _text(fields: dict[str, Any], name: str) -> str:
+    value = fields.get(name)
+    if type(value) is not str:
+        raise DeveloperError("InvalidArgument", f"Invalid argument `{name}`: it must be a string.")
+    return value
+
+
+def _optional_text(fields: dict[str, Any], name: str) -> str | None:
+    return None if fields.get(name) is None else _text(fields, name)
+
+
+def _number(fields: dict[str, Any], name: str) -> int:
+    value = fields.get(name)
+    if type(value) is float and value.is_integer():
+        value = int(value)
+    if type(value) is not int:
+        raise DeveloperError("InvalidArgument", f"Invalid argument `{name}`: it must be a whole number.")
+    return value
+
+
+def _optional_number(fields: dict[str, Any], name: str) -> int | None:
+    return None if fields.get(name) is None else _number(fields, name)
+
+
+def _object(
+    argument: bytes, fields: dict[str, Any], operation: str, undefined: UndefinedAt = UndefinedAt.NOWHERE
+) -> dict[str, Any]:
+    """The decoded document in `value`."""
+    value = fields.get("value")
+    if type(value) is not dict:
+        raise DeveloperError("InvalidArgument", f"Invalid argument `value` for `db.{operation}`: Value must be an Object")
+    if is_plain(argument) and not has_large_integer(argument):
+        return cast("dict[str, Any]", value)
+    decoded = decode(value, undefined=undefined)
+    if type(decoded) is not dict:
+        raise DeveloperError("InvalidArgument", f"Invalid argument `value` for `db.{operation}`: Value must be an Object")
+    return cast("dict[str, Any]", decoded)
+
+
+# -- reading -----------------------------------------------------------------------------------------------------
+
+
+def _get(frame: Frame, argument: bytes, _raw: bytes | None) -> bytes:
+    fields = _fields(argument)
+    document = frame.transaction.get(
+        _text(fields, "id"), _optional_text(fields, "table"), fields.get("isSystem") is True
+    )
+    return b"null" if document is None else document
+
+
+def _normalize_id(frame: Frame, argument: bytes, _raw: bytes | None) -> bytes:
+    fields = _fields(argument)
+    return orjson.dumps({"id": frame.transaction.normalize_id(_text(fields, "table"), _text(fields, "idString"))})
+
+
+def _query_stream(frame: Frame, argument: bytes, _raw: bytes | None) -> bytes:
+    return b'{"queryId":%d}' % frame.transaction.open_query(argument)
+
+
+def _query_next(frame: Frame, argument: bytes, _raw: bytes | None) -> bytes:
+    document = frame.transaction.next(_number(_fields(argument), "queryId"))
+    return b'{"value":null,"done":true}' if document is None else b'{"value":%b,"done":false}' % document
+
+
+def _query_cleanup(frame: Frame, argument: bytes, _raw: bytes | None) -> bytes:
+    return b"true" if frame.transaction.close_query(_number(_fields(argument), "queryId")) else b"false"
+
+
+def _collect(frame: Frame, argument: bytes, _raw: bytes | None) -> bytes:
+    return frame.transaction.collect_query(argument)
+
+
+def _query_page(frame: Frame, argument: bytes, _raw: bytes | None) -> bytes:
+    fields = _fields(argument)
+    return frame.transaction.page(
+        fields.get("query"),
+        _optional_text(fields, "cursor"),
+        _optional_text(fields, "endCursor"),
+        _number(fields, "pageSize"),
+        _optional_number(fields, "maximumRowsRead"),
+        _optional_number(fields, "maximumBytesRead"),
+    )
+
+
+def _count(frame: Frame, argument: bytes, _raw: bytes | None) -> bytes:
+    return b"%d" % frame.transaction.count(_text(_fields(argument), "table"))
+
+
+def _snapshot_ts(frame: Frame, _argument: bytes, _raw: bytes | None) -> bytes:
+    return dumps(Int64(frame.transaction.snapshot_ts))
+
+
+def _transaction_metrics(frame: Frame, _argument: bytes, _raw: bytes | None) -> bytes:
+    return orjson.dumps(frame.transaction.usage.metrics())
+
+
+# -- writing -----------------------------------------------------------------------------------------------------
+
+
+def _insert(frame: Frame, argument: bytes, _raw: bytes | None) -> bytes:
+    fields = _fields(argument)
+    document_id = frame.transaction.insert(_text(fields, "table"), _object(argument, fields, "insert"))
+    return b'{"_id":"%b"}' % document_id.encode()
+
+
+def _patch(frame: Frame, argument: bytes, _raw: bytes | None) -> bytes:
+    fields = _fields(argument)
+    value = _object(argument, fields, "patch", UndefinedAt.TOP_FIELDS)
+    return frame.transaction.patch(_text(fields, "id"), value, _optional_text(fields, "table"))
+
+
+def _replace(frame: Frame, argument: bytes, _raw: bytes | None) -> bytes:
+    fields = _fields(argument)
+    value = _object(argument, fields, "replace")
+    return frame.transaction.replace(_text(fields, "id"), value, _optional_text(fields, "table"))
+
+
+def _remove(frame: Frame, argument: bytes, _raw: bytes | None) -> bytes:
+    fields = _fields(argument)
+    return frame.transaction.delete(_text(fields, "id"), _optional_text(fields, "table"))
+
+
+# -- calling functions -------------------------------------------------------------------------------------------
+
+
+def _run_function(frame: Frame, argument: bytes, _raw: bytes | None) -> int:
+    """Opens a ticket: the called function runs while the calling guest is suspended."""
+    fields = _fields(argument)
+    name = fields.get("name")
+    if type(name) is not str:
+        raise DeveloperError("FeatureNotServed", "Function handles and component references are not served yet.")
+    kind = fields.get("udfType")
+    if kind == "snapshotQuery":
+        raise DeveloperError("FeatureNotServed", "The option useStaleSnapshot is not served yet.")
+    if kind not in ("query", "mutation"):
+        raise DeveloperError("InvalidArgument", "Only queries and mutations run inside a transaction.")
+    if kind == "mutation" and frame.spec.kind == "query":
+        raise DeveloperError("ReadOnlyTransaction", "A query cannot call a mutation.")
+    if fields.get("transactionLimits"):
+        raise DeveloperError("FeatureNotServed", "The option transactionLimits is not served yet.")
+    path = normalise_path(name)
+    spec = None if path is None else frame.call.version.functions.get(path)
+    if spec is None:
+        raise DeveloperError("FunctionPathNotFound", f"Could not find function for '{name}'. Did you forget to export it?")
+    if spec.kind != kind:
+        raise DeveloperError("WrongFunctionKind", wrong_kind(spec.name, str(kind), spec.kind))
+    if frame.depth >= limits.FUNCTION_CALL_DEPTH_MAX:
+        raise DeveloperError(
+            "FunctionCallTooDeep",
+            f"Cross component call depth limit exceeded: functions may call each other {limits.FUNCTION_CALL_DEPTH_MAX} levels deep.",
+        )
+    args = fields.get("args", {})
+    if not is_plain(argument) or has_large_integer(argument):
+        args = decode(args)
+    if frame.nested is None:
+        frame.nested = []
+    frame.tickets_made += 1
+    frame.nested.append(NestedCall(frame.tickets_made, spec, args))
+    return frame.tickets_made
+
+
+def wrong_kind(name: str, asked: str, defined: str) -> str:
+    """The documented text for calling a function as what it is not."""
+    module, _, function = name.rpartition(":")
+    return f"Trying to execute {module}.js:{function} as {asked.capitalize()}, but it is defined as {defined[0].upper()}{defined[1:]}."
+
+
+# -- about the call ----------------------------------------------------------------------------------------------
+
+
+def _log(frame: Frame, argument: bytes, _raw: bytes | None) -> bytes:
+    fields = _fields(argument)
+    level = fields.get("level")
+    log_line(frame.call.log_lines, level if level in _LEVELS else "LOG", _text(fields, "message"))
+    return b"null"
+
+
+def _entropy(frame: Frame, argument: bytes, _raw: bytes | None) -> bytes:
+    return frame.entropy(entropy_length(argument))
+
+
+def _environment(frame: Frame, argument: bytes, _raw: bytes | None) -> bytes:
+    return orjson.dumps(frame.call.version.environment.get(_text(_fields(argument), "name")))
+
+
+def _user_identity(frame: Frame, _argument: bytes, _raw: bytes | None) -> bytes:
+    frame.call.has_read_identity = True
+    return orjson.dumps(frame.call.request.identity)
+
+
+def _function_metadata(frame: Frame, _argument: bytes, _raw: bytes | None) -> bytes:
+    return orjson.dumps({"name": frame.spec.name, "componentPath": ""})
+
+
+def _deployment_metadata(frame: Frame, _argument: bytes, _raw: bytes | None) -> bytes:
+    return orjson.dumps({"name": frame.call.version.deployment_name, "region": None, "class": "local"})
+
+
+def _request_metadata(frame: Frame, _argument: bytes, _raw: bytes | None) -> bytes:
+    request = frame.call.request
+    return orjson.dumps(
+        {
+            "ip": request.ip,
+            "userAgent": request.user_agent,
+            "requestId": request.request_id,
+            "scheduledFunctionId": None,
+            "authToken": None,
+        }
+    )
+
+
+def _crypto(operation: str) -> Hostcall:
+    def run(frame: Frame, argument: bytes, raw: bytes | None) -> bytes:
+        result = run_crypto(operation, _fields(argument), raw, deterministic=True, entropy=frame.entropy)
+        return result if type(result) is bytes else orjson.dumps(result)
+
+    return run
+
+
+def _refuse(reason: str) -> Hostcall:
+    def refuse(_frame: Frame, _argument: bytes, _raw: bytes | None) -> bytes:
+        raise DeveloperError("FeatureNotServed", f"{reason[0].upper()}{reason[1:]}.")
+
+    return refuse
+
+
+# -- the tables --------------------------------------------------------------------------------------------------
+
+_READING: Final[dict[str, Callable[[Frame, bytes, bytes | None], "bytes | int"]]] = {
+    "1.0/get": _get,
+    "1.0/queryStream": _query_stream,
+    "1.0/queryStreamNext": _query_next,
+    "1.0/queryCleanup": _query_cleanup,
+    "1.0/queryPage": _query_page,
+    "1.0/count": _count,
+    "1.0/db/normalizeId": _normalize_id,
+    "1.0/getSnapshotTs": _snapshot_ts,
+    "1.0/runUdf": _run_function,
+    "1.0/getTransactionMetrics": _transaction_metrics,
+    "1.0/getUserIdentity": _user_identity,
+    "1.0/getFunctionMetadata": _function_metadata,
+    "1.0/getDeploymentMetadata": _deployment_metadata,
+}
+_WRITING: Final[dict[str, Callable[[Frame, bytes, bytes | None], "bytes | int"]]] = {
+    "1.0/insert": _insert,
+    "1.0/shallowMerge": _patch,
+    "1.0/replace": _replace,
+    "1.0/remove": _remove,
+    "1.0/getRequestMetadata": _request_metadata,
+}
+_OURS: Final[dict[str, Callable[[Frame, bytes, bytes | None], "bytes | int"]]] = {
+    "collect": _collect,
+    "log": _log,
+    "entropy": _entropy,
+    "env/get": _environment,
+}
+REFUSED: Final[dict[str, str]] = {
+    "1.0/componentArgument": "components are not served yet",
+    "1.0/requireOperation": "system modules only",
+    "1.0/createFunctionHandle": "function handles are not served yet",
+    "1.0/auditLog": "the audit log is not served yet",
+    "1.0/schedule": "the scheduler is not served yet",
+    "1.0/cancel_job": "the scheduler is not served yet",
+    "1.0/signJwt": "token signing is not served yet",
+    "1.0/storageStore": "file storage is not served yet",
+    "1.0/storageGet": "file storage is not served yet",
+    "1.0/storageGetUrl": "file storage is not served yet",
+    "1.0/storageGetMetadata": "file storage is not served yet",
+    "1.0/storageGenerateUploadUrl": "file storage is not served yet",
+    "1.0/storageDelete": "file storage is not served yet",
+    "1.0/actions/query": "actions are not served yet",
+    "1.0/actions/mutation": "actions are not served yet",
+    "1.0/actions/action": "actions are not served yet",
+    "1.0/actions/schedule": "actions are not served yet",
+    "1.0/actions/cancel_job": "actions are not served yet",
+    "1.0/actions/vectorSearch": "vector search is not served yet",
+    "1.0/createServiceToken": "Convex's cloud only",
+    "1.0/getServiceUrl": "Convex's cloud only",
+    "storage/storeBlob": "file storage is not served yet",
+    "storage/getBlob": "file storage is not served yet",
+    "requestFromConvexJson": "HTTP actions are not served yet",
+    "convexJsonFromResponse": "HTTP actions are not served yet",
+    "throwOcc": "a test hook of Convex's own server",
+    "throwOverloaded": "a test hook of Convex's own server",
+}
+"""Known operations that are not served, with the reason that the guest's error gives."""
+
+_SHARED: Final[dict[str, Hostcall]] = {
+    **{operation: _refuse(reason) for operation, reason in REFUSED.items()},
+    **_READING,
+    **_OURS,
+    **{name: _crypto(name) for name in CRYPTO_OPERATIONS},
+}
+
+
+def _encoded(table: dict[str, Hostcall]) -> dict[bytes, Hostcall]:
+    return {name.encode(): operation for name, operation in table.items()}
+
+
+OPERATIONS: Final[dict[str, dict[bytes, Hostcall]]] = {
+    "query": _encoded(
+        {**_SHARED, **{name: _refuse(f"a query cannot write: {name} needs a mutation") for name in _WRITING}}
+    ),
+    "mutation": _encoded({**_SHARED, **_WRITING}),
+}
+SERVED: Final = frozenset({*_READING, *_WRITING})

@@ -1,0 +1,67 @@
+"""What a caller asks of a deployment, and what it gets."""
+
+from typing import Any
+
+KINDS = ("query", "mutation", "action")
+
+
+class CallRequest:
+    """One call of a function.
+
+    Shape: `kind` is what the caller takes the function for, None where any will do; `path` as given (`dir/module:function`, `.js`
+    optional, the default export where no function is named); `args` the raw JSON of one object, or of an array with one, None
+    for none; `is_admin` lets internal functions be called; `wording` says how a missing function is reported: "public" or
+    "any" (protocol reference 2.3); `request_id` 16 hexadecimal digits.
+    """
+
+    __slots__ = ("args", "identity", "ip", "is_admin", "kind", "path", "request_id", "user_agent", "wording")
+
+    def __init__(
+        self,
+        *,
+        kind: str | None,
+        path: str,
+        args: bytes | None,
+        request_id: str,
+        is_admin: bool = False,
+        identity: dict[str, Any] | None = None,
+        wording: str = "public",
+        ip: str | None = None,
+        user_agent: str | None = None,
+    ) -> None:
+        self.kind = kind
+        self.path = path
+        self.args = args
+        self.request_id = request_id
+        self.is_admin = is_admin
+        self.identity = identity
+        self.wording = wording
+        self.ip = ip
+        self.user_agent = user_agent
+
+
+class CallResult:
+    """What a call came to.
+
+    Shape: `ok` with `value`, the JSON of the value in encoded form; otherwise `error_message` (full, unredacted) and `error_data` (the
+    JSON of a ConvexError's data, None where there is none). `log_lines` in the documented form; `ts` the commit's or the snapshot's
+    timestamp in nanoseconds.
+    """
+
+    __slots__ = ("error_data", "error_message", "log_lines", "ok", "ts", "value")
+
+    def __init__(
+        self,
+        ok: bool,
+        value: bytes,
+        log_lines: list[str],
+        ts: int | None = None,
+        error_message: str = "",
+        error_data: bytes | None = None,
+    ) -> None:
+        self.ok = ok
+        self.value = value
+        self.log_lines = log_lines
+        self.ts = ts
+        self.error_message = error_message
+        self.error_data = error_data

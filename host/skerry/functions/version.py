@@ -1,0 +1,70 @@
+"""One version of a deployment's code, ready to be called.
+
+Made from a bundle at activation (or at start-up): the module is checked, compiled, made to describe itself in an isolate of its own, and what it says
+is compared with the manifest. Nothing of the manifest is believed. A version is immutable; a call keeps the version it began with.
+"""
+
+from typing import Any, Final
+
+import orjson
+
+from skerry import limits
+from skerry.bundle.bundle_file import Bundle
+from skerry.bundle.source_maps import StackMapper
+from skerry.errors import ClientError, DeveloperError
+from skerry.functions.failures import thrown_failure
+from skerry.functions.function_table import Description, FunctionSpec
+from skerry.functions.module_check import check_module
+from skerry.isolate import DONE, BuildRunner, CompiledModule, ModuleCache
+
+_NO_SCHEMA: Final[bytes] = b'{"schemaValidation":true,"tables":[]}'
+
+
+class Version:
+    """Shape: `digest` of the bundle, `module` compiled, `functions` by canonical path, `schema` the export's JSON, `stacks` for traces,
+    `environment` what `process.env` shows.
+    """
+
+    __slots__ = ("deployment_name", "digest", "environment", "features", "functions", "listed", "module", "schema", "stacks")
+
+    def __init__(
+        self, bundle: Bundle, module: CompiledModule, description: Description, deployment_name: str, environment: dict[str, str]
+    ) -> None:
+        self.digest = bundle.digest
+        self.module = module
+        self.functions: dict[str, FunctionSpec] = description.functions
+        self.listed: list[Any] = description.listed
+        self.features = description.features
+        self.schema = _NO_SCHEMA if description.schema is None else orjson.dumps(description.schema)
+        self.stacks = StackMapper(bundle.source_map)
+        self.deployment_name = deployment_name
+        self.environment = environment
+
+
+def load_version(bundle: Bundle, cache: ModuleCache, deployment_name: str, environment: dict[str, str]) -> Version:
+    """The version in a bundle. Blocks for as long as compiling takes: not for the loop thread.
+
+    Raises: ClientError `GuestModuleInvalid`, `DescriptionInvalid`, `ManifestMismatch`, `ModuleLoadFailed`.
+    """
+    check_module(bundle.image)
+    manifest = bundle.manifest
+    try:
+        module = cache.load(bundle.image)
+    except ValueError as error:
+        raise ClientError("GuestModuleInvalid", f"The module does not validate: {error}") from error
+    try:
+        runner = BuildRunner(cache, bundle.image, manifest.clock_ms, bytes.fromhex(manifest.seed), is_building=False)
+        status, payload = runner.describe()
+    except DeveloperError as error:
+        raise ClientError("ModuleLoadFailed", f"The module cannot describe itself: {error.message}") from error
+    if status != DONE:
+        failure = thrown_failure(payload, StackMapper(bundle.source_map))
+        raise ClientError("ModuleLoadFailed", f"The module cannot describe itself: {failure.text}")
+    description = Description(payload)
+    said = (manifest.functions, manifest.schema, manifest.features)
+    if said != (description.listed, description.schema, description.features):
+        raise ClientError("ManifestMismatch", "The manifest's functions, schema or features are not what the module describes.")
+    return Version(bundle, module, description, deployment_name, environment)
+
+
+assert limits.DESCRIPTION_BYTES_MAX <= limits.GUEST_PAYLOAD_BYTES_MAX
