@@ -1,0 +1,1 @@
+"""Operating a server: its keys. What was deployed is kept by the deployment itself."""

@@ -1,0 +1,111 @@
+"""`skerry dev`: a server on this machine whose app follows every edit.
+
+The server runs on the main thread's event loop. One thread beside it watches, builds and activates; it alone uses the
+bundler, which it keeps running so that a rebuild parses only what changed. A version that does not build leaves the
+last good one live.
+"""
+
+import asyncio
+import threading
+import time
+from pathlib import Path
+from typing import Final
+
+import click
+
+from skerry.bundle.build import InstantiateAt
+from skerry.bundle.esbuild import Bundler
+from skerry.bundle.watch import watch_app
+from skerry.cli.build import APP, build_folder
+from skerry.cli.output import Output, current, speaking
+from skerry.cli.serve import PORT_DEFAULT, SITE_PORT_DEFAULT, announce, log_to_errors, options
+from skerry.errors import SkerryError
+from skerry.http.server import Serving, compiled_folder, serve
+from skerry.isolate import ModuleCache, get_engine
+from skerry.isolate.build_runner import build_runner_at
+
+_PORT: Final = click.IntRange(0, 65535)
+
+
+@click.command("dev")
+@click.argument("app", type=APP, default=Path())
+@click.option("--data", type=click.Path(path_type=Path, file_okay=False), help="The data folder; .skerry in APP.")
+@click.option("--port", type=_PORT, default=PORT_DEFAULT, show_default=True, help="The port of the API; 0 for any.")
+@click.option(
+    "--site-port", type=_PORT, default=SITE_PORT_DEFAULT, show_default=True, help="The port of HTTP actions; 0 for any."
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object when the server is ready.")
+@speaking
+def dev_command(app: Path, data: Path | None, port: int, site_port: int, as_json: bool) -> None:
+    """Serves APP on this machine, and rebuilds and redeploys it on every change."""
+    out = current()
+    log_to_errors()
+    stop = threading.Event()
+
+    async def ready(serving: Serving) -> None:
+        announce(out, serving)
+        follower = _Follower(app, serving, out, stop)
+        thread = threading.Thread(target=follower.run, name="skerry dev", daemon=True)
+        thread.start()
+        try:
+            await asyncio.get_running_loop().create_future()  # until the server stops
+        finally:
+            stop.set()
+
+    try:
+        serve(options(data or app / ".skerry", "127.0.0.1", port, site_port, False), ready)
+    finally:
+        stop.set()
+    out.note("stopped")
+
+
+class _Follower:
+    """Keeps the served version equal to the folder."""
+
+    def __init__(self, app: Path, serving: Serving, out: Output, stop: threading.Event) -> None:
+        self._app = app
+        self._serving = serving
+        self._out = out
+        self._stop = stop
+        self.finished = threading.Event()
+
+    def run(self) -> None:
+        """Builds now and after each change, until `stop` is set."""
+        cache = ModuleCache(get_engine(), compiled_folder(self._serving.data), self._serving.keys.host_key)
+        instances = build_runner_at(cache)
+        try:
+            with Bundler(self._out.progress) as bundler:
+                self._follow(bundler, instances)
+        finally:
+            self.finished.set()
+
+    def _follow(self, bundler: Bundler, instances: InstantiateAt) -> None:
+        changes = watch_app(self._app, self._stop)
+        version = self._deploy(bundler, instances, "", "first build")
+        for changed in changes:
+            shown = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
+            version = self._deploy(bundler, instances, version, shown)
+
+    def _deploy(self, bundler: Bundler, instances: InstantiateAt, live: str, reason: str) -> str:
+        """The version that is live afterwards."""
+        started = time.monotonic()
+        try:
+            bundle = build_folder(self._app, self._out, bundler=bundler, instances=instances)
+            self._out.progress("activating")
+            activating = asyncio.run_coroutine_threadsafe(
+                self._serving.deployment.activate(bundle.to_bytes()), self._serving.loop
+            )
+            activating.result()
+        except SkerryError as error:
+            kept = "the last good version stays live" if live else "nothing is live yet; correct it and save"
+            self._out.failed(error, kept)
+            return live
+        except (RuntimeError, asyncio.CancelledError):
+            if self._stop.is_set():  # the loop has ended under the last deploy
+                return live
+            raise
+        self._out.end_progress()
+        seconds = time.monotonic() - started
+        clock = time.strftime("%H:%M:%S")
+        self._out.note(f"{clock} deployed {len(bundle.manifest.functions)} functions in {seconds:.2f} s ({reason})")
+        return bundle.digest

@@ -1,0 +1,83 @@
+"""`skerry serve`: one deployment on two ports, until it is told to stop. Also what `dev` shares with it."""
+
+import logging
+import os
+from pathlib import Path
+
+import click
+
+from skerry.admin.keys import ADMIN_KEY_VARIABLE
+from skerry.cli.output import Output, current, speaking
+from skerry.http.server import DEPLOYMENT_NAME, ServeOptions, Serving, serve
+
+PORT_DEFAULT = 3210
+SITE_PORT_DEFAULT = 3211
+_PORT = click.IntRange(0, 65535)
+
+
+@click.command("serve")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path(".skerry"),
+    show_default=True,
+    help="The data folder.",
+)
+@click.option("--port", type=_PORT, default=PORT_DEFAULT, show_default=True, help="The port of the API; 0 for any.")
+@click.option(
+    "--site-port", type=_PORT, default=SITE_PORT_DEFAULT, show_default=True, help="The port of HTTP actions; 0 for any."
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--production", is_flag=True, help="Hide functions' messages and log lines from callers.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object when the server is ready.")
+@speaking
+def serve_command(data: Path, port: int, site_port: int, host: str, production: bool, as_json: bool) -> None:
+    """Serves one deployment, called local, until SIGTERM or Ctrl-C."""
+    out = current()
+    log_to_errors()
+
+    async def ready(serving: Serving) -> None:
+        announce(out, serving)
+
+    serve(options(data, host, port, site_port, production), ready)
+    out.note("stopped")
+
+
+def options(data: Path, host: str, port: int, site_port: int, production: bool) -> ServeOptions:
+    """What to serve, with the admin key of the environment."""
+    given = os.environ.get(ADMIN_KEY_VARIABLE) or None
+    return ServeOptions(data.absolute(), host, port, site_port, production, given)
+
+
+def announce(out: Output, serving: Serving) -> None:
+    """Says where the server is and how to reach it, on the first line that programs may wait for."""
+    given = bool(os.environ.get(ADMIN_KEY_VARIABLE))
+    key = serving.keys.admin_key
+    shown = f"(from {ADMIN_KEY_VARIABLE})" if given else key
+    text = "\n".join(
+        [
+            f"Skerry serves deployment '{DEPLOYMENT_NAME}'.",
+            f"  API           {serving.url}",
+            f"  HTTP actions  {serving.site_url}",
+            f"  admin key     {shown}",
+            "",
+            "To deploy to it and call it from another terminal:",
+            f"  export CONVEX_SELF_HOSTED_URL='{serving.url}'",
+            "  export CONVEX_SELF_HOSTED_ADMIN_KEY=" + (f'"${ADMIN_KEY_VARIABLE}"' if given else f"'{key}'"),
+            "",
+        ]
+    )
+    fields = {
+        "url": serving.url,
+        "siteUrl": serving.site_url,
+        "deployment": DEPLOYMENT_NAME,
+        "adminKey": None if given else key,
+        "pid": os.getpid(),
+    }
+    out.done(fields, text)
+
+
+def log_to_errors() -> None:
+    """Sends the server's own log to standard error."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)

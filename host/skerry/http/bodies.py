@@ -1,0 +1,105 @@
+"""Bodies of requests: read under a bound that counts what arrives, and taken apart only after a look at their depth.
+
+Nobody's `Content-Length` is believed: the bytes are counted. A body that is too large is read on for a while and thrown
+away, because a client that is still sending does not listen to an answer.
+"""
+
+from typing import Any, cast
+
+import orjson
+from starlette.types import Receive
+
+from skerry.errors import ClientError, DeveloperError
+from skerry.limits import HTTP_BODY_BYTES_MAX, HTTP_BODY_NESTING_MAX, HTTP_DRAIN_BYTES_MAX
+from skerry.value import depth_is_within, parse_json
+
+
+class ClientGone(Exception):
+    """Raised when the client has left before its request was read."""
+
+
+async def read_body(receive: Receive, bytes_max: int = HTTP_BODY_BYTES_MAX) -> bytes:
+    """The whole body. Raises: ClientError `RequestTooLarge`; ClientGone."""
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise ClientGone
+    body: bytes = message.get("body", b"")
+    if not message.get("more_body"):
+        if len(body) > bytes_max:
+            raise _too_large(bytes_max)
+        return body
+    parts = [body]
+    size = len(body)
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        body = message.get("body", b"")
+        more = message.get("more_body", False)
+        size += len(body)
+        if size > bytes_max:
+            parts.clear()
+            if size > bytes_max + HTTP_DRAIN_BYTES_MAX:
+                break
+        else:
+            parts.append(body)
+    if size > bytes_max:
+        raise _too_large(bytes_max)
+    return b"".join(parts)
+
+
+def _too_large(bytes_max: int) -> ClientError:
+    return ClientError("RequestTooLarge", f"The body of the request is larger than {bytes_max} bytes.")
+
+
+def parse_body(raw: bytes) -> dict[str, Any]:
+    """The JSON object in a body. Raises: ClientError `BadJsonBody`, `RequestTooDeep`."""
+    if not depth_is_within(raw, HTTP_BODY_NESTING_MAX):
+        raise ClientError("RequestTooDeep", f"The body nests its JSON more than {HTTP_BODY_NESTING_MAX} levels deep.")
+    try:
+        parsed: Any = orjson.loads(raw)
+    except ValueError as error:
+        raise ClientError("BadJsonBody", f"The body is not valid JSON: {error}.") from None
+    if type(parsed) is not dict:
+        raise ClientError("BadJsonBody", "The body is not a JSON object.")
+    return cast("dict[str, Any]", parsed)
+
+
+def parse_text_args(text: str) -> Any:
+    """The value of the query parameter `args`.
+
+    Raises: ClientError `BadJsonBody`, `RequestTooDeep`, `RequestTooLarge`.
+    """
+    try:
+        return parse_json(text.encode(), depth_max=HTTP_BODY_NESTING_MAX, bytes_max=HTTP_BODY_BYTES_MAX)
+    except DeveloperError as error:
+        codes = {"TooNestedError": "RequestTooDeep", "ValueTooLargeError": "RequestTooLarge"}
+        raise ClientError(codes.get(error.code, "BadJsonBody"), f"The parameter args: {error.message}") from None
+    except UnicodeEncodeError:
+        raise ClientError("BadJsonBody", "The parameter args is not valid Unicode.") from None
+
+
+def path_of(fields: dict[str, Any]) -> str:
+    """The function's path as the request gives it. Raises: ClientError `BadJsonBody`."""
+    path = fields.get("path")
+    if type(path) is not str:
+        raise ClientError("BadJsonBody", 'The request names no function: it needs a string "path".')
+    return path
+
+
+def args_of(fields: dict[str, Any]) -> bytes | None:
+    """The JSON of the arguments, None where there are none. Raises: ClientError `BadJsonBody`."""
+    args = fields.get("args")
+    kind = type(args)
+    if kind is dict:
+        return orjson.dumps(args)
+    if kind is list:
+        positional = cast("list[Any]", args)
+        if len(positional) == 1 and type(positional[0]) is dict:
+            return orjson.dumps(positional[0])
+    elif args is None and "args" not in fields:
+        return None
+    raise ClientError(
+        "BadJsonBody", 'The arguments must be an object: {"args": {...}}, or an array with one object in it.'
+    )

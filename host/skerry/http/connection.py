@@ -1,0 +1,63 @@
+"""Bounds of one connection that the HTTP library leaves open: the size of a request's head, and how slow a request is.
+
+A request that is whole when its first bytes arrive, which is nearly every one, costs a comparison here and no timer.
+"""
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from skerry.limits import HTTP_BODY_SECONDS_MAX, HTTP_HEAD_BYTES_MAX, HTTP_HEAD_SECONDS_MAX
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """One connection, which ends when a request's head or body takes too much or too long."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._head_bytes = 0
+        self._in_head = True
+        self._slow: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._slow = self.loop.call_later(HTTP_HEAD_SECONDS_MAX, self._too_slow)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._in_head:
+            # What came before and was not a whole head; this piece is bounded by the size of one read.
+            if self._head_bytes > HTTP_HEAD_BYTES_MAX:
+                self.transport.close()
+                return
+            self._head_bytes += len(data)
+        super().data_received(data)
+        if self._in_head:
+            if self._head_bytes and self._slow is None:
+                self._slow = self.loop.call_later(HTTP_HEAD_SECONDS_MAX, self._too_slow)
+        elif self._slow is None:
+            self._slow = self.loop.call_later(HTTP_BODY_SECONDS_MAX, self._too_slow)
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        self._head_bytes = 0
+        self._stop_waiting()
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._in_head = True
+        self._stop_waiting()
+        super().on_message_complete()
+
+    def _stop_waiting(self) -> None:
+        if self._slow is not None:
+            self._slow.cancel()
+            self._slow = None
+
+    def _too_slow(self) -> None:
+        self._slow = None
+        self.transport.close()

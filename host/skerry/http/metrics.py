@@ -1,0 +1,74 @@
+"""Counters of the HTTP edge, kept as plain numbers on the way and turned into the Prometheus text format when asked.
+
+Deliberately absent: labels by function or by caller, which a stranger could multiply.
+"""
+
+import resource
+from bisect import bisect_left
+from collections.abc import Iterator
+from typing import Final
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+
+KINDS: Final[tuple[str, ...]] = ("query", "mutation", "action", "any")
+_BOUNDS_SECONDS: Final = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+CONTENT_TYPE: Final = b"text/plain; version=0.0.4; charset=utf-8"
+
+
+class Metrics:
+    """What this process has served since it started."""
+
+    def __init__(self) -> None:
+        self.in_flight = 0
+        self.deploys = 0
+        self._refused: dict[str, int] = {}
+        self._done = {kind: [0, 0] for kind in KINDS}
+        self._buckets = {kind: [0] * (len(_BOUNDS_SECONDS) + 1) for kind in KINDS}
+        self._seconds = dict.fromkeys(KINDS, 0.0)
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+
+    def call_done(self, kind: str, ok: bool, seconds: float) -> None:
+        """Counts a call whose function ran."""
+        self._done[kind][ok] += 1
+        self._seconds[kind] += seconds
+        self._buckets[kind][bisect_left(_BOUNDS_SECONDS, seconds)] += 1
+
+    def refused(self, code: str) -> None:
+        """Counts a request that reached no function, by its error code."""
+        self._refused[code] = self._refused.get(code, 0) + 1
+
+    def text(self) -> bytes:
+        """Everything, in the Prometheus text format."""
+        return generate_latest(self._registry)
+
+    def collect(self) -> Iterator[Metric]:
+        """What prometheus_client asks a collector for."""
+        calls = CounterMetricFamily("skerry_calls", "Calls whose function ran.", labels=["kind", "outcome"])
+        times = HistogramMetricFamily("skerry_call_seconds", "Time from the request to its answer.", labels=["kind"])
+        for kind in KINDS:
+            failed, succeeded = self._done[kind]
+            calls.add_metric([kind, "success"], succeeded)
+            calls.add_metric([kind, "error"], failed)
+            times.add_metric([kind], self._cumulative(kind), self._seconds[kind])
+        yield calls
+        yield times
+        refused = CounterMetricFamily("skerry_requests_refused", "Requests that reached no function.", labels=["code"])
+        for code, count in sorted(self._refused.items()):
+            refused.add_metric([code], count)
+        yield refused
+        yield GaugeMetricFamily("skerry_calls_in_flight", "Calls that are being served.", self.in_flight)
+        yield CounterMetricFamily("skerry_deploys", "Bundles made live over HTTP.", self.deploys)
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        yield CounterMetricFamily("process_cpu_seconds", "CPU time of the process.", usage.ru_utime + usage.ru_stime)
+        yield GaugeMetricFamily("process_resident_memory_max_bytes", "Highest memory in use.", usage.ru_maxrss * 1024)
+
+    def _cumulative(self, kind: str) -> list[tuple[str, float]]:
+        total = 0
+        buckets: list[tuple[str, float]] = []
+        for bound, count in zip((*map(str, _BOUNDS_SECONDS), "+Inf"), self._buckets[kind], strict=True):
+            total += count
+            buckets.append((bound, total))
+        return buckets

@@ -1,0 +1,198 @@
+"""The serving process: one event loop, the main port, the port of HTTP actions, and an orderly end.
+
+A server stops in this order: it takes no new connections, calls under way are answered (for a bounded time), the
+deployment closes, the data folder is unlocked. The clock and the machine's entropy enter here and are parameters from
+here on.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import time
+from collections.abc import Awaitable, Callable, Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import uvicorn
+import uvloop
+from starlette.types import ASGIApp
+
+from skerry.admin.keys import Keys, open_keys
+from skerry.errors import SystemFault
+from skerry.functions.deployment import Deployment
+from skerry.http.app import ServerState, make_app, site_app
+from skerry.http.connection import BoundedProtocol
+from skerry.limits import HTTP_IDLE_SECONDS_MAX, HTTP_SHUTDOWN_SECONDS_MAX
+from skerry.storage.folder import DataFolder
+
+DEPLOYMENT_NAME: Final = "local"
+_COMPILED_FOLDER: Final = "compiled"
+_BACKLOG: Final = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ServeOptions:
+    """What a server is started with. Shape: a port of 0 means any free one."""
+
+    data: Path
+    host: str
+    port: int
+    site_port: int
+    production: bool
+    admin_key: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A server that takes calls. Shape: `stop` may be called from the loop's thread, any number of times."""
+
+    data: Path
+    url: str
+    site_url: str
+    keys: Keys
+    deployment: Deployment
+    loop: asyncio.AbstractEventLoop
+    stop: Callable[[], None]
+
+
+# Called once the ports are open; what it awaits runs beside the server and is cancelled when the server stops.
+OnReady = Callable[[Serving], Awaitable[None]]
+
+
+def serve(options: ServeOptions, on_ready: OnReady) -> None:
+    """Serves until SIGTERM or SIGINT.
+
+    Raises: SystemFault `DataFolderInUse`, `DataFolderFormat`, `PortInUse`; ClientError `InvalidAdminKey`; whatever
+    `on_ready` raised.
+    """
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(options, on_ready))
+
+
+def compiled_folder(data: Path) -> Path:
+    """Where a data folder keeps compiled code, under its host key."""
+    return data / _COMPILED_FOLDER
+
+
+async def _serve(options: ServeOptions, on_ready: OnReady) -> None:
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    with contextlib.ExitStack() as cleanup:
+        folder = DataFolder(options.data)
+        cleanup.callback(folder.close)
+        main_socket = cleanup.enter_context(_listen(options.host, options.port))
+        site_socket = cleanup.enter_context(_listen(options.host, options.site_port))
+        keys = open_keys(options.data, DEPLOYMENT_NAME, options.admin_key, os.urandom)
+        deployment = Deployment.open(
+            folder.deployment_path(DEPLOYMENT_NAME),
+            name=DEPLOYMENT_NAME,
+            clock_ns=time.time_ns,
+            entropy=os.urandom,
+            host_key=keys.host_key,
+            loop=loop,
+            compiled_cache=compiled_folder(options.data),
+            production=options.production,
+        )
+        try:
+            state = ServerState()
+            app = make_app(
+                deployment,
+                admin_key=keys.admin_key,
+                state=state,
+                redacted=options.production,
+                entropy=os.urandom,
+                monotonic=time.perf_counter,
+            )
+            serving = Serving(options.data, _url(main_socket), _url(site_socket), keys, deployment, loop, stopping.set)
+            ports = [_Port(app, main_socket), _Port(site_app, site_socket)]
+            await _run(ports, state, stopping, lambda: on_ready(serving))
+        finally:
+            await deployment.close()
+
+
+async def _run(
+    ports: "list[_Port]", state: ServerState, stopping: asyncio.Event, on_ready: Callable[[], Awaitable[None]]
+) -> None:
+    """Runs the ports until `stopping` is set or one of the parts fails."""
+    tasks = [asyncio.ensure_future(port.serve()) for port in ports]
+    for port in ports:
+        await port.server.listening.wait()
+    beside = asyncio.ensure_future(on_ready())
+    stop = asyncio.ensure_future(stopping.wait())
+    try:
+        waited_for = {stop, beside, *tasks}
+        while not stop.done():
+            done, waited_for = await asyncio.wait(waited_for, return_when=asyncio.FIRST_COMPLETED)
+            if any(task in done for task in tasks) or (beside in done and beside.exception() is not None):
+                break
+    finally:
+        state.draining = True
+        stop.cancel()
+        beside.cancel()
+        for port in ports:
+            port.server.should_exit = True
+        results = await asyncio.gather(beside, *tasks, return_exceptions=True)
+    for result in results:
+        if isinstance(result, Exception):
+            raise result
+
+
+class _QuietServer(uvicorn.Server):
+    """A uvicorn server that leaves signals to its process, which has two of them."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        try:
+            await super().startup(sockets)
+        finally:
+            self.listening.set()
+
+
+class _Port:
+    """One listening socket with its application."""
+
+    def __init__(self, app: ASGIApp, listener: socket.socket) -> None:
+        self._listener = listener
+        config = uvicorn.Config(
+            app,
+            http=BoundedProtocol,
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=HTTP_IDLE_SECONDS_MAX,
+            timeout_graceful_shutdown=HTTP_SHUTDOWN_SECONDS_MAX,
+            backlog=_BACKLOG,
+        )
+        self.server = _QuietServer(config)
+
+    async def serve(self) -> None:
+        await self.server.serve(sockets=[self._listener])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise SystemFault("PortInUse", f"Cannot listen on {host} port {port}: {error.strerror or error}.") from None
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
