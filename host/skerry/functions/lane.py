@@ -82,10 +82,7 @@ class Lane:
         """Runs a call; `work.done` hears of the outcome on the loop thread, once, and for a mutation only when it is durable."""
         self.in_flight += 1
         if work.spec.kind == "mutation" and self._holder is not None:
-            if len(self._waiting) >= limits.LANE_CALLS_WAITING_MAX:
-                self._finish(work, _too_many())
-                return
-            self._waiting.append(work)
+            self._wait(work)
             return
         if work.spec.slowness >= _SLOW:
             self._go_patient(work)
@@ -159,18 +156,33 @@ class Lane:
     def _retry(self, work: Work, conflict: Conflict) -> None:
         work.conflicts += 1
         self.conflicts += 1
-        if self._holder is work:  # only a failed storage brings a holder here
+        if self._holder is work:  # the storage failed under it: nothing else can come between
             self._release_lane()
             self._finish(work, conflict)
+        elif self._holder is not None:
+            self._wait(work)
         elif work.conflicts < limits.CONFLICT_RETRIES_MAX:
             self._go_patient(work)
-        elif self._holder is None:
-            self._holder = work
-            self._go_patient(work)
-        elif len(self._waiting) < limits.LANE_CALLS_WAITING_MAX:
-            self._waiting.append(work)
         else:
-            self._finish(work, conflict)
+            self._hold_lane(work)
+
+    def _hold_lane(self, work: Work) -> None:
+        """Lets a call run with nobody beside it, once what has been committed is durable: its snapshot is then the newest state."""
+        self._holder = work
+
+        def on_durable(outcome: int | BaseException) -> None:
+            if isinstance(outcome, int):
+                self._go_patient(work)
+                return
+            self._release_lane()
+            self._finish(work, SystemFault("StorageFailed", f"The storage failed before the call could run: {outcome}"))
+
+        try:
+            fence = self._database.begin(writable=True, now_ms=self._clock_ns() / _NS_PER_MS, seed=self._entropy(32))
+            self._database.commit(fence, b"", on_durable)
+        except SkerryError as error:
+            self._release_lane()
+            self._finish(work, error)
 
     def _release_lane(self) -> None:
         self._holder = None
@@ -180,12 +192,18 @@ class Lane:
             if self._holder is not None:
                 self._waiting.append(work)
             elif work.conflicts >= limits.CONFLICT_RETRIES_MAX:
-                self._holder = work
-                self._go_patient(work)
+                self._hold_lane(work)
             elif work.spec.slowness >= _SLOW:
                 self._go_patient(work)
             else:
                 self._run_inline(work)
+
+    def _wait(self, work: Work) -> None:
+        """Queues a mutation until the lane is free."""
+        if len(self._waiting) >= limits.LANE_CALLS_WAITING_MAX:
+            self._finish(work, _too_many())
+        else:
+            self._waiting.append(work)
 
     # -- patient -------------------------------------------------------------------------------------------------
 
@@ -234,7 +252,11 @@ class Lane:
             if was_quick:
                 work.spec.slowness = max(0, work.spec.slowness - 1)
             if work.spec.kind == "mutation":
-                self._commit(work, call, value)
+                if self._holder is not None and self._holder is not work:
+                    call.transaction.abort()  # it would come between the holder's snapshot and its commit
+                    self._wait(work)
+                else:
+                    self._commit(work, call, value)
                 return
             call.transaction.abort()
             self._finish(work, _succeeded(call, value, call.transaction.begin_ts))
