@@ -1,6 +1,6 @@
 """Spot checks of the web platform's parts, in the manner of the platform's own tests: URL, encoding, streams, bodies, clone.
 
-The expected values follow the standards (url.spec.whatwg.org and its siblings); `test_differential.py` compares with Node.
+The expected values follow the standards (url.spec.whatwg.org and its siblings).
 """
 
 # ruff: noqa: E501, RUF001 - the long lines are JavaScript, the odd characters are the test
