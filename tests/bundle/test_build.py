@@ -10,6 +10,7 @@ from skerry.bundle.bundle_file import Bundle, make_bundle, read_bundle
 from skerry.bundle.esbuild import Bundler
 from skerry.bundle.image import Runner
 from skerry.errors import ClientError
+from skerry.limits import SOURCE_LINE_CHARS_MAX
 from tests.bundle.apps import CLOCK_MS, SERVER, LimitedRunner, instantiate_at, run, write_app
 
 APP = {
@@ -142,6 +143,16 @@ def test_a_module_that_throws_is_refused_with_its_line(build: Callable[..., Bund
         "    at load (../convex/a.ts:6",
         "    at <anonymous> (../convex/a.ts:9",
     ]
+
+
+def test_the_source_line_of_a_failed_load_at_its_limit(build: Callable[..., Bundle], tmp_path: Path) -> None:
+    for chars, shown in (
+        (SOURCE_LINE_CHARS_MAX, SOURCE_LINE_CHARS_MAX),
+        (SOURCE_LINE_CHARS_MAX + 1, SOURCE_LINE_CHARS_MAX),
+    ):
+        text = "null.x; //".ljust(chars, "/")
+        error = refusal(build, write_app(tmp_path, {"convex/a.js": f"{text}\nexport {{}};"}))
+        assert len(error.data["sourceLine"]) == shown
 
 
 def test_a_module_that_never_ends_is_refused_with_its_function(build: Callable[..., Bundle], tmp_path: Path) -> None:

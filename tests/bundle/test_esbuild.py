@@ -4,8 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from skerry.bundle.esbuild import Bundler, CompileError, Script
+from skerry.bundle import esbuild
+from skerry.bundle.esbuild import Bundler, CompileError, Diagnostic, Script
 from skerry.bundle.sources import find_sources
+from skerry.errors import SystemFault
+from skerry.limits import DIAGNOSTICS_SHOWN_MAX, SOURCE_LINE_CHARS_MAX
 from tests.bundle.apps import write_app
 
 PACKAGE = {
@@ -142,6 +145,37 @@ def test_compile_errors_say_where(bundler: Bundler, tmp_path: Path) -> None:
 def test_what_an_app_cannot_hold(bundler: Bundler, tmp_path: Path, text: str, said: str) -> None:
     write_app(tmp_path, {"convex/a.ts": text, "convex/w.wasm": "x"})
     assert said in refusal(bundler, tmp_path).message
+
+
+def test_diagnostics_at_their_limit() -> None:
+    def shown(count: int) -> list[str]:
+        return CompileError(tuple(Diagnostic(f"wrong {n}") for n in range(count))).message.split("\n")
+
+    assert len(shown(DIAGNOSTICS_SHOWN_MAX)) == DIAGNOSTICS_SHOWN_MAX
+    assert shown(DIAGNOSTICS_SHOWN_MAX + 1)[DIAGNOSTICS_SHOWN_MAX:] == ["... and 1 more"]
+
+
+def test_a_source_line_at_its_limit() -> None:
+    assert Diagnostic("wrong", "a.ts", 1, 0, "x" * SOURCE_LINE_CHARS_MAX).render().count("\n") == 2
+    assert Diagnostic("wrong", "a.ts", 1, 0, "x" * (SOURCE_LINE_CHARS_MAX + 1)).render().count("\n") == 0
+
+
+def test_an_answer_at_its_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def bundle_within(size: int) -> Script:
+        monkeypatch.setattr(esbuild, "BUNDLER_ANSWER_BYTES_MAX", size)
+        with Bundler(lambda _: None) as own:
+            return bundle(own, tmp_path)
+
+    write_app(tmp_path, {"convex/a.ts": "export const x = 1;"})
+    with Bundler(lambda _: None) as own:
+        answered: list[bytes] = []
+        read_line = own._read_line  # pyright: ignore[reportPrivateUsage] - to learn the size of the answer
+        monkeypatch.setattr(own, "_read_line", lambda process: answered.append(read_line(process)) or answered[0])
+        whole = bundle(own, tmp_path)
+    assert bundle_within(len(answered[0])) == whole
+    with pytest.raises(SystemFault, match="too large") as caught:
+        bundle_within(len(answered[0]) - 1)
+    assert caught.value.code == "BundlerFailed"
 
 
 def test_a_bundler_goes_on_after_errors_and_sees_every_edit(bundler: Bundler, tmp_path: Path) -> None:

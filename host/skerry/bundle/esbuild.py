@@ -23,7 +23,7 @@ from skerry.bundle.folders import guest_sdk_folder
 from skerry.bundle.node import Progress, node_environment, tool_packages
 from skerry.bundle.sources import AppSources
 from skerry.errors import ClientError, SystemFault
-from skerry.limits import BUNDLER_ANSWER_BYTES_MAX, DIAGNOSTICS_SHOWN_MAX
+from skerry.limits import BUNDLER_ANSWER_BYTES_MAX, DIAGNOSTICS_SHOWN_MAX, SOURCE_LINE_CHARS_MAX
 
 BUNDLER_ANSWER_SECONDS_MAX: Final = 120.0
 _READ_BYTES: Final = 1 << 20
@@ -47,7 +47,8 @@ class Diagnostic:
         """The message as people read it: place, text, the line and a caret under the column."""
         place = f"{self.file}:{self.line}:{self.column + 1}: " if self.file else ""
         lines = [f"{place}{self.text}"]
-        if self.source_line:
+        # A line longer than that is generated code: showing it helps nobody.
+        if 0 < len(self.source_line) <= SOURCE_LINE_CHARS_MAX:
             lines += [f"    {self.source_line}", "    " + " " * self.column + "^"]
         return "\n".join([*lines, *(f"    note: {note}" for note in self.notes)])
 
@@ -109,7 +110,8 @@ class Bundler:
             {
                 "root": str(sources.root),
                 "entries": [{"name": entry.name, "path": entry.path} for entry in sources.entries],
-                "packages": str(packages or self._packages / "node_modules"),
+                # Real paths on both sides: the bundler follows links.
+                "packages": os.path.realpath(packages or self._packages / "node_modules"),
                 "resolutions": None if resolutions is None else dict(resolutions),
             },
         )
