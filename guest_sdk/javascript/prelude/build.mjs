@@ -29,6 +29,8 @@ await esbuild.build({
   minifyWhitespace: true,
   minifySyntax: true,
   logLevel: "warning",
+  // Said here, so that tsconfig.json (for editors and the type check) does not decide what is built.
+  tsconfigRaw: { compilerOptions: { alwaysStrict: true, target: "es2023" } },
   alias: { tr46: join(here, "src", "tr46.ts") },
   external: ["node:*"],
   plugins: [
