@@ -1,14 +1,17 @@
 """Where the npm packages are that tests compare with."""
 
 import os
+from functools import cache
 from pathlib import Path
 
-import pytest
+from skerry.bundle.node import tool_packages
 
 
+@cache
 def convex_package() -> Path:
-    """The folder of the pinned npm package `convex`; skips the test where none is installed."""
+    """The folder of the npm package `convex` that the toolchain pins; SKERRY_TEST_CONVEX_DIR names another one."""
     given = os.environ.get("SKERRY_TEST_CONVEX_DIR")
     if given:
         return Path(given)
-    pytest.skip("the npm package convex is not installed: set SKERRY_TEST_CONVEX_DIR to its folder")
+    _, folder = tool_packages(lambda _: None)
+    return folder / "node_modules" / "convex"

@@ -22,7 +22,10 @@ IMPORTS = {
 
 def with_invoker(guest: GuestRunner, body: str) -> GuestRunner:
     """The guest with an invoker whose result is the JSON of what `body` (an async function's) returns."""
-    source = f"{{ const s = __skerry; s.setInvoker(async (kind, name, id, args) => JSON.stringify(await (async () => {{ {body} }})()) ?? 'null'); }}"
+    source = (
+        f"{{ const s = __skerry, run = async () => {{ {body} }};"
+        "s.setInvoker(async (kind, name, id, args) => JSON.stringify(await run()) ?? 'null'); }"
+    )
     assert guest.eval(source) == ("done", "null")
     assert guest.call("skerry_freeze", None) >> 60 == 0
     return guest
@@ -60,7 +63,10 @@ def test_the_same_sources_come_from_the_cache(engine: bytes) -> None:
 
 
 def test_a_query_sees_one_instant_and_asks_for_it_once(guest: GuestRunner) -> None:
-    body = "const a = Date.now(); s.hostcall('tick', '1'); return [a, new Date().getTime(), new Date(0).getTimezoneOffset()];"
+    body = (
+        "const a = Date.now(); s.hostcall('tick', '1');"
+        "return [a, new Date().getTime(), new Date(0).getTimezoneOffset()];"
+    )
     with_invoker(guest, body)
     guest.ops["tick"] = lambda argument, raw: b"null"
     guest.clock_reads = 0
@@ -153,7 +159,7 @@ def test_wrong_arguments_are_type_errors(guest: GuestRunner, call: str) -> None:
 
 def test_the_request_reaches_the_invoker(guest: GuestRunner) -> None:
     guest.eval(
-        "{ const s = __skerry; s.setInvoker((...given) => JSON.stringify([...given, s.contextKind(), s.requestId()])); }"
+        "{ const s = __skerry;s.setInvoker((...given) => JSON.stringify([...given, s.contextKind(), s.requestId()])); }"
     )
     given = ["httpAction", "dir/é:f", "request", '[{"x":"ü"}]']
     assert guest.invoke(given[1], given[3], given[0], given[2]) == ("done", [*given, "httpAction", "request"])
@@ -169,7 +175,8 @@ def test_module_level_code_sees_the_import_context(guest: GuestRunner) -> None:
 def test_tickets_resolve_as_their_completions_come(guest: GuestRunner) -> None:
     with_invoker(
         guest,
-        "const order = []; await Promise.all([0, 1, 2].map(async n => order.push(await s.hostcallAsync('later', String(n))))); return order;",
+        "const order = [], one = async n => order.push(await s.hostcallAsync('later', String(n)));"
+        "await Promise.all([0, 1, 2].map(one)); return order;",
     )
     guest.ops["later"] = later(40)
     assert guest.invoke("a:b", kind="action") == ("pending", None)
@@ -296,7 +303,7 @@ def test_endless_work_ends_at_the_deadline(guest: GuestRunner, source: str) -> N
 def test_spent_memory_is_an_error_and_the_isolate_lives_on(guest: GuestRunner) -> None:
     assert (
         guest.eval(
-            "const all = []; try { for (;;) all.push(new Uint8Array(1 << 20)); } catch (e) { all.length = 0; e.message }"
+            "const all = [];try { for (;;) all.push(new Uint8Array(1 << 20)); } catch (e) { all.length = 0; e.message }"
         )[1]
         == "out of memory"
     )

@@ -1,4 +1,4 @@
-"""The C guests of tests/fixtures against the small host: what the C SDK promises, and that the hostile ones do what they say."""
+"""The C guests of tests/fixtures against the small host: what the C SDK promises, and what the hostile ones break."""
 
 import json
 

@@ -13,9 +13,11 @@ NEST_OBJECT = "let nest = {}; for (let i = 0; i < 200000; i++) nest = {a: nest};
 
 RECURSIONS = {
     "plain": "const f = () => f() + 1; f();",
-    "many locals": "function f(a, b, c, d) { let [e, g, ...h] = [a, b, c, d]; return f(e, g, ...h, a) + 1; } f(1, 2, 3, 4);",
+    "many locals": "function f(a, b, c, d) { let [e, g, ...h] = [a, b, c, d]; return f(e, g, ...h, a) + 1; } "
+    "f(1, 2, 3, 4);",
     "constructor": "class A { constructor() { this.inner = new A(); } } new A();",
-    "derived constructor": "class B { constructor(m) { m(); } } class A extends B { constructor() { super(() => new A()); } } new A();",
+    "derived constructor": "class B { constructor(m) { m(); } } class A extends B { constructor() { super(() => new "
+    "A()); } } new A();",
     "generator": "function* f() { yield* f(); } [...f()];",
     "getter": "const o = { get a() { return this.a; } }; o.a;",
     "setter": "const o = { set a(v) { this.a = v; } }; o.a = 1;",
@@ -32,7 +34,8 @@ RECURSIONS = {
     "proxy chain has": "let p = {}; for (let i = 0; i < 100000; i++) p = new Proxy(p, {}); 'x' in p;",
     "proxy chain set": "let p = {}; for (let i = 0; i < 100000; i++) p = new Proxy(p, {}); p.x = 1;",
     "proxy chain call": "let p = () => 1; for (let i = 0; i < 100000; i++) p = new Proxy(p, {}); p();",
-    "proxy chain prototype": "let p = {}; for (let i = 0; i < 100000; i++) p = new Proxy(p, {}); Object.getPrototypeOf(p);",
+    "proxy chain prototype": "let p = {}; for (let i = 0; i < 100000; i++) p = new Proxy(p, {}); "
+    "Object.getPrototypeOf(p);",
     "proxy chain keys": "let p = {}; for (let i = 0; i < 100000; i++) p = new Proxy(p, {}); Object.keys(p);",
     "proxy chain isArray": "let p = []; for (let i = 0; i < 100000; i++) p = new Proxy(p, {}); Array.isArray(p);",
     "proxy prototype cycle": "const p = new Proxy({}, {}); Object.setPrototypeOf(p, p); p.x;",
@@ -77,19 +80,21 @@ RECURSIONS = {
 # Deep but not recursive inside the engine: these simply work, or are refused as too deep by the bound that comes first.
 HARMLESS = {
     "async recursion": "const f = async () => { await f(); }; f().catch(() => {}); 1;",
-    "string concatenation": "let s = ''; for (let i = 0; i < 300000; i++) s = s + 'ab' + s.length; s.length > 0 && s[7];",
+    "string concatenation": "let s = ''; for (let i = 0; i < 300000; i++) s = s + 'ab' + s.length; s.length > 0 && "
+    "s[7];",
     "left concatenation": "let s = ''; for (let i = 0; i < 300000; i++) s = 'ab' + s; s.charCodeAt(70);",
     "prototype chain": "let o = {}; for (let i = 0; i < 100000; i++) o = Object.create(o); o.x;",
     "scope chain": "let f = () => 1; for (let i = 0; i < 100000; i++) { const g = f; f = () => g; } f();",
     "linked list freed": "let l = null; for (let i = 0; i < 300000; i++) l = { l }; l = null; 1;",
-    "linked list collected": "let l = {}, first = l; for (let i = 0; i < 300000; i++) l = { l }; first.l = l; l = first = null; 1;",
+    "linked list collected": "let l = {}, first = l; for (let i = 0; i < 300000; i++) l = { l }; first.l = l; "
+    "l = first = null; 1;",
     "promise chain": "let p = Promise.resolve(1); for (let i = 0; i < 50000; i++) p = p.then(v => v); p = null; 1;",
     "binary chain": "eval('1' + '+1'.repeat(200000));",
     "comma chain": "eval('1' + ',1'.repeat(200000));",
     "regex alternatives": "new RegExp('a|'.repeat(20000)).test('b');",
     "regex star nested": "new RegExp('(?:a?){50}'.repeat(20)).test('b');",
     "bigint digits": "(10n ** 20000n).toString().length;",
-    "Map nested": "let m = new Map(); for (let i = 0; i < 100000; i++) m = new Map([[1, m]]); m = null; 1;",
+    "Map nested": "let m = new Map(); for (let i = 0; i < 100000; i++) m = new Map([[1, m]]); 1;",
 }
 
 
@@ -101,7 +106,8 @@ def compiled(engine: bytes) -> Compiled:
 @pytest.mark.parametrize("case", RECURSIONS)
 def test_deep_recursion_is_a_range_error_and_the_isolate_lives_on(compiled: Compiled, case: str) -> None:
     guest = GuestRunner(compiled).boot()
-    source = f"(() => {{ try {{ {RECURSIONS[case]} }} catch (e) {{ return e.name + ': ' + e.message; }} return 'no error'; }})()"
+    caught = "return e.name + ': ' + e.message;"
+    source = f"(() => {{ try {{ {RECURSIONS[case]} }} catch (e) {{ {caught} }} return 'no error'; }})()"
     status, text = guest.eval(source)
     assert (status, text.partition(":")[0]) in [("done", "RangeError"), ("done", "SyntaxError")], text
     assert guest.eval("String([3, 1, 2].sort().map(x => x * 2))") == ("done", "2,4,6")

@@ -1,8 +1,8 @@
 """The native value conversions against the package's own: equal results, equal errors, equal side effects.
 
-Values and JSON come from a seeded generator that runs inside the engine, so thousands of cases cost one second. Results are
-compared through a description that shows what equality must cover: types, prototypes, key order, property attributes, the bits of
-numbers, the bytes of buffers.
+Values and JSON come from a seeded generator that runs inside the engine, so thousands of cases cost one second.
+Results are compared through a description that shows what equality must cover: types, prototypes, key order,
+property attributes, the bits of numbers, the bytes of buffers.
 """
 
 import re

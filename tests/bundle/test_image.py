@@ -91,15 +91,17 @@ def test_code_that_fails_while_it_loads_gives_no_image(engine: bytes, source: by
 
 REFUSED = {
     "a growing table": '(module (memory (export "memory") 1 2) (table 1 funcref))',
-    "two mutable globals": '(module (memory (export "memory") 1 2) (global (mut i32) (i32.const 0)) (global (mut i32) (i32.const 0)))',
+    "two mutable globals": '(module (memory (export "memory") 1 2) (global (mut i32) (i32.const 0)) (global (mut i32)'
+    " (i32.const 0)))",
     "a global of another type": '(module (memory (export "memory") 1 2) (global (mut i64) (i64.const 0)))',
     "a passive element segment": '(module (memory (export "memory") 1 2) (table 1 1 funcref) (func) (elem func 0))',
     "passive data": '(module (memory (export "memory") 1 2) (data "abc"))',
     "an imported memory": '(module (import "a" "b" (memory 1 2)))',
     "no maximum": '(module (memory (export "memory") 1) (func (export "skerry_boot") (result i32) i32.const 0)'
     ' (func (export "skerry_freeze") (result i64) i64.const 0))',
-    "a moved stack pointer": '(module (memory (export "memory") 1 2) (global (mut i32) (i32.const 64)) (func (export "skerry_boot")'
-    ' (result i32) i32.const 8 global.set 0 i32.const 0) (func (export "skerry_freeze") (result i64) i64.const 0))',
+    "a moved stack pointer": '(module (memory (export "memory") 1 2) (global (mut i32) (i32.const 64))'
+    ' (func (export "skerry_boot") (result i32) i32.const 8 global.set 0 i32.const 0) (func'
+    ' (export "skerry_freeze") (result i64) i64.const 0))',
 }
 
 

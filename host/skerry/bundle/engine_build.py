@@ -1,13 +1,13 @@
 """Builds WebAssembly guests from C: the JavaScript engine and the fixtures of the guest ABI.
 
-The engine is QuickJS-NG as it is published in one pinned source distribution, with our C files around it. Nothing but pip and
-the `ziglang` package is needed: pip fetches the source distribution (its digest is checked, its build is never run), zig
-compiles it. Results are kept in a cache folder under the digest of everything that went into them (sources, flags, compiler
-version), so a rebuild happens exactly when one of those changes. An installed package carries the engine prebuilt, and then
-nothing here runs a compiler.
+The engine is QuickJS-NG as it is published in one pinned source distribution, with our C files around it. Nothing
+but pip and the `ziglang` package is needed: pip fetches the source distribution (its digest is checked, its build
+is never run), zig compiles it. Results are kept in a cache folder under the digest of everything that went into
+them (sources, flags, compiler version), so a rebuild happens exactly when one of those changes. An installed
+package carries the engine prebuilt, and then nothing here runs a compiler.
 
-Invariants: the same inputs give the same bytes (compilation happens in a folder with relative paths, and debug information is
-left out); a file appears in the cache whole or not at all.
+Invariants: the same inputs give the same bytes (compilation happens in a folder with relative paths, and debug
+information is left out); a file appears in the cache whole or not at all.
 
 Deliberately absent: any other way to reach the network, and a fallback compiler.
 """
@@ -34,7 +34,7 @@ QUICKJS_SHA256: Final = "43d2e48272208721a7aaea8e3f02d4b9318f12ef20cc4f5421b59d9
 QUICKJS_FOLDER: Final = f"quickjs_ng-{QUICKJS_VERSION}/upstream-quickjs/"
 QUICKJS_SOURCES: Final = ("dtoa.c", "libunicode.c")  # engine.c and regexp.c include the others
 
-# The parser looks at its depth in a helper, so its recursive functions need frames that count (stack.h): where, and how large.
+# The parser looks at its depth in a helper, so its recursive functions need frames that count (stack.h).
 QUICKJS_FRAMES: Final = (
     ("int js_parse_unary(JSParseState *s, int parse_flags)\n{\n", "STACK_BYTES_PER_EXPRESSION"),
     ("int js_parse_cond_expr(JSParseState *s, int parse_flags)\n{\n", "STACK_BYTES_PER_CONDITIONAL"),
@@ -45,7 +45,7 @@ QUICKJS_FRAMES: Final = (
     ("JSParseExportEnum export_flag,\n" + " " * 47 + "JSFunctionDef **pfd)\n{\n", "STACK_BYTES_PER_FUNCTION"),
 )
 
-# Bytes of C stack that the linker sets aside, below the data: overflowing it traps. The engine's own limit is in stack.h.
+# The linker's C stack, below the data: overflowing it traps. The engine's own limit is in stack.h.
 C_STACK_BYTES: Final = 1024 * 1024
 
 # WebAssembly as the host runs it: no SIMD, no reference types, no multi-value, nothing newer.
@@ -85,7 +85,7 @@ _C_SDK: Final = _REPOSITORY / "guest_sdk" / "c"
 
 
 def engine_wasm(cache_dir: Path | None = None, *, sdist: Path | None = None) -> bytes:
-    """The bytes of the JavaScript engine guest: prebuilt where the package carries it, else built or taken from the cache.
+    """The bytes of the JavaScript engine guest: prebuilt where the package carries it, else from the cache or built.
 
     Raises: SystemFault `EngineBuildFailed` when a source or the compiler is missing or fails.
     """
@@ -171,7 +171,7 @@ def _download_sdist(cache: Path) -> Path:
 
 
 def _read_upstream(sdist: Path) -> dict[str, bytes]:
-    """The engine's C files out of the source distribution, after its digest was checked; nothing is unpacked to disk."""
+    """The engine's C files out of the source distribution, its digest checked; nothing is unpacked to disk."""
     if not sdist.is_file() or hashlib.sha256(sdist.read_bytes()).hexdigest() != QUICKJS_SHA256:
         raise SystemFault(
             "EngineBuildFailed", f"{sdist} is not the pinned {QUICKJS_DISTRIBUTION} {QUICKJS_VERSION} sources."

@@ -1,14 +1,15 @@
 """The pre-initialiser: runs an engine up to the point where it is ready for calls, and keeps that state as a module.
 
-Why it is possible: all of a guest's state that it can change is its linear memory, its mutable globals and its table. This
-file makes sure that the last two are constant (the only mutable global is the stack pointer, back at its initial value;
-the table cannot grow and no segment is left to write into it), so the memory alone is the state. The image is then the
-engine's own code with that memory as its data section: an ordinary self-contained module.
+Why it is possible: all of a guest's state that it can change is its linear memory, its mutable globals and its
+table. This file makes sure that the last two are constant (the only mutable global is the stack pointer, back at
+its initial value; the table cannot grow and no segment is left to write into it), so the memory alone is the state.
+The image is then the engine's own code with that memory as its data section: an ordinary self-contained module.
 
-Invariants: the image's bytes depend only on the engine and on the memory after the steps; an image exports the ABI and nothing
-of the build. Where a step fails, no image comes out.
+Invariants: the image's bytes depend only on the engine and on the memory after the steps; an image exports the ABI
+and nothing of the build. Where a step fails, no image comes out.
 
-Deliberately absent: wasmtime. The caller gives a `Runner`, so that the isolate decides under which limits tenants' code runs.
+Deliberately absent: wasmtime. The caller gives a `Runner`, so that the isolate decides under which limits tenants'
+code runs.
 """
 
 import hashlib
@@ -54,7 +55,7 @@ class Runner(Protocol):
     """One instance of a module, as the image builder drives it."""
 
     def call(self, export: str, parked: bytes | None) -> int:
-        """The result of an export (as unsigned 64 bits, 0 for none): called with `len(parked)` after parking, or without arguments."""
+        """The result of an export as unsigned 64 bits (0 for none), given the length of what was parked, if any."""
         ...
 
     def read(self, pointer: int, length: int) -> bytes: ...

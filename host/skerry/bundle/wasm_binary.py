@@ -1,9 +1,10 @@
 """A small, strict, bounded reader of WebAssembly modules, and the writer that its reader needs.
 
-It reads the outside of a module: sections, imports, exports, memories, tables, globals, element segments' modes, data segments,
-start. Function bodies are skipped: the WebAssembly engine validates those. Its input is hostile: every count is checked against a
-named bound before anything is allocated for it, every length against the bytes that are left, integers must have
-their shortest-possible range, and each section must end exactly where it said it would.
+It reads the outside of a module: sections, imports, exports, memories, tables, globals, element segments' modes,
+data segments, start. Function bodies are skipped: the WebAssembly engine validates those. Its input is hostile:
+every count is checked against a named bound before anything is allocated for it, every length against the bytes
+that are left, integers must have their shortest-possible range, and each section must end exactly where it said it
+would.
 
 Only what the host runs is accepted: one memory at most, 32-bit, not shared; function references only; no tags, no
 extended constant expressions. Everything else is `GuestModuleInvalid`.
@@ -142,7 +143,7 @@ class Module:
 
 
 def parse_module(raw: bytes) -> Module:
-    """The outside of the module in `raw`. Raises: ClientError `GuestModuleInvalid`. Limits: `MODULE_*` of skerry.limits."""
+    """The outside of the module in `raw`. Raises: ClientError `GuestModuleInvalid`. Limits: `MODULE_*`."""
     if len(raw) > MODULE_BYTES_MAX:
         _invalid(f"it has {len(raw)} bytes, the limit is {MODULE_BYTES_MAX}")
     if raw[:8] != MAGIC:
