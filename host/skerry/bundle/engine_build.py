@@ -1,8 +1,8 @@
 """Builds WebAssembly guests from C: the JavaScript engine and the fixtures of the guest ABI.
 
 The engine is QuickJS-NG as it is published in one pinned source distribution, with our C files around it. Nothing
-but pip and the `ziglang` package is needed: pip fetches the source distribution (its digest is checked, its build
-is never run), zig compiles it. Results are kept in a cache folder under the digest of everything that went into
+but pip and the `ziglang` package is needed: pip fetches the source distribution (and checks its digest before it
+looks into it), zig compiles it. Results are kept in a cache folder under the digest of everything that went into
 them (sources, flags, compiler version), so a rebuild happens exactly when one of those changes. An installed
 package carries the engine prebuilt, and then nothing here runs a compiler.
 
