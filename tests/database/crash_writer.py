@@ -1,4 +1,5 @@
-"""A process that commits as fast as it can and prints each document and timestamp once it is told that they are durable.
+"""A process that commits as fast as it can and prints each document and timestamp once it is told that they are
+durable.
 
 Run as `python crash_writer.py FOLDER`; it is killed from outside.
 """

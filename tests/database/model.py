@@ -88,7 +88,9 @@ def ranges(draw: st.DrawFn, fields: list[str], of: st.SearchStrategy[Any] = valu
     expressions: list[tuple[str, str, Any]] = [("Eq", path, draw(of)) for path in fields[:equal]]
     if equal < len(fields):
         path = fields[equal]
-        expressions += [(kind, path, draw(of)) for kind in draw(st.sampled_from([[], ["Gt"], ["Gte"], ["Lt"], ["Lte"]]))]
+        expressions += [
+            (kind, path, draw(of)) for kind in draw(st.sampled_from([[], ["Gt"], ["Gte"], ["Lt"], ["Lte"]]))
+        ]
         if expressions and expressions[-1][0] in ("Gt", "Gte") and draw(st.booleans()):
             expressions.append((draw(st.sampled_from(["Lt", "Lte"])), path, draw(of)))
     return expressions

@@ -271,3 +271,21 @@ def test_open_queries_keep_their_snapshot_while_the_lane_moves_on(world: World, 
     query.abort()
     lane.abort()
     assert value(world.begin(writable=False), pair[1]) == 4
+
+
+def test_overlapping_lane_transactions_keep_what_they_began_on(memory: World) -> None:
+    (document_id,) = memory.insert_all("test", [{"value": 1}])
+    memory.engine.hold()
+    first = memory.begin()
+    first.patch(document_id, {"value": 2})
+    memory.commit(first)
+    slow, fast = memory.begin(), memory.begin()
+    fast.patch(document_id, {"value": 3})
+    fast.insert("test", {"value": 4})
+    memory.commit(fast)
+    assert value(slow, document_id) == 2 and len(documents(slow.collect_query(scan_query("test")))) == 1
+    memory.engine.release()
+    memory.turn()
+    assert value(slow, document_id) == 2 and len(documents(slow.collect_query(scan_query("test")))) == 1
+    slow.insert("test", {"value": 5})
+    assert conflicts(memory, slow) and values(memory) == [3, 4]

@@ -61,7 +61,7 @@ def test_the_commit_log_holds_the_call_and_what_it_changed(memory: World) -> Non
     t = memory.begin()
     kept = t.insert("t", {"n": 0})
     t.delete(t.insert("t", {"n": 1}))
-    (first,) = memory.commit(t, b"first") or [None]
+    memory.commit(t, b"first")
     memory.settle()
     t = memory.begin()
     t.patch(kept, {"n": 2})
@@ -72,7 +72,9 @@ def test_the_commit_log_holds_the_call_and_what_it_changed(memory: World) -> Non
     memory.commit(t, b"")
     memory.settle()
     snapshot = memory.engine.snapshot()
-    log = [(int.from_bytes(key, "big"), read_entry(raw)) for key, raw in snapshot.scan(Tree.COMMIT_LOG, b"", None, False)]
+    log = [
+        (int.from_bytes(key, "big"), read_entry(raw)) for key, raw in snapshot.scan(Tree.COMMIT_LOG, b"", None, False)
+    ]
     assert [entry[0] for _, entry in log] == [b"first", b"second", b""]
     shapes = [[(change.previous_ts, change.is_written) for change in entry[1]] for _, entry in log]
     one, two, _ = [ts for ts, _ in log]

@@ -1,7 +1,8 @@
-"""Random operations against plain dictionaries: lane transactions over commits that become durable at random, over both engines.
+"""Random operations against plain dictionaries: lane transactions over commits that become durable at random, over
+both engines.
 
-What the lane sees must be the newest state, what queries see the durable state, to the byte, through every index and cut into
-pages; and the past must stay what it was.
+What the lane sees must be the newest state, what queries see the durable state, to the byte, through every index
+and cut into pages; and the past must stay what it was.
 """
 
 import shutil
@@ -23,7 +24,9 @@ from tests.database.world import World, lmdb_world, memory_world, range_query, s
 
 INDEXES = {"by_a": ["a"], "by_a_b": ["a", "b"], "by_deep": ["o.x"]}
 State = dict[str, dict[str, Any]]
-fields = st.fixed_dictionaries({}, optional={"a": small_values, "b": small_values, "o": st.fixed_dictionaries({"x": small_values})})
+fields = st.fixed_dictionaries(
+    {}, optional={"a": small_values, "b": small_values, "o": st.fixed_dictionaries({"x": small_values})}
+)
 
 
 def clean(value: dict[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,13 @@ def fails(code: str, message: str | None = None):
 
 
 def page(
-    world: World, query: Any, cursor: str | None, size: int, end: str | None = None, journal: str | None = None, **caps: int
+    world: World,
+    query: Any,
+    cursor: str | None,
+    size: int,
+    end: str | None = None,
+    journal: str | None = None,
+    **caps: int,
 ) -> dict[str, Any]:
     t = world.begin(writable=False, journal=journal)
     try:
@@ -142,7 +148,8 @@ def test_cursors_are_of_their_query_and_of_this_deployment(memory: World) -> Non
         page(memory, scan_query("t", "desc"), cursor, 3)
     assert caught.value.code == "InvalidCursor"
     assert caught.value.message.startswith(
-        "InvalidCursor: Tried to run a query starting from a cursor, but it looks like this cursor is from a different query."
+        "InvalidCursor: Tried to run a query starting from a cursor, but it looks like this cursor is from a different "
+        "query."
     )
     assert caught.value.data == {"isConvexSystemError": True, "paginationError": "InvalidCursor"}
     foreign = seal_cursor(b"f" * 64, b"\0" * limits.QUERY_FINGERPRINT_BYTES, Position(None))

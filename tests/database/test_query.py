@@ -12,8 +12,9 @@ from orjson import loads
 from skerry import limits
 from skerry.database import filters as filters_module
 from skerry.database import usage as usage_module
+from skerry.database.query import compile_range
 from skerry.errors import DeveloperError
-from skerry.value import UNDEFINED, Int64, compare, dumps
+from skerry.value import UNDEFINED, Int64, compare, dumps, key_of
 from tests.database.model import SCALARS, field, in_range, ordered, ranges, spelled, values
 from tests.database.world import World, documents, lmdb_world, memory_world, range_query, scan_query, table_schema
 
@@ -58,22 +59,36 @@ def test_ranges_hold_what_comparing_says(full, data: st.DataObject, name: str, d
 def test_ranges_over_ids_and_creation_times(full, kinds: list[str], data: st.DataObject) -> None:
     world, stored = full
     ids = [d["_id"] for d in stored]
-    near = st.sampled_from([*ids[::40], ids[7][:-1], ids[7] + "0", "", "zzz", "j", MISSING_ID, "0400000000000000000000000000248"])
+    near = st.sampled_from(
+        [*ids[::40], ids[7][:-1], ids[7] + "0", "", "zzz", "j", MISSING_ID, "0400000000000000000000000000248"]
+    )
     for path, index, of in (
         ("_id", "t.by_id", st.one_of(near, values)),
-        ("_creationTime", "t.by_creation_time", st.one_of(st.sampled_from([d["_creationTime"] for d in stored]), values)),
+        (
+            "_creationTime",
+            "t.by_creation_time",
+            st.one_of(st.sampled_from([d["_creationTime"] for d in stored]), values),
+        ),
     ):
         expressions = [(kind, path, data.draw(of)) for kind in kinds]
         query = range_query(index, [(k, p, spelled(v)) for k, p, v in expressions])
         expected = ordered([d for d in stored if in_range(d, expressions)], [path])
-        assert [d["_id"] for d in documents(world.read(lambda t, q=query: t.collect_query(q)))] == [d["_id"] for d in expected]
+        assert [d["_id"] for d in documents(world.read(lambda t, q=query: t.collect_query(q)))] == [
+            d["_id"] for d in expected
+        ]
 
 
 def test_an_index_ends_with_the_creation_time(full) -> None:
     world, stored = full
     chosen = [d for d in stored if d.get("a") == "ab"][2]
-    expressions = [("Eq", "a", "ab"), ("Eq", "b", spelled(field(chosen, "b"))), ("Eq", "_creationTime", chosen["_creationTime"])]
-    assert documents(world.read(lambda t: t.collect_query(range_query("t.by_a_b", expressions)))) == [loads(dumps(chosen))]
+    expressions = [
+        ("Eq", "a", "ab"),
+        ("Eq", "b", spelled(field(chosen, "b"))),
+        ("Eq", "_creationTime", chosen["_creationTime"]),
+    ]
+    assert documents(world.read(lambda t: t.collect_query(range_query("t.by_a_b", expressions)))) == [
+        loads(dumps(chosen))
+    ]
     bounds = [("Eq", "a", "ab"), ("Gt", "_creationTime", chosen["_creationTime"])]
     later = [d for d in stored if d.get("a") == "ab" and d["_creationTime"] > chosen["_creationTime"]]
     assert len(documents(world.read(lambda t: t.collect_query(range_query("t.by_a", bounds))))) == len(later) > 0
@@ -195,7 +210,9 @@ def expressions(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
         st.sampled_from(["$eq", "$neq", "$lt", "$lte", "$gt", "$gte", "$add", "$sub", "$mul", "$div", "$mod"]).flatmap(
             lambda name: two.map(lambda pair: {name: pair})
         ),
-        st.sampled_from(["$and", "$or"]).flatmap(lambda name: st.lists(inner, max_size=3).map(lambda parts: {name: parts})),
+        st.sampled_from(["$and", "$or"]).flatmap(
+            lambda name: st.lists(inner, max_size=3).map(lambda parts: {name: parts})
+        ),
         st.sampled_from(["$not", "$neg"]).flatmap(lambda name: inner.map(lambda part: {name: part})),
     )
 
@@ -221,10 +238,21 @@ def evaluate(expression: Any, document: dict[str, Any]) -> Any:
     if name == "$not":
         return not boolean(evaluate(operand, document))
     if name == "$neg":
-        return arithmetic("$sub", Int64(0), value) if isinstance(value := evaluate(operand, document), Int64) else -number(value)
+        return (
+            arithmetic("$sub", Int64(0), value)
+            if isinstance(value := evaluate(operand, document), Int64)
+            else -number(value)
+        )
     left, right = evaluate(operand[0], document), evaluate(operand[1], document)
     order = compare(left, right)
-    tests = {"$eq": order == 0, "$neq": order != 0, "$lt": order < 0, "$lte": order <= 0, "$gt": order > 0, "$gte": order >= 0}
+    tests = {
+        "$eq": order == 0,
+        "$neq": order != 0,
+        "$lt": order < 0,
+        "$lte": order <= 0,
+        "$gt": order > 0,
+        "$gte": order >= 0,
+    }
     return tests[name] if name in tests else arithmetic(name, left, right)
 
 
@@ -288,12 +316,26 @@ def test_int64_arithmetic_is_checked(name: str) -> None:
     with fails("InvalidFilter", "overflows"):
         filters_module.Filter({"$eq": [{"$neg": smallest}, largest]}).keeps({})
     with fails("InvalidFilter", "zero"):
-        filters_module.Filter({"$eq": [{"$div": [largest, {"$literal": {"$integer": "AAAAAAAAAAA="}}]}, largest]}).keeps({})
+        filters_module.Filter(
+            {"$eq": [{"$div": [largest, {"$literal": {"$integer": "AAAAAAAAAAA="}}]}, largest]}
+        ).keeps({})
 
 
 @pytest.mark.parametrize(
     "expression",
-    [1, None, [], {}, {"$foo": 1}, {"$eq": [1]}, {"$eq": 1}, {"$and": {}}, {"$field": 1}, {"$not": []}, {"$eq": [], "$and": []}],
+    [
+        1,
+        None,
+        [],
+        {},
+        {"$foo": 1},
+        {"$eq": [1]},
+        {"$eq": 1},
+        {"$and": {}},
+        {"$field": 1},
+        {"$not": []},
+        {"$eq": [], "$and": []},
+    ],
 )
 def test_malformed_filters(expression: Any) -> None:
     with fails("InvalidFilter"):
@@ -374,3 +416,16 @@ def test_the_plan_cache_is_bounded(memory: World, monkeypatch: pytest.MonkeyPatc
     t.collect_query(json_dumps({"query": scan_query("t"), "n": "x" * limits.PLAN_CACHE_TEXT_BYTES_MAX}))
     plans = memory.database._plans
     assert len(plans) == 3 and all(len(text) < limits.PLAN_CACHE_TEXT_BYTES_MAX for text in plans)
+
+
+@pytest.mark.parametrize("kind", ["Eq", "Lte", "Gt"])
+def test_bounds_on_all_fields_reach_behind_every_id(kind: str) -> None:
+    fields = ("a", "_creationTime")
+    lower, upper = compile_range("t.i", fields, [spell("Eq", "a", "x"), spell(kind, "_creationTime", 5)], None)
+    last = key_of("x") + key_of(5) + b"\xff" * 16
+    assert (upper is not None and lower <= last < upper) is (kind != "Gt")
+    assert (lower <= key_of("x") + key_of(6) < (upper or b"")) is (kind == "Gt")
+
+
+def spell(kind: str, path: str, value: Any) -> dict[str, Any]:
+    return {"type": kind, "fieldPath": path, "value": value}

@@ -87,7 +87,9 @@ def test_writes_are_judged_when_the_schema_asks_for_it(world: World) -> None:
 def test_documents_that_do_not_fit_stop_the_change(world: World) -> None:
     (document_id,) = world.insert_all("t", [{"name": 5}])
     before = world.database.catalog
-    with fails("SchemaEnforcementError", f'Document with ID "{document_id}" in table "t" does not match the schema: ') as caught:
+    with fails(
+        "SchemaEnforcementError", f'Document with ID "{document_id}" in table "t" does not match the schema: '
+    ) as caught:
         world.schema(table_schema("t", {"by_name": ["name"]}, NAMED), table_schema("u", {}), validation=True)
     assert "Path: .name" in caught.value.message
     assert world.database.catalog is before and len(entries(world)) == 1
@@ -98,7 +100,10 @@ def test_documents_that_do_not_fit_stop_the_change(world: World) -> None:
 
 def test_ids_in_validators_know_the_tables_of_the_same_schema(memory: World) -> None:
     (user,) = memory.insert_all("users", [{}])
-    reference = {"type": "object", "value": {"user": {"fieldType": {"type": "id", "tableName": "users"}, "optional": False}}}
+    reference = {
+        "type": "object",
+        "value": {"user": {"fieldType": {"type": "id", "tableName": "users"}, "optional": False}},
+    }
     memory.schema(table_schema("posts", {}, reference), validation=True)
     memory.run(lambda t: t.insert("posts", {"user": user}))
     with fails("SchemaEnforcementError"):
@@ -108,7 +113,9 @@ def test_ids_in_validators_know_the_tables_of_the_same_schema(memory: World) -> 
 def test_entries_of_a_change_that_a_crash_cut_short_are_cleared(memory: World) -> None:
     memory.insert_all("t", [{"name": "a"}])
     memory.engine.commit([(Tree.META, b"unfinished/" + (900).to_bytes(4, "big"), b"")]).result()
-    memory.engine.commit([(tree, (900).to_bytes(4, "big") + b"%d" % n, b"") for n in range(9) for tree in (1, 3)]).result()
+    memory.engine.commit(
+        [(tree, (900).to_bytes(4, "big") + b"%d" % n, b"") for n in range(9) for tree in (1, 3)]
+    ).result()
     assert 900 in entries(memory)
     World(memory.engine)
     assert 900 not in entries(memory) | entries(memory, Tree.INDEX_HISTORY)
@@ -179,7 +186,9 @@ def test_bounds_of_a_schema_are_reached(memory: World) -> None:
     assert len(memory.database.catalog.tables["t"].indexes) == limits.INDEXES_PER_TABLE_MAX - 3
 
 
-@pytest.mark.parametrize("raw", [b"[]", b"{}", b'{"tables":1}', b'{"tables":[1]}', b'{"tables":[],"schemaValidation":1}'])
+@pytest.mark.parametrize(
+    "raw", [b"[]", b"{}", b'{"tables":1}', b'{"tables":[1]}', b'{"tables":[],"schemaValidation":1}']
+)
 def test_malformed_schemas(memory: World, raw: bytes) -> None:
     with fails("InvalidSchema"):
         memory.database.apply_schema(raw)

@@ -1,4 +1,4 @@
-"""A database over a real storage engine, with a clock, a source of seeds and an event loop that the test turns by hand."""
+"""A database over a real storage engine, with a clock, seeds and an event loop that the test turns by hand."""
 
 from collections import deque
 from collections.abc import Callable
@@ -29,7 +29,10 @@ class World:
 
     def open(self) -> Database:
         return Database(
-            self.engine, clock_ns=lambda: int(self.now_ms * 1e6), call_soon_threadsafe=self.queue.put, cursor_key=b"secret"
+            self.engine,
+            clock_ns=lambda: int(self.now_ms * 1e6),
+            call_soon_threadsafe=self.queue.put,
+            cursor_key=b"secret",
         )
 
     def turn(self) -> None:

@@ -1,7 +1,58 @@
-"""The database of a deployment."""
+"""The database of a deployment: transactions over documents and indexes, committed one after another, durable in
+groups.
 
+In: operations of functions on documents, queries and pages, a schema. Out: documents as the JSON a guest receives,
+read and write sets, and storage batches. Theory of operation:
+
+**Layers.** A transaction reads through its own writes, then the overlay of commits that storage has not made
+durable, then a storage snapshot. The lane (mutations of the loop thread, one after another) sees all three; queries
+see only the snapshot; a detached transaction sees a snapshot of its own, on its own thread. `scan` merges the
+layers for ranges.
+
+**Keys.** A document lies under its document key: table number and internal id (20 bytes). An index entry is the
+keys of the indexed values, the creation time and the internal id; its value is empty. `by_id` is the documents tree
+itself.
+
+**A commit** (`database`, `commit_log`) gets a timestamp in nanoseconds, always larger than the last, stamps its
+documents with it, goes into the overlay at once and to storage as one batch. Bytes for an insert: the document, one
+entry for each index, a commit log entry (the call record and 29 bytes a document). An update adds the version it
+replaced, an index entry that goes away adds its key. History and what it can answer: `history`.
+
+**Read and write sets.** Read: document keys, and index ranges cut to what was consumed. Written: documents before
+and after, from which the touched index keys are worked out only when someone asks. A lane transaction that nobody
+overtook needs no check. Every other one is checked against the write log, the commits since its begin, and gets
+`Conflict` if they touched what it read; the catalog takes part as index 0.
+
+**Schemas** (`schema_change`) are applied in one commit, after the documents there are were checked and new indexes
+built.
+
+**Bounds.** Reads and writes are charged to the transaction (`usage`), filters before they run, index keys by their
+bytes; commits that wait are bounded in number and bytes (`CommitterFullError`), plans, write log and retention
+steps by number.
+
+Deliberately absent: HTTP, wasm, clocks and chance (arguments all), search and vector indexes (declared ones are
+recorded, using one is `FeatureNotServed`), index building in the background, and the decision when to retain.
+"""
+
+from skerry.database.commit_log import Change, CommitRecord, read_entry
 from skerry.database.database import Conflict, Database
+from skerry.database.history import read_document_at, read_index_at, retain, retained_ts
 from skerry.database.read_set import ReadSet, WriteIndex
-from skerry.database.transaction import DocumentWrite, Transaction
+from skerry.database.transaction import DocumentWrite, FunctionState, Transaction
 
-__all__ = ["Conflict", "Database", "DocumentWrite", "ReadSet", "Transaction", "WriteIndex"]
+__all__ = [
+    "Change",
+    "CommitRecord",
+    "Conflict",
+    "Database",
+    "DocumentWrite",
+    "FunctionState",
+    "ReadSet",
+    "Transaction",
+    "WriteIndex",
+    "read_document_at",
+    "read_entry",
+    "read_index_at",
+    "retain",
+    "retained_ts",
+]

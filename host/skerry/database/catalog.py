@@ -1,16 +1,17 @@
 """The table catalog: which tables and indexes a deployment has, and how an index key is made.
 
-A catalog is immutable. A transaction that inserts into a new table derives a catalog of its own; the commit makes it the
-deployment's. So every transaction sees one catalog from begin to end, and comparing catalogs is comparing identities.
+A catalog is immutable. A transaction that inserts into a new table derives a catalog of its own; the commit makes
+it the deployment's. So every transaction sees one catalog from begin to end, and comparing catalogs is comparing
+identities.
 
-Numbers are never reused. Each table takes two index numbers of its own: `by_creation_time`, whose entries are stored, and
-`by_id`, whose entries are the documents tree itself and which only names ranges in read sets.
+Numbers are never reused. Each table takes two index numbers of its own: `by_creation_time`, whose entries are
+stored, and `by_id`, whose entries are the documents tree itself and which only names ranges in read sets.
 
-An index key is the keys of the indexed values, the key of `_creationTime` and the 16 raw bytes of the internal id. The last
-bytes make it unique, order ties, and lead to the document.
+An index key is the keys of the indexed values, the key of `_creationTime` and the 16 raw bytes of the internal id.
+The last bytes make it unique, order ties, and lead to the document.
 
-Index number 0 stands for the catalog itself in read sets: looking for a table that is not there reads a point of it, creating
-the table writes that point.
+Index number 0 stands for the catalog itself in read sets: looking for a table that is not there reads a point of
+it, creating the table writes that point.
 """
 
 from collections.abc import Callable
@@ -65,7 +66,8 @@ class Index:
         if len(key) > INDEX_KEY_BYTES_MAX:
             raise DeveloperError(
                 "IndexKeyTooLarge",
-                f"A key of index {self.name} has {len(key)} bytes, more than {INDEX_KEY_BYTES_MAX}; index smaller fields.",
+                f"A key of index {self.name} has {len(key)} bytes, more than {INDEX_KEY_BYTES_MAX}; "
+                "index smaller fields.",
             )
         return key
 

@@ -1,8 +1,8 @@
-"""The catalog in the META tree: one entry for each table, one for the schema (commit timestamp and JSON), one for the next index
-number, and one for each index number whose entries are not, or no longer, in use.
+"""The catalog in the META tree: one entry for each table, one for the schema (commit timestamp and JSON), one for
+the next index number, and one for each index number whose entries are not, or no longer, in use.
 
-The next free numbers follow from the largest ones in use, except that dropped indexes must not give theirs back; the schema
-change that drops one therefore writes the number that follows.
+The next free numbers follow from the largest ones in use, except that dropped indexes must not give theirs back;
+the schema change that drops one therefore writes the number that follows.
 """
 
 from typing import Any, Final

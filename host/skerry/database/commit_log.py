@@ -1,8 +1,8 @@
 """What a commit writes: current trees, history, the commit log entry; and how the entry is read back.
 
-Shape of an entry, under the 8-byte big-endian commit timestamp: length of the call record (4 bytes), the call record, then for each
-document its 20-byte key, the timestamp of the version it replaced (8 bytes, 0 for an insert) and one byte: 1 where a version
-was written, 0 where the document was deleted.
+Shape of an entry, under the 8-byte big-endian commit timestamp: length of the call record (4 bytes), the call
+record, then for each document its 20-byte key, the timestamp of the version it replaced (8 bytes, 0 for an insert)
+and one byte: 1 where a version was written, 0 where the document was deleted.
 
 Why history costs what it costs is told in `history`.
 """
@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from struct import Struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from skerry.database.catalog import CATALOG_INDEX, Table, creation_tail, number_key, table_key
 from skerry.database.overlay import IndexLayer, Overlay
 from skerry.database.stored import HEADER_BYTES, commit_ts_of, parse_document, stored_form
-from skerry.database.catalog import CATALOG_INDEX, Table, creation_tail, number_key, table_key
 from skerry.limits import COMMIT_TS_MAX
 from skerry.storage import Tree, Write
 

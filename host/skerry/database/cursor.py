@@ -1,8 +1,8 @@
 """Cursors: positions in a query's result that travel through clients without being believed.
 
-A cursor says "after this index key" or "at the end", and carries the fingerprint of its query. It is sealed with AES-SIV under a key of the
-deployment, which hides the key's contents, refuses anything not made here, and gives the same text for the same position, so
-that running a query again gives the same answer byte for byte.
+A cursor says "after this index key" or "at the end", and carries the fingerprint of its query. It is sealed with
+AES-SIV under a key of the deployment, which hides the key's contents, refuses anything not made here, and gives the
+same text for the same position, so that running a query again gives the same answer byte for byte.
 
 Source: protocol reference 4.5.
 """

@@ -1,14 +1,15 @@
 """The database of one deployment: where transactions begin, commit and become durable.
 
-Committing gives a timestamp, puts the writes into the overlay for the next transaction of the lane, and hands them to storage as one
-batch; storage shares syncs among batches. When storage says that a group is durable, the loop thread takes those commits
-out of the overlay, renews the snapshot and tells the callers. Nobody is told earlier: also a mutation that wrote nothing
-waits for the pending commits it looked at.
+Committing gives a timestamp, puts the writes into the overlay for the next transaction of the lane, and hands them
+to storage as one batch; storage shares syncs among batches. When storage says that a group is durable, the loop
+thread takes those commits out of the overlay, renews the snapshot and tells the callers. Nobody is told earlier:
+also a mutation that wrote nothing waits for the pending commits it looked at.
 
-When storage fails, every pending commit failed: the overlay is dropped, the catalog goes back to what is durable, transactions that
-began before are refused as conflicts, and the callers of the failed commits get the error.
+When storage fails, every pending commit failed: the overlay is dropped, the catalog goes back to what is durable,
+transactions that began before are refused as conflicts, and the callers of the failed commits get the error.
 
-Concurrency: the loop thread only, except `begin(detached=True)` and what is done with such a transaction before its commit.
+Concurrency: the loop thread only, except `begin(detached=True)` and what is done with such a transaction before its
+commit.
 """
 
 from collections import deque
@@ -46,7 +47,7 @@ class Conflict(SystemFault):
 class _Pending:
     """A commit that is not durable yet."""
 
-    __slots__ = ("callbacks", "catalog", "layers", "record", "size", "sequence")
+    __slots__ = ("callbacks", "catalog", "layers", "record", "sequence", "size")
 
     def __init__(
         self, record: CommitRecord, layers: dict[int, IndexLayer], catalog: Catalog, sequence: int, size: int
@@ -62,8 +63,9 @@ class _Pending:
 class Database:
     """One deployment's database over a storage engine.
 
-    Shape: `clock_ns` gives the time of a commit, `cursor_key` (any length) authenticates cursors, `call_soon_threadsafe` runs a function
-    on the loop thread. `on_commit`, where set, sees each commit once it is durable, before its caller does.
+    Shape: `clock_ns` gives the time of a commit, `cursor_key` (any length) authenticates cursors,
+    `call_soon_threadsafe` runs a function on the loop thread. `on_commit`, where set, sees each commit once it is
+    durable, before its caller does.
     """
 
     def __init__(
@@ -120,10 +122,10 @@ class Database:
     ) -> Transaction:
         """A new transaction.
 
-        Shape: not writable, over the durable state; writable, over the newest state including pending commits (the lane);
-        detached, over the durable state with a snapshot of its own, on any thread. `seed` has at least 16 secret bytes,
-        different for each transaction. `now_ms` may be raised for a writable one, so that creation times never go backwards:
-        take `Transaction.now_ms` for the call's clock and its record.
+        Shape: not writable, over the durable state; writable, over the newest state including pending commits (the
+        lane); detached, over the durable state with a snapshot of its own, on any thread. `seed` has at least 16
+        secret bytes, different for each transaction. `now_ms` may be raised for a writable one, so that creation
+        times never go backwards: take `Transaction.now_ms` for the call's clock and its record.
 
         Raises: SystemFault StorageFailed, while storage cannot be reopened.
         """
@@ -162,8 +164,8 @@ class Database:
     def commit(self, transaction: Transaction, call_record: bytes, on_durable: OnDurable) -> None:
         """Commit a transaction; `on_durable` gets its timestamp once it is durable, or the error that prevented it.
 
-        A transaction that wrote nothing writes nothing; its timestamp is the one it began at, and `on_durable` may be called before
-        this returns. The transaction has ended either way.
+        A transaction that wrote nothing writes nothing; its timestamp is the one it began at, and `on_durable` may
+        be called before this returns. The transaction has ended either way.
 
         Raises: Conflict, where what it read has changed; SystemFault CommitterFullError; nothing was written then.
         """
@@ -180,7 +182,7 @@ class Database:
         self._apply(transaction, call_record, on_durable)
 
     def drain(self) -> None:
-        """Take in what storage has made durable, or failed, and tell the callers; called on the loop thread after each group."""
+        """Take in what storage has made durable, or failed, and tell the callers; runs after each group."""
         failure = self.engine.failed
         durable = self.engine.durable_sequence
         pending = self._pending
@@ -204,10 +206,11 @@ class Database:
                 self.drain()
 
     def apply_schema(self, raw: bytes, also: Sequence[Write] = ()) -> None:
-        """Make a schema export (JSON text) the deployment's schema. Blocks until it is durable; `also` is written with it.
+        """Make a schema export (JSON text) the deployment's schema. Blocks until it is durable; `also` is written
+        with it.
 
-        Raises: DeveloperError with the code of the rule that is broken, or `SchemaEnforcementError` naming table, document and
-        path of the first existing document that does not fit; nothing has changed then.
+        Raises: DeveloperError with the code of the rule that is broken, or `SchemaEnforcementError` naming table,
+        document and path of the first existing document that does not fit; nothing has changed then.
         """
         apply_schema(self, raw, also)
 

@@ -1,7 +1,8 @@
 """Filter expressions of a query, compiled to closures over decoded documents.
 
-Evaluation is charged before it runs: each expression node is a step, and comparing two values of unknown size costs the document's
-size besides, so a guest cannot buy long comparisons with short queries. Short-circuited branches are charged as if they had run.
+Evaluation is charged before it runs: each expression node is a step, and comparing two values of unknown size costs
+the document's size besides, so a guest cannot buy long comparisons with short queries. Short-circuited branches are
+charged as if they had run.
 
 Source: protocol reference 4.4.
 """

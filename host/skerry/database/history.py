@@ -1,17 +1,19 @@
 """The past of a deployment: what history is kept, how a past state is read, and how the past is dropped.
 
-What is stored. A document version carries the timestamp of the commit that wrote it. When a commit at T replaces version v, it moves v
-to the history under (document key, v's timestamp, newest first); when it deletes, it also leaves an empty entry under T. When it takes
-a key out of an index, it notes T under that key in the index history. So each version is stored once, an insert writes no
-history at all, and an update that touches no index writes none for indexes. The other choice, storing each new version in the
-history too, would double the bytes of every insert.
+What is stored. A document version carries the timestamp of the commit that wrote it. When a commit at T replaces
+version v, it moves v to the history under (document key, v's timestamp, newest first); when it deletes, it also
+leaves an empty entry under T. When it takes a key out of an index, it notes T under that key in the index history.
+So each version is stored once, an insert writes no history at all, and an update that touches no index writes none
+for indexes. The other choice, storing each new version in the history too, would double the bytes of every insert.
 
-Reading at t. A document: the current version if its timestamp is at most t, else the first history entry of the document at or behind
-t; an empty entry, or none, means there was no document. An index: its keys of today and those taken out after t are candidates; a
-candidate counts if the document as of t still makes that key. So an index history needs no timestamps of additions.
+Reading at t. A document: the current version if its timestamp is at most t, else the first history entry of the
+document at or behind t; an empty entry, or none, means there was no document. An index: its keys of today and those
+taken out after t are candidates; a candidate counts if the document as of t still makes that key. So an index
+history needs no timestamps of additions.
 
-Dropping. `retain` walks the commit log from its oldest entry: the commit at T made exactly the version it replaced unreachable for
-every read at or after T. Its cost follows the changes dropped, and disk follows data and retention, not uptime.
+Dropping. `retain` walks the commit log from its oldest entry: the commit at T made exactly the version it replaced
+unreachable for every read at or after T. Its cost follows the changes dropped, and disk follows data and retention,
+not uptime.
 
 Concurrency: reads on any thread with a snapshot of its own; `retain` on the loop thread.
 """
@@ -46,7 +48,8 @@ def read_document_at(snapshot: StorageSnapshot, table: Table, internal_id: bytes
 def read_index_at(
     snapshot: StorageSnapshot, table: Table, index: Index, lower: bytes, upper: bytes | None, timestamp: int, count: int
 ) -> list[bytes]:
-    """The JSON of up to `count` first documents of an index range as of a timestamp. Raises: DeveloperError `OutOfRetention`.
+    """The JSON of up to `count` first documents of an index range as of a timestamp. Raises: DeveloperError
+    `OutOfRetention`.
 
     Limits: reads every key of the range, now or taken out since, until it has found enough.
     """
@@ -73,8 +76,8 @@ def read_index_at(
 def retain(database: Database, before_ts: int, budget_commits: int) -> int:
     """Drop what only reads before `before_ts` need, up to `budget_commits` commits of it; how many were dropped.
 
-    Call it now and then with what retention allows, until it answers less than the budget; each call is one storage batch
-    that shares the next sync. The newest commit log entry always stays: it holds the last timestamp.
+    Call it now and then with what retention allows, until it answers less than the budget; each call is one storage
+    batch that shares the next sync. The newest commit log entry always stays: it holds the last timestamp.
     """
     with_room = min(budget_commits, RETENTION_CHUNK_COMMITS)
     snapshot = database.engine.snapshot()

@@ -1,11 +1,11 @@
 """Pending changes above a storage snapshot: ordered marks on index keys, and the documents that go with them.
 
-Both a transaction's own writes and the writes of its predecessors that are not durable yet are layers of the same kind; a read
-looks through them from the top. A mark is positive where the key was added, negative where it was removed; the number is
-the timestamp of the commit in the overlay, and 1 in a transaction's own layer.
+Both a transaction's own writes and the writes of its predecessors that are not durable yet are layers of the same
+kind; a read looks through them from the top. A mark is positive where the key was added, negative where it was
+removed; the number is the timestamp of the commit in the overlay, and 1 in a transaction's own layer.
 
-A layer sorts its keys only when it is scanned and keeps them sorted from then on, so that a transaction that never scans what it
-writes never pays for order.
+A layer sorts its keys only when it is scanned and keeps them sorted from then on, so that a transaction that never
+scans what it writes never pays for order.
 """
 
 from bisect import bisect_left, insort
@@ -53,8 +53,8 @@ class IndexLayer:
 class Overlay:
     """The writes of all commits that are not durable yet.
 
-    Shape: `documents` maps a document key to the newest pending stored form, None where deleted; `indexes` maps an index number to
-    its marks; `stamps` maps a document key to the commit that wrote it last.
+    Shape: `documents` maps a document key to the newest pending stored form, None where deleted; `indexes` maps an
+    index number to its marks; `stamps` maps a document key to the commit that wrote it last.
     """
 
     __slots__ = ("documents", "indexes", "stamps")

@@ -1,8 +1,8 @@
 """Pages of a query: a stretch of its result between two cursors.
 
-Without an end cursor a page ends after `page_size` documents, at the end of the range, or when a cap on what it reads is
-spent. With one it holds everything between the cursors, so that a page that is run again keeps its bounds while documents come and
-go; the query journal is the end cursor of the run before.
+Without an end cursor a page ends after `page_size` documents, at the end of the range, or when a cap on what it
+reads is spent. With one it holds everything between the cursors, so that a page that is run again keeps its bounds
+while documents come and go; the query journal is the end cursor of the run before.
 
 Source: protocol reference 4.5.
 """

@@ -2,7 +2,8 @@
 
 A plan belongs to one catalog and holds no state of a call, so it is cached by the text of the query.
 
-Range rule: equality on leading fields of the index in index order, then at most one lower and one upper bound on the next field.
+Range rule: equality on leading fields of the index in index order, then at most one lower and one upper bound on
+the next field.
 
 Source: protocol reference 4.4.
 """
@@ -46,7 +47,8 @@ Operator = tuple[Filter | None, int]
 class Plan:
     """A compiled query: which range of which index, in which direction, and what happens to the documents.
 
-    `table` is None where the table does not exist: the result is empty, and what was read is the catalog's point for the name.
+    `table` is None where the table does not exist: the result is empty, and what was read is the catalog's point
+    for the name.
     """
 
     __slots__ = (
@@ -196,7 +198,8 @@ def compile_range(
         if bounded is not None and bounded != path:
             raise DeveloperError(
                 "BoundsOnMultipleFields",
-                f"A range over index {name} can bound one field only, not both {bounded} and {path}. Use a filter for the other.",
+                f"A range over index {name} can bound one field only, not both {bounded} and {path}. "
+                "Use a filter for the other.",
             )
         if path != fields[len(equal)]:
             raise _disorder(name, fields, path)
@@ -242,7 +245,7 @@ def _key_bounds(
 
 
 def _end(prefix: bytes, complete: bool) -> bytes:
-    """The bound behind every key that starts with these field keys; behind all of an index's fields comes the raw id."""
+    """The bound behind every key that starts with these field keys; behind all of the fields comes the raw id."""
     return prefix + _BEHIND_EVERY_ID if complete else after_prefix(prefix)
 
 
@@ -295,7 +298,7 @@ def _operator(entry: Any) -> Operator:
         if name == "limit":
             if type(operand) is float and operand.is_integer():
                 operand = int(operand)
-            if type(operand) is int and 0 <= operand:
+            if type(operand) is int and operand >= 0:
                 return None, operand
             raise _invalid("A limit must be a whole number that is not negative.")
     raise _invalid("An operator must be a filter or a limit.")

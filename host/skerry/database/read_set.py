@@ -1,8 +1,8 @@
 """What a transaction has read: document keys and index ranges, and the question whether writes touch them.
 
-A `WriteIndex` gathers the keys that some commits touched, sorted by index, so that each range costs one binary search no matter how
-many commits there were. A changed document touches its old and its new key in each of its table's indexes, also where
-they are equal: whoever read the range read the document.
+A `WriteIndex` gathers the keys that some commits touched, sorted by index, so that each range costs one binary
+search no matter how many commits there were. A changed document touches its old and its new key in each of its
+table's indexes, also where they are equal: whoever read the range read the document.
 """
 
 from bisect import bisect_left

@@ -1,9 +1,10 @@
 """A scan: the keys of an index range as a transaction sees them, lazily, in either direction.
 
-Three sorted sources are merged: the storage snapshot, the overlay of commits that are not durable yet, and the transaction's own
-writes. Storage is read in chunks; each chunk defines a stretch of the range, into which the marks of the two layers are
-merged. A scan is *live*: `next_key` gives the first key behind the last one as the transaction is now, so a write between two
-steps is seen exactly if it lies ahead. Only a change of this index's own layer costs a new merge of the present chunk.
+Three sorted sources are merged: the storage snapshot, the overlay of commits that are not durable yet, and the
+transaction's own writes. Storage is read in chunks; each chunk defines a stretch of the range, into which the marks
+of the two layers are merged. A scan is *live*: `next_key` gives the first key behind the last one as the
+transaction is now, so a write between two steps is seen exactly if it lies ahead. Only a change of this index's own
+layer costs a new merge of the present chunk.
 
 What was read is the part of the range up to the last key given out, or all of it once the end was reached.
 """

@@ -1,14 +1,17 @@
-"""Applying a schema: judge the documents there are, build new indexes, switch over in one commit, clear away old indexes.
+"""Applying a schema: judge the documents there are, build new indexes, switch over in one commit, clear away old
+indexes.
 
-Steps, each durable before the next. (1) Every existing document of a table whose validator changes is checked; one that does not fit
-ends the change with nothing done. (2) The numbers of new indexes are written down as unfinished, then their entries are built
-in bounded batches. (3) One commit switches tables, schema and marks: from here on new indexes are used, and dropped ones are
-unfinished. (4) The entries of dropped indexes are deleted in bounded batches.
+Steps, each durable before the next. (1) Every existing document of a table whose validator changes is checked; one
+that does not fit ends the change with nothing done. (2) The numbers of new indexes are written down as unfinished,
+then their entries are built in bounded batches. (3) One commit switches tables, schema and marks: from here on new
+indexes are used, and dropped ones are unfinished. (4) The entries of dropped indexes are deleted in bounded
+batches.
 
-A crash leaves either schema whole; index numbers that are marked unfinished are cleared at the next opening. Numbers are never reused.
+A crash leaves either schema whole; index numbers that are marked unfinished are cleared at the next opening.
+Numbers are never reused.
 
-Concurrency: the loop thread, blocking; commits that were pending are made durable first. Deliberately absent: building in the
-background.
+Concurrency: the loop thread, blocking; commits that were pending are made durable first. Deliberately absent:
+building in the background.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,7 +21,13 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from skerry.database.catalog import Catalog, Index, Table, Validator, creation_tail, dump_table, user_index
-from skerry.database.catalog_store import NEXT_INDEX_KEY, SCHEMA_KEY, TABLE_PREFIX, UNFINISHED_PREFIX, unfinished_indexes
+from skerry.database.catalog_store import (
+    NEXT_INDEX_KEY,
+    SCHEMA_KEY,
+    TABLE_PREFIX,
+    UNFINISHED_PREFIX,
+    unfinished_indexes,
+)
 from skerry.database.schema_rules import parse_schema, validators_of
 from skerry.database.stored import HEADER_BYTES, parse_document
 from skerry.errors import SystemFault
@@ -79,7 +88,8 @@ class SchemaChange:
 def apply_schema(database: "Database", raw: bytes, also: Sequence[Write] = ()) -> None:
     """Make a schema export the deployment's schema; see the module. `also` is written in the same commit.
 
-    Raises: DeveloperError of `parse_schema`; `SchemaEnforcementError` naming table, document and path; SystemFault of storage.
+    Raises: DeveloperError of `parse_schema`; `SchemaEnforcementError` naming table, document and path; SystemFault
+    of storage.
     """
     schema = parse_schema(raw)
     database.flush()

@@ -1,8 +1,9 @@
 """The stored form of a document: a 12-byte header and the JSON text a guest receives.
 
-Shape: byte 0 format (1), bytes 1-3 the document's size by the protocol's size function, bytes 4-11 the timestamp of the commit
-that wrote it, then canonical encoded JSON with `_id` and `_creationTime`. So a read is a slice, charging it needs no parsing, and
-every version knows since when it holds, which is what lets an insert write no history (see `history`).
+Shape: byte 0 format (1), bytes 1-3 the document's size by the protocol's size function, bytes 4-11 the timestamp of
+the commit that wrote it, then canonical encoded JSON with `_id` and `_creationTime`. So a read is a slice, charging
+it needs no parsing, and every version knows since when it holds, which is what lets an insert write no history (see
+`history`).
 """
 
 from struct import Struct

@@ -1,6 +1,7 @@
 """Open queries: a scan, the documents behind its keys, and the operators they pass.
 
-A query stops reading as soon as one of its limits is spent, so `first()` reads one document. A filtered document counts as read.
+A query stops reading as soon as one of its limits is spent, so `first()` reads one document. A filtered document
+counts as read.
 """
 
 from typing import TYPE_CHECKING, Any, Final, Literal

@@ -1,20 +1,22 @@
 """A transaction: reads over (own writes) over (pending commits) over (a storage snapshot), and the writes themselves.
 
-Documents are found under a 20-byte document key: table number and internal id. What was read is kept as a set of document keys and a
-list of index ranges, each cut to what was really consumed; what is written as one `DocumentWrite` for each document with its version
-before, and as marks on index keys. Nothing reaches the deployment before `Database.commit`.
+Documents are found under a 20-byte document key: table number and internal id. What was read is kept as a set of
+document keys and a list of index ranges, each cut to what was really consumed; what is written as one
+`DocumentWrite` for each document with its version before, and as marks on index keys. Nothing reaches the
+deployment before `Database.commit`.
 
-Invariants. A read of one document is one dictionary lookup for each layer and at most one storage lookup. A blind insert reads nothing.
-Writes inside a savepoint leave an undo entry each; rolling back replays them backwards and keeps the read set.
+Invariants. A read of one document is one dictionary lookup for each layer and at most one storage lookup. A blind
+insert reads nothing. Writes inside a savepoint leave an undo entry each; rolling back replays them backwards and
+keeps the read set.
 
-Concurrency: one thread at a time. Deliberately absent: clocks and chance (both are arguments), and any knowledge of functions.
+Concurrency: one thread at a time. Deliberately absent: clocks and chance (both are arguments), and any knowledge of
+functions.
 """
 
 from collections.abc import Callable
-from hashlib import blake2b
-from math import inf, nextafter
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from skerry.database.birth import Birth
 from skerry.database.catalog import (
     CATALOG_INDEX,
     Catalog,
@@ -27,6 +29,7 @@ from skerry.database.overlay import IndexLayer, Overlay
 from skerry.database.page import PageRequest, read_page
 from skerry.database.query import Plan, compile_query, parse_query_argument, remember_plan
 from skerry.database.read_set import ReadSet
+from skerry.database.refusals import bad_argument, id_of_other_table, nonexistent, undecodable_id
 from skerry.database.scan import Range
 from skerry.database.stored import HEADER_BYTES, SIZE_MASK, parse_document
 from skerry.database.stream import QueryStream, open_stream
@@ -47,8 +50,6 @@ from skerry.value import (
 if TYPE_CHECKING:
     from skerry.database.view import View
 
-_RANDOM_BYTES: Final = 10
-_RANDOM_BLOCK_BYTES: Final = 60
 _READ_ONLY: Final = "System tables (prefixed with `_`) are read-only."
 _DOCUMENTS: Final = Tree.DOCUMENTS
 _MISSING: Final = object()
@@ -75,10 +76,7 @@ class Transaction:
     """One transaction of a deployment; `Database.begin` makes it, `Database.commit` or `abort` ends it."""
 
     __slots__ = (
-        "_ids_left",
-        "_ids_made",
-        "_internal_prefix",
-        "_last_creation",
+        "_birth",
         "_next_query",
         "_overlay_documents",
         "_plans",
@@ -86,11 +84,10 @@ class Transaction:
         "_ranges",
         "_savepoints",
         "_scans",
-        "_seed",
         "_streams",
         "_undo",
-        "begin_ts",
         "base_catalog",
+        "begin_ts",
         "catalog",
         "created",
         "detached",
@@ -157,11 +154,7 @@ class Transaction:
         self._next_query = 0
         self._undo: list[Undo] | None = None
         self._savepoints: list[tuple[int, tuple[Any, ...]]] = []
-        self._seed = seed
-        self._ids_made = 0
-        self._ids_left = b""
-        self._internal_prefix = b""
-        self._last_creation: float = 0.0
+        self._birth = Birth(now_ms, seed)
 
     # -- single documents --------------------------------------------------------------------------------------------
 
@@ -175,14 +168,14 @@ class Transaction:
         usage.read_range()
         decoded = try_decode_document_id(document_id) if type(document_id) is str else None
         if decoded is None:
-            raise _undecodable("get", document_id)
+            raise undecodable_id("get", document_id)
         number, internal_id = decoded
         found = self.catalog.numbers.get(number)
         if found is None:
             self._ranges.append(_point(number_key(number)))
             return None
         if table is not None and found.name != table:
-            raise _other_table("get", document_id, table, found.name)
+            raise id_of_other_table("get", document_id, table, found.name)
         if found.is_system is not system:
             raise DeveloperError(
                 "SystemTableAccess",
@@ -226,7 +219,10 @@ class Transaction:
 
     def count(self, table: str) -> int:
         """How many documents a table has; each counts as read."""
-        query: dict[str, Any] = {"source": {"type": "FullTableScan", "tableName": table, "order": None}, "operators": []}
+        query: dict[str, Any] = {
+            "source": {"type": "FullTableScan", "tableName": table, "order": None},
+            "operators": [],
+        }
         stream = open_stream(self, self._plan(query))
         count = 0
         while stream.next() is not None:
@@ -234,7 +230,8 @@ class Transaction:
         return count
 
     def insert(self, table: str, value: dict[str, Any]) -> str:
-        """Store a new document and give its id; `value` is decoded. The table comes into existence with its first document.
+        """Store a new document and give its id; `value` is decoded. The table comes into existence with its first
+        document.
 
         Raises: DeveloperError of `check_document`, `ReadOnlyTransaction`, `SystemTableReadOnly`, `InvalidArgument`,
         `SchemaEnforcementError`, `TooManyTables`, `IndexKeyTooLarge`, `TooManyWrites`, `TooManyBytesWritten`.
@@ -245,14 +242,14 @@ class Transaction:
         if found is None or found.is_system or not self.writable:
             found = self._insert_table(table, found)
         if "_id" in value:
-            raise _argument("insert", f"Provided document ID {value['_id']} doesn't match '_id' field")
+            raise bad_argument("insert", f"Provided document ID {value['_id']} doesn't match '_id' field")
         if "_creationTime" in value:
-            raise _argument(
+            raise bad_argument(
                 "insert", f"Provided creation time {value['_creationTime']} doesn't match '_creationTime' field"
             )
-        internal_id = self._new_internal_id()
+        internal_id = self._birth.internal_id()
         document_id = encode_document_id(found.number, internal_id)
-        creation_time = self._creation_time()
+        creation_time = self._birth.creation_time()
         document = {**value, "_creationTime": creation_time, "_id": document_id}
         size = check_document(document)
         if found.validator is not None:
@@ -311,8 +308,8 @@ class Transaction:
     def open_query(self, query: Any) -> int:
         """Open a query and give its number for `next`, `collect` and `close_query`.
 
-        Shape: the query's JSON object in encoded form, or the JSON text (bytes) of an object with it under `query`, which is
-        the argument of `1.0/queryStream`; plans are cached by that text.
+        Shape: the query's JSON object in encoded form, or the JSON text (bytes) of an object with it under `query`,
+        which is the argument of `1.0/queryStream`; plans are cached by that text.
         """
         if len(self._streams) >= OPEN_QUERIES_MAX:
             raise DeveloperError(
@@ -363,8 +360,8 @@ class Transaction:
         if self.paginated:
             raise DeveloperError(
                 "MultiplePaginatedQueries",
-                "This query or mutation function ran multiple paginated queries. Convex only supports a single paginated "
-                "query in each function.",
+                "This query or mutation function ran multiple paginated queries. Convex only supports a single "
+                "paginated query in each function.",
             )
         self.paginated = True
         if end_cursor is None:
@@ -373,7 +370,7 @@ class Transaction:
         return read_page(self, self._plan(query), request)
 
     def enter_function(self) -> "FunctionState":
-        """Begin a function called by the running one: it may paginate for itself. Give the result to `leave_function`."""
+        """Begin a function called by the running one: it may paginate for itself. Ends with `leave_function`."""
         state = (self.paginated, self.journal, self.journal_out, self._streams)
         self.paginated, self.journal, self.journal_out, self._streams = False, None, None, {}
         return state
@@ -437,7 +434,7 @@ class Transaction:
     @property
     def last_creation(self) -> float:
         """The newest creation time it gave out, 0 where there is none."""
-        return self._last_creation
+        return self._birth.last
 
     @property
     def read_set(self) -> ReadSet:
@@ -488,7 +485,7 @@ class Transaction:
         self._must_be_writable(operation)
         decoded = try_decode_document_id(document_id) if type(document_id) is str else None
         if decoded is None:
-            raise _undecodable(operation, document_id)
+            raise undecodable_id(operation, document_id)
         number, internal_id = decoded
         found = self.catalog.numbers.get(number)
         if found is None:
@@ -497,18 +494,18 @@ class Transaction:
         if found.is_system:
             raise DeveloperError("SystemTableReadOnly", _READ_ONLY)
         if table is not None and found.name != table:
-            raise _other_table(operation, document_id, table, found.name)
+            raise id_of_other_table(operation, document_id, table, found.name)
         key = found.prefix + internal_id
         self._points.add(key)
         write = self.writes.get(key)
         if write is None:
             before = self.base(key)
             if before is None:
-                raise _nonexistent(verb, document_id)
+                raise nonexistent(verb, document_id)
             self.usage.read_document(int.from_bytes(before[:4], "big") & SIZE_MASK)
             return found, key, before, before[HEADER_BYTES:]
         if write.json is None:
-            raise _nonexistent(verb, document_id)
+            raise nonexistent(verb, document_id)
         self.usage.read_document(write.size)
         return found, key, write.before, write.json
 
@@ -525,9 +522,9 @@ class Transaction:
         """Put a new version of an existing document, moving the index keys that change."""
         creation_time = old["_creationTime"]
         if document.get("_id") != document_id:
-            raise _argument(operation, f"Provided document ID {document.get('_id')} doesn't match '_id' field")
+            raise bad_argument(operation, f"Provided document ID {document.get('_id')} doesn't match '_id' field")
         if document.get("_creationTime") != creation_time:
-            raise _argument(
+            raise bad_argument(
                 operation, f"Provided creation time {document.get('_creationTime')} doesn't match '_creationTime' field"
             )
         document["_creationTime"] = creation_time
@@ -582,47 +579,6 @@ class Transaction:
                 undo.append(lambda: writes.__setitem__(key, previous))
         writes[key] = write
 
-    def _creation_time(self) -> float:
-        """The transaction's time, each call the next float64 after the last."""
-        last = self._last_creation
-        now = self._last_creation = self.now_ms if last < self.now_ms else nextafter(last, inf)
-        return now
-
-    def _new_internal_id(self) -> bytes:
-        """6 bytes of time, so that new documents lie together, and 10 bytes from the transaction's seed."""
-        left = self._ids_left
-        if not left:
-            made = self._ids_made
-            if not made:
-                self._internal_prefix = int(self.now_ms).to_bytes(6, "big")
-            self._ids_made = made + 1
-            left = blake2b(made.to_bytes(8, "big"), digest_size=_RANDOM_BLOCK_BYTES, key=self._seed[:64]).digest()
-        self._ids_left = left[_RANDOM_BYTES:]
-        return self._internal_prefix + left[:_RANDOM_BYTES]
-
 
 def _point(key: bytes) -> Range:
     return (CATALOG_INDEX, key, key + b"\0")
-
-
-def _undecodable(operation: str, document_id: str) -> DeveloperError:
-    shown = document_id[:64] if type(document_id) is str else document_id
-    return DeveloperError(
-        "InvalidArgument",
-        f"Invalid argument `id` for `db.{operation}`: Unable to decode ID: {shown!r} is not a document ID.",
-    )
-
-
-def _other_table(operation: str, document_id: str, expected: str, actual: str) -> DeveloperError:
-    return DeveloperError(
-        "InvalidArgument",
-        f'Invalid argument `id` for `db.{operation}`: expected an Id<"{expected}">, but "{document_id}" is an Id<"{actual}">.',
-    )
-
-
-def _argument(operation: str, message: str) -> DeveloperError:
-    return DeveloperError("InvalidArgument", f"Invalid argument `value` for `db.{operation}`: {message}")
-
-
-def _nonexistent(verb: str, document_id: str) -> DeveloperError:
-    return DeveloperError("DocumentNotFound", f"{verb} on nonexistent document ID {document_id}")

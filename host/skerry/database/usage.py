@@ -1,7 +1,8 @@
 """What a transaction has used, against the limits of the protocol.
 
-Counters are checked where they grow, and the error is a developer error: a function may catch it, but the counter stays, so
-each further read or write fails again. Host work that the protocol does not know (filter steps, index bytes) is bounded here too.
+Counters are checked where they grow, and the error is a developer error: a function may catch it, but the counter
+stays, so each further read or write fails again. Host work that the protocol does not know (filter steps, index
+bytes) is bounded here too.
 """
 
 from typing import Any, Final
@@ -78,7 +79,8 @@ class Usage:
             )
         return DeveloperError(
             "TooManyBytesRead",
-            f"Too many bytes read in a single function execution (limit: {TRANSACTION_BYTES_READ_MAX} bytes). {_READ_ADVICE}",
+            f"Too many bytes read in a single function execution (limit: {TRANSACTION_BYTES_READ_MAX} bytes). "
+            + _READ_ADVICE,
         )
 
     def write_document(self, size: int) -> None:
@@ -102,8 +104,8 @@ class Usage:
         if self.index_bytes > TRANSACTION_INDEX_BYTES_MAX:
             raise DeveloperError(
                 "TooManyIndexBytesWritten",
-                f"Too many bytes of index keys written in a single function execution (limit: {TRANSACTION_INDEX_BYTES_MAX} "
-                "bytes). Index smaller fields, or write fewer documents at a time.",
+                f"Too many bytes of index keys written in a single function execution (limit: "
+                f"{TRANSACTION_INDEX_BYTES_MAX} bytes). Index smaller fields, or write fewer documents at a time.",
             )
 
     def filter(self, steps: int) -> None:
@@ -112,7 +114,8 @@ class Usage:
         if self.filter_steps > FILTER_STEPS_MAX:
             raise DeveloperError(
                 "FilterTooExpensive",
-                f"The filters of a single function execution took more than {FILTER_STEPS_MAX} steps. Use an index range.",
+                f"The filters of a single function execution took more than {FILTER_STEPS_MAX} steps. "
+                "Use an index range.",
             )
 
     def metrics(self) -> dict[str, dict[str, int]]:
@@ -123,7 +126,7 @@ class Usage:
         """One line for each limit that is used up to `USAGE_WARNING_PERCENT` or more."""
         return [
             f"{what} in a single function execution (actual: {used}, limit: {limit}). "
-            + "Consider doing less in one function, or splitting the work."
+            "Consider doing less in one function, or splitting the work."
             for _, what, used, limit in self._rows()
             if used * 100 >= limit * USAGE_WARNING_PERCENT
         ]

@@ -1,9 +1,9 @@
 """What transactions look at: a storage snapshot, the overlay above it, and who still uses them.
 
-The loop thread shares one view among its transactions. When the deployment moves on while somebody still looks, the view is retired:
-its snapshot is closed by the last one to leave, and the next transactions get a new view. A detached transaction has a
-view of its own, whose snapshot is guarded by a lock, because recovering storage must not happen in the middle of a read on
-another thread.
+The loop thread shares one view among its transactions. When the deployment moves on while somebody still looks, the
+view is retired: its snapshot is closed by the last one to leave, and the next transactions get a new view. A
+detached transaction has a view of its own, whose snapshot is guarded by a lock, because recovering storage must not
+happen in the middle of a read on another thread.
 """
 
 from collections.abc import Callable, Iterator
