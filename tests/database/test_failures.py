@@ -1,11 +1,13 @@
 """Storage that fails: the group and what was built on it is lost, everybody is told, the deployment goes on."""
 
+from pathlib import Path
+
 import pytest
 from orjson import loads
 
 from skerry.database import Conflict
 from skerry.errors import SystemFault
-from tests.database.world import World, documents, range_query, scan_query, table_schema
+from tests.database.world import World, documents, lmdb_world, range_query, scan_query, table_schema
 
 
 def test_a_failed_group_takes_along_what_was_built_on_it(memory: World) -> None:
@@ -146,3 +148,53 @@ def test_a_group_that_becomes_durable_leaves_later_commits_in_place(memory: Worl
     memory.engine.release()
     memory.settle()
     assert [d["n"] for d in documents(memory.read(lambda t: t.collect_query(query)))] == [1, 4, 5, 30]
+
+
+def test_while_storage_cannot_be_reopened_callers_hear_it_and_later_it_goes_on(
+    memory: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (document_id,) = memory.insert_all("t", [{"n": 1}])
+    memory.engine.fail_after(0)
+    t = memory.begin()
+    t.patch(document_id, {"n": 2})
+    answers = memory.commit(t)
+
+    def refuse() -> None:
+        raise SystemFault("StorageFailed", "The disk is gone.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(memory.engine, "recover", refuse)
+        memory.settle()
+        assert len(answers) == 1 and isinstance(answers[0], SystemFault)
+        for writable in (True, False):
+            with pytest.raises(SystemFault, check=lambda e: e.code == "StorageFailed"):
+                memory.begin(writable=writable)
+    assert loads(memory.begin().get(document_id) or b"")["n"] == 1
+    memory.run(lambda t: t.patch(document_id, {"n": 3}))
+    assert loads(memory.read(lambda t: t.get(document_id)))["n"] == 3
+
+
+def test_a_detached_transaction_ends_when_storage_is_reopened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = lmdb_world(tmp_path)
+    (document_id,) = world.insert_all("t", [{"n": 1}])
+    detached = world.begin(detached=True)
+    assert detached.get(document_id) is not None
+
+    def fail(*_: object) -> SystemFault:
+        world.engine._failed = SystemFault("StorageFailed", "A sync failed.")
+        return world.engine._failed
+
+    t = world.begin()
+    t.patch(document_id, {"n": 2})
+    with monkeypatch.context() as patch:
+        patch.setattr(world.engine, "_write", fail)
+        answers = world.commit(t)
+        world.settle()
+    assert isinstance(answers[0], SystemFault)
+    with pytest.raises(SystemFault, check=lambda e: e.code == "SnapshotGone"):
+        detached.get(document_id)
+    detached.abort()
+    assert loads(world.begin().get(document_id) or b"")["n"] == 1
+    world.run(lambda t: t.patch(document_id, {"n": 4}))
+    assert loads(world.read(lambda t: t.get(document_id)))["n"] == 4
+    world.engine.close()

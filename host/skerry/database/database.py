@@ -134,7 +134,7 @@ class Database:
         if detached:
             return self._begin_detached(writable, now_ms, seed, journal)
         if self.engine.failed is not None:
-            self.drain()
+            self._reopen()
         view = self._view
         view.users += 1
         overlay = None
@@ -180,6 +180,17 @@ class Database:
         if len(self._pending) >= COMMITS_PENDING_MAX or self._pending_bytes >= COMMITS_PENDING_BYTES_MAX:
             raise SystemFault("CommitterFullError", "Too many commits wait for storage; try again in a moment.")
         self._apply(transaction, call_record, on_durable)
+
+    def conclude(self, transaction: Transaction, on_durable: OnDurable) -> None:
+        """End a transaction without writing, and call back once all it may have looked at is durable, or lost.
+
+        For a mutation that failed on its own: its error may tell of commits that are not durable yet.
+        """
+        transaction.view.leave(transaction)
+        if transaction.epoch == self._epoch or transaction.detached:
+            self._tell_after(transaction.begin_ts, on_durable)
+        else:
+            on_durable(Conflict("The storage failed while the transaction ran."))
 
     def drain(self) -> None:
         """Take in what storage has made durable, or failed, and tell the callers; runs after each group."""
@@ -335,6 +346,12 @@ class Database:
             self._log_bytes -= record.size
             self._forgotten_ts = record.commit_ts
 
+    def _reopen(self) -> None:
+        """Take in a failure of storage before anything else begins."""
+        self.drain()
+        if self.engine.failed is not None:
+            raise SystemFault("StorageFailed", "The storage of this deployment cannot be reopened; try again later.")
+
     def _recover(self) -> None:
         """Go back to the durable state after storage failed."""
         self._epoch += 1
@@ -345,8 +362,12 @@ class Database:
         self._forgotten_ts = self._last_ts
         self._catalog = self._durable[1]
         old = self._view
-        with self._recovery_lock:
-            self.engine.recover()
+        try:
+            with self._recovery_lock:
+                self.engine.recover()
+        except SkerryError:
+            # The engine stays failed, so the next begin tries again; meanwhile the callers must hear of their commits.
+            return
         self._view = View(self.engine.snapshot(), Overlay())
         old.retire()
 

@@ -108,6 +108,22 @@ class Usage:
                 f"{TRANSACTION_INDEX_BYTES_MAX} bytes). Index smaller fields, or write fewer documents at a time.",
             )
 
+    def schedule(self, args_bytes: int) -> None:
+        """Count one function scheduled with arguments of this size."""
+        self.functions_scheduled += 1
+        self.scheduled_args_bytes += args_bytes
+        if self.functions_scheduled > TRANSACTION_FUNCTIONS_SCHEDULED_MAX:
+            raise DeveloperError(
+                "TooManyFunctionsScheduled",
+                f"Too many functions scheduled by this mutation (limit: {TRANSACTION_FUNCTIONS_SCHEDULED_MAX})",
+            )
+        if self.scheduled_args_bytes > TRANSACTION_SCHEDULED_ARGS_BYTES_MAX:
+            raise DeveloperError(
+                "ScheduledFunctionsArgumentsTooLarge",
+                "Too large total size of the arguments of the functions scheduled by this mutation (limit: "
+                f"{TRANSACTION_SCHEDULED_ARGS_BYTES_MAX} bytes)",
+            )
+
     def filter(self, steps: int) -> None:
         """Count the steps of evaluating a filter on one document."""
         self.filter_steps += steps
