@@ -135,6 +135,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = {
     "AlreadyDefinedBound": _developer("Give each field one equality, or one lower and one upper bound."),
     "BoundsOnMultipleFields": _developer("Bound one field of the index, and use a filter for others."),
     "IndexKeyTooLarge": _developer("Index smaller fields."),
+    "LongIndexKeysTooExpensive": _developer("Index smaller fields, or ones that differ early."),
     "InvalidCursor": _developer("Start paginating from the beginning again."),
     "InvalidPageSize": _developer("Ask for at least one document a page and at most the limit."),
     "MultiplePaginatedQueries": _developer("Paginate one query in each function."),

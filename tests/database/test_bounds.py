@@ -1,6 +1,7 @@
 """Bounds of the database that no other file comes past: at the bound, and one past it."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from skerry.database.commit_log import history_key
 from skerry.database.usage import Usage
 from skerry.errors import DeveloperError, SystemFault
 from skerry.storage import Tree
-from tests.database.world import World, documents, range_query, scan_query, table_schema
+from tests.database.world import World, documents, lmdb_world, range_query, scan_query, table_schema
 
 
 def fails(code: str) -> Any:
@@ -34,6 +35,7 @@ def fails(code: str) -> Any:
         ("TooManyWrites", lambda u: u.write_document(1), limits.TRANSACTION_DOCUMENTS_WRITTEN_MAX),
         ("TooManyBytesWritten", lambda u: u.write_document(limits.TRANSACTION_BYTES_WRITTEN_MAX // 16), 16),
         ("TooManyIndexBytesWritten", lambda u: u.write_index(limits.TRANSACTION_INDEX_BYTES_MAX // 16), 16),
+        ("LongIndexKeysTooExpensive", lambda u: u.gather(limits.TRANSACTION_GATHERED_BYTES_MAX // 16), 16),
         ("FilterTooExpensive", lambda u: u.filter(limits.FILTER_STEPS_MAX // 16), 16),
     ],
 )
@@ -147,3 +149,19 @@ def test_a_mutation_that_failed_is_answered_after_what_it_looked_at(memory: Worl
     memory.settle()
     assert answers == [memory.database.durable_ts]
     assert len(documents(memory.read(lambda t: t.collect_query(scan_query("t"))))) == 1
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+def test_runs_of_long_keys_are_read_in_order_and_charged(tmp_path: Path, order: str) -> None:
+    world = lmdb_world(tmp_path)
+    world.schema(table_schema("t", {"by_a": ["a"]}))
+    count = limits.SCAN_CHUNK_KEYS_FIRST + limits.SCAN_CHUNK_KEYS_MAX
+    prefix = "p" * 2 * limits.STORAGE_LMDB_KEY_BYTES_MAX
+    world.insert_all("t", [{"a": f"{prefix}{n * 7 % count:05}", "n": n * 7 % count} for n in range(count)])
+    t = world.begin(writable=False)
+    rows = documents(t.collect_query(range_query("t.by_a", [], order)))
+    assert [row["n"] for row in rows] == list(range(count))[:: 1 if order == "asc" else -1]
+    assert count * len(prefix) < t.usage.gathered_bytes < 4 * count * len(prefix)
+    assert limits.SCAN_CHUNK_KEYS_LONG > limits.SCAN_CHUNK_KEYS_MAX
+    t.abort()
+    world.engine.close()

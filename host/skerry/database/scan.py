@@ -13,8 +13,8 @@ from typing import Final
 
 from skerry.database.catalog import Index, Table
 from skerry.database.overlay import IndexLayer, Overlay
-from skerry.limits import SCAN_CHUNK_KEYS_FIRST, SCAN_CHUNK_KEYS_MAX
-from skerry.storage import StorageSnapshot, Tree
+from skerry.limits import SCAN_CHUNK_KEYS_FIRST, SCAN_CHUNK_KEYS_LONG, SCAN_CHUNK_KEYS_MAX
+from skerry.storage import Charge, StorageSnapshot, Tree
 
 Range = tuple[int, bytes, bytes | None]
 """An index range read: index number, first key, first key behind it (None for no end)."""
@@ -30,8 +30,10 @@ class IndexScan:
         "_base_done",
         "_buffer",
         "_buffer_at",
+        "_charge_transaction",
         "_chunk",
         "_documents_prefix",
+        "_has_gathered",
         "_horizon",
         "_layers",
         "_overlay",
@@ -55,9 +57,12 @@ class IndexScan:
         lower: bytes,
         upper: bytes | None,
         reverse: bool,
+        charge: Charge,
         first_chunk: int = SCAN_CHUNK_KEYS_FIRST,
     ) -> None:
         self._snapshot = snapshot
+        self._charge_transaction = charge
+        self._has_gathered = False
         self._overlay = None if overlay is None else overlay.indexes
         self._layers = layers
         self._documents_prefix = table.prefix if index is table.by_id else None
@@ -125,7 +130,7 @@ class IndexScan:
         count = self._chunk
         prefix = self._documents_prefix
         if prefix is None:
-            items = self._snapshot.scan_index_chunk(self.number, lower, upper, self.reverse, count)
+            items = self._snapshot.scan_index_chunk(self.number, lower, upper, self.reverse, count, self._charge)
             keys = [key for key, _ in items]
         else:
             end = (int.from_bytes(prefix, "big") + 1).to_bytes(_TABLE_BYTES, "big") if upper is None else prefix + upper
@@ -136,7 +141,13 @@ class IndexScan:
             self._base_done = True
         else:
             self._horizon = keys[-1]
-            self._chunk = min(count * 4, SCAN_CHUNK_KEYS_MAX)
+            # Each chunk gathers its whole run of long keys anew, so a run is read in few large chunks.
+            self._chunk = SCAN_CHUNK_KEYS_LONG if self._has_gathered else min(count * 4, SCAN_CHUNK_KEYS_MAX)
+
+    def _charge(self, n_bytes: int) -> None:
+        """Charge what storage gathers to bring keys with a long common prefix into order."""
+        self._has_gathered = True
+        self._charge_transaction(n_bytes)
 
     def _merge(self, start: bytes | None) -> None:
         """Make the buffer of what lies behind `start` in the stretch that the present chunk covers."""

@@ -43,6 +43,7 @@ class QueryStream:
                 lower,
                 upper,
                 plan.reverse,
+                transaction.usage.gather,
                 first_chunk,
             )
             transaction.note_scan(self.scan)

@@ -15,6 +15,7 @@ from skerry.limits import (
     TRANSACTION_DOCUMENTS_READ_MAX,
     TRANSACTION_DOCUMENTS_WRITTEN_MAX,
     TRANSACTION_FUNCTIONS_SCHEDULED_MAX,
+    TRANSACTION_GATHERED_BYTES_MAX,
     TRANSACTION_INDEX_BYTES_MAX,
     TRANSACTION_RANGES_READ_MAX,
     TRANSACTION_SCHEDULED_ARGS_BYTES_MAX,
@@ -37,6 +38,7 @@ class Usage:
         "documents_written",
         "filter_steps",
         "functions_scheduled",
+        "gathered_bytes",
         "index_bytes",
         "ranges_read",
         "scheduled_args_bytes",
@@ -52,6 +54,7 @@ class Usage:
         self.scheduled_args_bytes = 0
         self.filter_steps = 0
         self.index_bytes = 0
+        self.gathered_bytes = 0
 
     def read_range(self) -> None:
         """Count one `get`, query or page."""
@@ -106,6 +109,16 @@ class Usage:
                 "TooManyIndexBytesWritten",
                 f"Too many bytes of index keys written in a single function execution (limit: "
                 f"{TRANSACTION_INDEX_BYTES_MAX} bytes). Index smaller fields, or write fewer documents at a time.",
+            )
+
+    def gather(self, n_bytes: int) -> None:
+        """Count bytes that storage gathers for index keys with a long common prefix."""
+        self.gathered_bytes += n_bytes
+        if self.gathered_bytes > TRANSACTION_GATHERED_BYTES_MAX:
+            raise DeveloperError(
+                "LongIndexKeysTooExpensive",
+                "Reading index keys with long common prefixes took more than "
+                f"{TRANSACTION_GATHERED_BYTES_MAX} bytes of work in a single function execution. Index smaller fields.",
             )
 
     def schedule(self, args_bytes: int) -> None:
