@@ -108,7 +108,7 @@ def read_bundle(raw: bytes) -> Bundle:
         with zipfile.ZipFile(io.BytesIO(raw)) as archive:
             entries = _read_entries(archive)
     except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError, EOFError, struct.error, ValueError) as error:
-        raise ClientError("BundleInvalid", f"The bundle does not read as a zip: {error}") from None
+        raise ClientError("BundleInvalid", f"The bundle does not read as a zip: {error}.") from None
     _check_entries(entries)
     if _write(entries) != raw:
         _invalid("it is not laid out as `skerry build` lays bundles out")

@@ -24,7 +24,7 @@ from skerry import __version__
 from skerry.errors import ClientError, SkerryError, SystemFault
 from skerry.functions.deployment import Deployment
 from skerry.http.answers import error_answer
-from skerry.http.bodies import ClientGone, read_body
+from skerry.http.bodies import ClientGone, drain, read_body
 from skerry.http.calls import CallEndpoints
 from skerry.http.headers import require_admin
 from skerry.http.metrics import CONTENT_TYPE, Metrics
@@ -100,10 +100,14 @@ class PlainRoutes:
 
     async def _deploy(self, request: Request) -> Response:
         """Makes an uploaded bundle live. Who sends it is known before the first byte of it is read."""
-        self._require_admin(request)
-        stated = _stated_digest(request.headers.get("content-digest", ""))
-        if self._deploying.locked():
-            raise ClientError("DeployInProgress", "Another deploy is under way: try again when it is done.")
+        try:
+            self._require_admin(request)
+            stated = _stated_digest(request.headers.get("content-digest", ""))
+            if self._deploying.locked():
+                raise ClientError("DeployInProgress", "Another deploy is under way: try again when it is done.")
+        except ClientError:
+            await drain(request.receive)
+            raise
         async with self._deploying:
             bundle = await read_body(request.receive, BUNDLE_FILE_BYTES_MAX)
             if sha256(bundle).digest() != stated:
@@ -171,9 +175,7 @@ def _guarded(handler: Handler, metrics: Metrics) -> Handler:
             _log.exception("%s %s failed", request.method, request.url.path)
             failure = SystemFault("InternalServerError", str(error))
         status, body = error_answer(failure)
-        # A refused upload may still be arriving; the rest of it is nobody's.
-        headers = {"connection": "close"} if request.method == "POST" else None
-        return Response(body, status, headers, media_type="application/json")
+        return Response(body, status, media_type="application/json")
 
     return guarded
 

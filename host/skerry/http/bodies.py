@@ -12,6 +12,7 @@ from starlette.types import Receive
 from skerry.errors import ClientError, DeveloperError
 from skerry.limits import HTTP_BODY_BYTES_MAX, HTTP_BODY_NESTING_MAX, HTTP_DRAIN_BYTES_MAX
 from skerry.value import depth_is_within, parse_json
+from skerry.value.kinds import kind_of
 
 
 class ClientGone(Exception):
@@ -47,6 +48,16 @@ async def read_body(receive: Receive, bytes_max: int = HTTP_BODY_BYTES_MAX) -> b
     if size > bytes_max:
         raise _too_large(bytes_max)
     return b"".join(parts)
+
+
+async def drain(receive: Receive) -> None:
+    """Reads what is left of a body that nobody wants, up to HTTP_DRAIN_BYTES_MAX: then the client hears the answer."""
+    size = 0
+    more = True
+    while more and size <= HTTP_DRAIN_BYTES_MAX:
+        message = await receive()
+        size += len(message.get("body", b""))
+        more = message.get("more_body", False)
 
 
 def _too_large(bytes_max: int) -> ClientError:
@@ -91,7 +102,7 @@ def path_of(fields: dict[str, Any]) -> str:
 def args_of(fields: dict[str, Any]) -> bytes | None:
     """The JSON of the arguments, None where there are none. Raises: ClientError `BadJsonBody`."""
     args = fields.get("args")
-    kind = type(args)
+    kind = kind_of(args)
     if kind is dict:
         return orjson.dumps(args)
     if kind is list:

@@ -127,8 +127,6 @@ class CallEndpoints:
             self._metrics.refused(error.code)
             if status >= 500:
                 _log.error("request %s: %s: %s", sent.request_id, error.code, error.message, exc_info=error)
-            if status == 413:
-                answer_headers.append((b"connection", b"close"))
         except ClientGone:
             return
         except Exception as error:
@@ -216,7 +214,7 @@ class CallEndpoints:
         for _ in range(HTTP_BATCH_ATTEMPTS_MAX):
             requests = [self._request(sent, fields, "query", path_of(fields)) for fields in asked]
             results = await self._run_together(requests)
-            if len({result.ts for result in results}) <= 1:
+            if len({result.ts for result in results if result.ts is not None}) <= 1:  # a failure may carry none
                 answers = (
                     result_json(result, how, self._redacted) for result, how in zip(results, formats, strict=True)
                 )

@@ -5,14 +5,14 @@ Deliberately absent: labels by function or by caller, which a stranger could mul
 
 import resource
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 
-KINDS: Final[tuple[str, ...]] = ("query", "mutation", "action", "any")
+KINDS: Final[Sequence[str]] = ("query", "mutation", "action", "any")
 _BOUNDS_SECONDS: Final = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 CONTENT_TYPE: Final = b"text/plain; version=0.0.4; charset=utf-8"
 
@@ -26,7 +26,7 @@ class Metrics:
         self._refused: dict[str, int] = {}
         self._done = {kind: [0, 0] for kind in KINDS}
         self._buckets = {kind: [0] * (len(_BOUNDS_SECONDS) + 1) for kind in KINDS}
-        self._seconds = dict.fromkeys(KINDS, 0.0)
+        self._seconds: dict[str, float] = dict.fromkeys(KINDS, 0.0)
         self._registry = CollectorRegistry()
         self._registry.register(self)
 

@@ -1,0 +1,53 @@
+import { internalQueryGeneric, mutationGeneric, queryGeneric } from "convex/server";
+import { ConvexError, v } from "convex/values";
+
+/** Its arguments, whatever they are. */
+export const echo = queryGeneric(async (_ctx, args) => args);
+
+export default queryGeneric(async () => "the default export");
+
+export const greet = queryGeneric({
+  args: { user: v.object({ name: v.string() }) },
+  handler: async (_ctx, { user }) => `hello ${user.name}`,
+});
+
+export const special = queryGeneric(async () => ({
+  bytes: new Uint8Array([0, 1, 255]).buffer,
+  half: 0.5,
+  int: 9007199254740993n,
+  nan: NaN,
+  plain: [1, "a", null],
+}));
+
+export const notAValue = queryGeneric(async () => () => 1);
+
+export const talk = queryGeneric(async () => {
+  console.log("hello", 1);
+  console.warn("careful");
+  return null;
+});
+
+export const fail = queryGeneric(async () => {
+  console.log("before");
+  throw new Error("it broke");
+});
+
+export const refuse = queryGeneric(async () => {
+  throw new ConvexError({ count: 5n, reason: "no" });
+});
+
+export const refuseNull = queryGeneric(async () => {
+  throw new ConvexError(null);
+});
+
+export const hidden = internalQueryGeneric(async () => "seen by admins");
+
+/** Busy for a while, then writes: what a server that stops must still answer. */
+export const slowWrite = mutationGeneric(async (ctx, { rounds }: { rounds: number }) => {
+  let sum = 0;
+  for (let i = 0; i < rounds; i++) sum = (sum + i) % 1000003;
+  await ctx.db.insert("slow", { sum });
+  return sum;
+});
+
+export const slowCount = queryGeneric(async (ctx) => (await ctx.db.query("slow").collect()).length);
