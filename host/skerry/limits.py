@@ -89,11 +89,15 @@ HOSTCALL_ARGUMENT_BYTES_MAX = 20 * MIB
 HOSTCALL_RESULT_BYTES_MAX = 64 * MIB
 HOSTCALLS_PER_CALL_MAX = 100_000
 TICKETS_OPEN_MAX = 1_000
+TICKETS_OPEN_BYTES_MAX = 64 * MIB  # arguments of functions that were called and wait for their turn
+COMPLETIONS_BYTES_MAX = 48 * MIB  # of results handed over in one resume; one result may lie on top
 GUEST_PAYLOAD_BYTES_MAX = 32 * MIB
 ENTROPY_BYTES_MAX = 65_536
 
 assert FUNCTION_RESULT_JSON_BYTES_MAX <= GUEST_PAYLOAD_BYTES_MAX < 1 << 28, "a packed result holds 28 bits of length"
 assert HOSTCALL_RESULT_BYTES_MAX < 1 << 28
+assert HOSTCALL_ARGUMENT_BYTES_MAX <= TICKETS_OPEN_BYTES_MAX
+assert COMPLETIONS_BYTES_MAX + GUEST_PAYLOAD_BYTES_MAX < GUEST_MEMORY_BYTES_MAX, "completions fit the guest's memory"
 assert FUNCTION_ARGS_BYTES_MAX < HOSTCALL_ARGUMENT_BYTES_MAX < GUEST_MEMORY_BYTES_MAX
 assert TRANSACTION_DOCUMENTS_READ_MAX + TRANSACTION_DOCUMENTS_WRITTEN_MAX < HOSTCALLS_PER_CALL_MAX
 
@@ -224,3 +228,11 @@ INLINE_VALIDATION_STEPS_MAX = 200_000
 
 assert (BACKGROUND_THREADS + 2) * (FUNCTION_CALL_DEPTH_MAX + 1) <= ISOLATES_MAX, "nested calls always find an isolate"
 BUNDLES_KEPT_MAX = 10
+
+# -- upkeep ------------------------------------------------------------------------------------------------------
+HISTORY_RETENTION_S = 3_600
+UPKEEP_INTERVAL_S = 1.0
+UPKEEP_BUSY_INTERVAL_S = 0.02
+UPKEEP_COMMITS_MAX = 200
+
+assert UPKEEP_COMMITS_MAX <= RETENTION_CHUNK_COMMITS, "a full step is seen as full"

@@ -1,7 +1,8 @@
 """The call record: enough to run a committed call again and compare.
 
-Shape: a JSON object with the bundle's digest, the function, its arguments (encoded), the identity, the request's metadata, the seed, the frozen time and the
-timestamp of the snapshot it began on. It is stored in the commit log with the commit it caused, and is as secret as the data (the seed is in it).
+Shape: a JSON object with the bundle's digest, the function, its arguments (encoded), the identity, the request's
+metadata, the seed, the frozen time and the timestamp of the snapshot it began on. It is stored in the commit log with
+the commit it caused, and is as secret as the data (the seed is in it).
 """
 
 from typing import TYPE_CHECKING, Any

@@ -4,8 +4,9 @@
 open(folder) -> database, the version that was active -> call, call, ... activate(bundle) ... -> close
 ```
 
-**Activation is atomic.** The bundle is stored under its digest and synced first; then one storage commit switches the schema, its indexes and the name of
-the active bundle together. A crash leaves the old version or the new one. Calls that began before keep the version they began with.
+**Activation is atomic.** The bundle is stored under its digest and synced first; then one storage commit switches the
+schema, its indexes and the name of the active bundle together. A crash leaves the old version or the new one. Calls
+that began before keep the version they began with.
 
 Concurrency: the loop thread, except that checking, compiling and describing a bundle happen on a worker thread.
 """
@@ -28,6 +29,7 @@ from skerry.functions.function_table import FunctionSpec, normalise_path
 from skerry.functions.lane import Done, Lane, Work
 from skerry.functions.operations import wrong_kind
 from skerry.functions.request import CallRequest, CallResult
+from skerry.functions.upkeep import Upkeep
 from skerry.functions.version import Version, load_version
 from skerry.isolate import ModuleCache, get_engine
 from skerry.storage.folder import sync_folder
@@ -70,6 +72,7 @@ class Deployment:
             cursor_key=hmac.digest(host_key, b"cursors " + name.encode(), "sha256"),
         )
         self.lane = Lane(self.database, loop, clock_ns, entropy)
+        self._upkeep = Upkeep(self.database, self._engine, clock_ns, loop)
         self._activating = asyncio.Lock()
         self._closing = False
         self.version: Version | None = None
@@ -108,6 +111,7 @@ class Deployment:
             deployment.lane.close()
             deployment._engine.close()
             raise
+        deployment._upkeep.start()
         return deployment
 
     # -- calls ---------------------------------------------------------------------------------------------------
@@ -115,15 +119,19 @@ class Deployment:
     def call(self, request: CallRequest, done: Done) -> None:
         """Runs a function; `done` hears of the outcome on the loop thread, for a mutation once it is on disk.
 
-        Shape of the outcome: a CallResult, also for a function's own failure; a SkerryError where the host could not run it.
+        Shape of the outcome: a CallResult, also for a function's own failure; a SkerryError where the host could not
+        run it.
         """
         if self._closing:
-            done(SystemFault("ShuttingDown", "The server is shutting down. Try again in a moment."))
+            done(_shutting_down())
             return
         version = self.version
         try:
             if version is None:
-                raise DeveloperError("NoActiveVersion", _missing(request, f" Deploy an app first: skerry deploy APP --url ... ({self.name})"))
+                raise DeveloperError(
+                    "NoActiveVersion",
+                    _missing(request, f" Deploy an app first: skerry deploy APP --url ... ({self.name})"),
+                )
             spec = _find(version, request)
             args = parse_arguments(request.args)
         except DeveloperError as error:
@@ -154,19 +162,23 @@ class Deployment:
     async def activate(self, raw: bytes) -> dict[str, Any]:
         """Makes an uploaded bundle the active version; nothing changes where it is refused.
 
-        Raises: ClientError of the bundle, the module, its description or its schema; SystemFault of storage; `DeployInProgress`.
+        Raises: ClientError of the bundle, the module, its description or its schema; SystemFault of storage;
+        `DeployInProgress`.
         """
         if self._activating.locked():
             raise ClientError("DeployInProgress", "Another deploy is under way. Try again when it is done.")
         async with self._activating:
-            bundle = await asyncio.to_thread(self._receive, raw)
-            version = await asyncio.to_thread(load_version, bundle, self._cache, self.name, self._environment)
+            version = await asyncio.to_thread(self._load, raw)
+            if self._closing:
+                raise _shutting_down()
             try:
-                self.database.apply_schema(version.schema, [(Tree.META, _ACTIVE_KEY, bundle.digest.encode())])
+                self.database.apply_schema(version.schema, [(Tree.META, _ACTIVE_KEY, version.digest.encode())])
             except DeveloperError as error:
+                if self.version is None or self.version.digest != version.digest:
+                    (self._bundles / version.digest).unlink(missing_ok=True)
                 raise ClientError("SchemaRefused", f"{error.code}: {error.message}") from error
             self.version = version
-            await asyncio.to_thread(self._forget_old_bundles, bundle.digest)
+            await asyncio.to_thread(self._forget_old_bundles, version.digest)
             return self.describe()
 
     def describe(self) -> dict[str, Any]:
@@ -179,14 +191,22 @@ class Deployment:
     async def close(self) -> None:
         """Takes no more calls, waits for those in flight, closes the storage."""
         self._closing = True
+        async with self._activating:  # what is being activated ends first, refused
+            pass
         while self.lane.in_flight:
             await asyncio.sleep(0.005)
+        self._upkeep.stop()
         await asyncio.to_thread(self.lane.close)
         await asyncio.to_thread(self._engine.close)
 
-    def _receive(self, raw: bytes) -> Bundle:
-        """The checked bundle, on disk and synced under its digest."""
+    def _load(self, raw: bytes) -> Version:
+        """The version in an uploaded bundle, which is on disk and synced under its digest then. Not for the loop thread."""
         bundle = read_bundle(raw)
+        version = load_version(bundle, self._cache, self.name, self._environment)
+        self._store(bundle, raw)
+        return version
+
+    def _store(self, bundle: Bundle, raw: bytes) -> None:
         path = self._bundles / bundle.digest
         if not path.exists():
             temporary = path.with_suffix(".new")
@@ -200,11 +220,14 @@ class Deployment:
             except OSError as error:
                 temporary.unlink(missing_ok=True)
                 raise SystemFault("StorageFull", f"The bundle could not be stored: {error.strerror}.") from error
-        return bundle
 
     def _forget_old_bundles(self, active: str) -> None:
-        """Keeps the newest `BUNDLES_KEPT_MAX` files, the active one among them."""
-        files = [path for path in self._bundles.iterdir() if _DIGEST.fullmatch(path.name) and path.name != active]
+        """Keeps the newest `BUNDLES_KEPT_MAX` files, the active one among them, and nothing half written."""
+        files = [path for path in self._bundles.iterdir() if path.name != active]
+        for path in files:
+            if not _DIGEST.fullmatch(path.name):
+                path.unlink(missing_ok=True)
+        files = [path for path in files if _DIGEST.fullmatch(path.name)]
         files.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
         for path in files[limits.BUNDLES_KEPT_MAX - 1 :]:
             path.unlink(missing_ok=True)
@@ -217,15 +240,26 @@ class Deployment:
             snapshot.close()
         if digest is None:
             return None
-        raw = (self._bundles / digest.decode()).read_bytes()
+        try:
+            raw = (self._bundles / digest.decode()).read_bytes()
+        except OSError as error:
+            raise SystemFault(
+                "StorageFailed", f"The active bundle {digest.decode():.12} cannot be read: {error.strerror}."
+            ) from error
         return load_version(read_bundle(raw), self._cache, self.name, self._environment)
+
+
+def _shutting_down() -> SystemFault:
+    return SystemFault("ShuttingDown", "The server is shutting down. Try again in a moment.")
 
 
 def _find(version: Version, request: CallRequest) -> FunctionSpec:
     """The function a request means. Raises: ClientError for a malformed path; DeveloperError for a missing one or the wrong kind."""
     path = normalise_path(request.path)
     if path is None:
-        raise ClientError("BadConvexFunctionIdentifier", f"{request.path!r:.200} is no function path. Write module:function.")
+        raise ClientError(
+            "BadConvexFunctionIdentifier", f"{request.path!r:.200} is no function path. Write module:function."
+        )
     spec = version.functions.get(path)
     if spec is None or spec.kind == "httpAction" or not (spec.is_public or request.is_admin):
         raise DeveloperError("FunctionPathNotFound", _missing(request, ""))
@@ -239,4 +273,4 @@ def _find(version: Version, request: CallRequest) -> FunctionSpec:
 def _missing(request: CallRequest, advice: str) -> str:
     if request.wording == "public":
         return f"Could not find public function for '{request.path}'.{advice}"
-    return f"Could not find function for '{request.path}'. Did you forget to run `npx convex dev` or `skerry dev`?{advice}"
+    return f"Could not find function for '{request.path}'. Did you forget to run `npx convex dev`?{advice}"

@@ -1,15 +1,16 @@
 """Runs one function, and the functions it calls, in isolates over one transaction.
 
 ```
-arguments checked -> isolate.invoke -> (pending: run what it called, in the order of its tickets -> isolate.resume) ... -> result checked
+arguments checked -> isolate.invoke -> (pending: run what it called, in the order of its tickets -> isolate.resume)
+... -> result checked
 ```
 
-A called mutation is a sub-transaction: it rolls back alone when it fails, and its failure is the calling guest's to catch. A call is a pure function of
-(module, arguments, identity, request metadata, journal, snapshot, seed, now): nothing else is reachable from here.
+A called mutation is a sub-transaction: it rolls back alone when it fails, and its failure is the calling guest's to
+catch. A call is a pure function of (module, arguments, identity, request metadata, journal, snapshot, seed, now):
+nothing else is reachable from here.
 """
 
-import time
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import orjson
 
@@ -20,7 +21,16 @@ from skerry.functions.frame import Call, Frame, NestedCall
 from skerry.functions.function_table import KIND_NUMBERS, FunctionSpec
 from skerry.functions.operations import OPERATIONS
 from skerry.isolate import DONE, PENDING, Isolate
-from skerry.value import Mismatch, argument_error, check_encoded_result, check_value, dumps, loads, returns_error, show_bytes
+from skerry.value import (
+    Mismatch,
+    argument_error,
+    check_encoded_result,
+    check_value,
+    dumps,
+    loads,
+    returns_error,
+    show_bytes,
+)
 
 _MAX_RESULT_JSON: Final[int] = limits.FUNCTION_RESULT_JSON_BYTES_MAX
 
@@ -32,17 +42,13 @@ def parse_arguments(raw: bytes | None) -> dict[str, Any]:
     """
     if raw is None:
         return {}
-    args = loads(raw)
-    if type(args) is list and len(args) == 1:
-        args = args[0]
-    elif type(args) is list and not args:
-        args = {}
+    args: Any = loads(raw)
+    if type(args) is list:
+        positional = cast("list[Any]", args)
+        args = positional[0] if len(positional) == 1 else None if positional else {}
     if type(args) is not dict:
-        raise DeveloperError(
-            "ArgumentValidationError",
-            "Expected to receive a single object as the function's argument. Pass an object such as {} or {\"name\": 1}.",
-        )
-    return args
+        raise _no_single_object()
+    return cast("dict[str, Any]", args)
 
 
 def run_function(call: Call, spec: FunctionSpec, args: dict[str, Any], depth: int) -> bytes:
@@ -67,10 +73,8 @@ def run_function(call: Call, spec: FunctionSpec, args: dict[str, Any], depth: in
                 arguments,
             )
         )
-        isolate = Isolate(call.linker, call.version.module, frame, OPERATIONS[spec.kind], call.slice_ticks)
+        isolate = Isolate(call.linker, call.version.module, frame, OPERATIONS[spec.kind], call.end_tick, call.cpu)
         try:
-            if call.cpu_ms_max is not None:
-                isolate.count_cpu(time.thread_time_ns, call.cpu_ms_max)
             status, payload = isolate.invoke(request)
             while status == PENDING:
                 status, payload = isolate.resume(_answer_nested(frame, isolate))
@@ -84,8 +88,17 @@ def run_function(call: Call, spec: FunctionSpec, args: dict[str, Any], depth: in
     return payload
 
 
-def _check_arguments(call: Call, spec: FunctionSpec, args: dict[str, Any]) -> None:
-    size = check_value(args, bytes_max=limits.FUNCTION_ARGS_BYTES_MAX + 1024)
+def _no_single_object() -> DeveloperError:
+    return DeveloperError(
+        "ArgumentValidationError",
+        'Expected to receive a single object as the function\'s argument. Pass an object such as {} or {"name": 1}.',
+    )
+
+
+def _check_arguments(call: Call, spec: FunctionSpec, args: Any) -> None:
+    if type(args) is not dict:
+        raise _no_single_object()
+    size = check_value(args)
     if size > limits.FUNCTION_ARGS_BYTES_MAX:
         raise DeveloperError(
             "ValueTooLargeError",
@@ -119,18 +132,27 @@ def _check_result(call: Call, spec: FunctionSpec, payload: bytes) -> None:
 
 
 def _answer_nested(frame: Frame, isolate: Isolate) -> bytes:
-    """Runs every function the guest has called, in the order of the calls; gives the completions of ABI.md."""
+    """Runs what the guest has called, in the order of the calls; gives the completions of ABI.md.
+
+    Limits: once the results have more than `COMPLETIONS_BYTES_MAX`, the guest gets these first and the others later.
+    """
     waiting, frame.nested = frame.nested or [], None
-    isolate.tickets_open -= len(waiting)
-    headers: list[bytes] = [len(waiting).to_bytes(4, "little")]
+    headers: list[bytes] = []
     payloads: list[bytes] = []
+    size = 0
     for nested in waiting:
         status, payload = _run_nested(frame, nested)
+        frame.nested_bytes -= nested.size
         payloads.append(payload)
         headers.append(
             nested.ticket.to_bytes(4, "little") + status.to_bytes(4, "little") + len(payload).to_bytes(4, "little")
         )
-    return b"".join(headers + payloads)
+        size += len(payload)
+        if size > limits.COMPLETIONS_BYTES_MAX:
+            break
+    frame.nested = waiting[len(headers) :] or None
+    isolate.tickets_open -= len(headers)
+    return b"".join([len(headers).to_bytes(4, "little"), *headers, *payloads])
 
 
 def _run_nested(frame: Frame, nested: NestedCall) -> tuple[int, bytes]:

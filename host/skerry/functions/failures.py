@@ -13,6 +13,7 @@ from skerry.errors import DeveloperError
 from skerry.value import check_encoded_result, parse_json
 
 _MESSAGE_CHARS_MAX: Final[int] = 64 * 1024
+_NAME_CHARS_MAX: Final[int] = 256
 
 
 class FunctionFailure(Exception):
@@ -27,13 +28,16 @@ class FunctionFailure(Exception):
 def thrown_failure(payload: bytes, stacks: StackMapper) -> FunctionFailure:
     """The failure in a guest's error object (ABI.md, *Errors*), which is hostile input like all that a guest says."""
     try:
-        parsed = parse_json(payload, depth_max=2 * limits.VALUE_JSON_NESTING_MAX, bytes_max=limits.GUEST_PAYLOAD_BYTES_MAX)
+        parsed = parse_json(
+            payload, depth_max=2 * limits.VALUE_JSON_NESTING_MAX, bytes_max=limits.GUEST_PAYLOAD_BYTES_MAX
+        )
     except DeveloperError:
         parsed = None
     fields = cast("dict[str, Any]", parsed) if isinstance(parsed, dict) else {}
-    name, message, stack = (_text(fields.get(part)) for part in ("name", "message", "stack"))
-    trace = stacks.map_stack(stack) if stack else ""
-    text = f"Uncaught {name or 'Error'}: {message[:_MESSAGE_CHARS_MAX]}\n{trace}{chr(10) if trace else ''}"
+    name = _text(fields.get("name", "Error"))[:_NAME_CHARS_MAX]  # empty for what was thrown and is no error
+    message = _text(fields.get("message"))[:_MESSAGE_CHARS_MAX]
+    trace = stacks.map_stack(_text(fields.get("stack")))
+    text = f"Uncaught {name}{': ' if name else ''}{message}\n{trace}{chr(10) if trace else ''}"
     data = fields.get("data")
     if "data" not in fields:
         return FunctionFailure(text)

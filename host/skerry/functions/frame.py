@@ -1,14 +1,15 @@
 """The state of one call, and of each function that runs in it.
 
-A `Call` is what the outermost caller asked for; a `Frame` is one running function of it. `ctx.runQuery` and `ctx.runMutation` add frames over the same
-transaction, log, clock and generator. A frame is what its isolate asks (the `IsolateHost`), and what the operations work on.
+A `Call` is what the outermost caller asked for; a `Frame` is one running function of it. `ctx.runQuery` and
+`ctx.runMutation` add frames over the same transaction, log, clock and generator. A frame is what its isolate asks
+(the `IsolateHost`), and what the operations work on.
 """
 
 from typing import TYPE_CHECKING, Any
 
 from skerry.database import Transaction
 from skerry.functions.failures import log_line
-from skerry.isolate import EntropyStream, Linker
+from skerry.isolate import CpuBudget, EntropyStream, Linker
 
 if TYPE_CHECKING:
     from skerry.functions.function_table import FunctionSpec
@@ -17,11 +18,15 @@ if TYPE_CHECKING:
 
 
 class Call:
-    """One call from outside. Shape: `now_ms` the frozen time, `seed` 32 secret bytes, `cpu_ms_max` None while it runs inline."""
+    """One call from outside.
+
+    Shape: `now_ms` the frozen time; `seed` 32 secret bytes; `end_tick` of the engine's ticker ends an inline call;
+    `cpu` is the budget of a patient one, None while it runs inline.
+    """
 
     __slots__ = (
-        "cpu_ms_max", "entropy", "has_read_clock", "has_read_identity", "linker", "log_lines", "now_ms", "request", "seed",
-        "slice_ticks", "transaction", "version",
+        "cpu", "end_tick", "entropy", "has_read_clock", "has_read_identity", "linker", "log_lines", "now_ms", "now_ns",
+        "request", "seed", "transaction", "version",
     )  # fmt: skip
 
     def __init__(
@@ -31,29 +36,32 @@ class Call:
         transaction: Transaction,
         linker: Linker,
         seed: bytes,
-        slice_ticks: int,
-        cpu_ms_max: int | None,
+        end_tick: int,
+        cpu: CpuBudget | None,
     ) -> None:
         self.version = version
         self.request = request
         self.transaction = transaction
         self.linker = linker
-        self.now_ms = transaction.now_ms
+        self.now_ms = now_ms = transaction.now_ms
+        # Whole milliseconds stay whole: multiplying the float would round them off, and a clock would show one less.
+        self.now_ns = int(now_ms) * 1_000_000 + int(now_ms % 1 * 1_000_000)
         self.seed = seed
         self.entropy: EntropyStream | None = None
         self.log_lines: list[str] = []
-        self.slice_ticks = slice_ticks
-        self.cpu_ms_max = cpu_ms_max
+        self.end_tick = end_tick
+        self.cpu = cpu
         self.has_read_clock = False
         self.has_read_identity = False
 
 
 class NestedCall:
-    """A function that the running one called, waiting for its turn."""
+    """A function that the running one called, waiting for its turn. Shape: `size` in bytes, of its arguments' JSON."""
 
-    __slots__ = ("args", "kind", "spec", "ticket")
+    __slots__ = ("args", "size", "spec", "ticket")
 
-    def __init__(self, ticket: int, spec: "FunctionSpec", args: Any) -> None:
+    def __init__(self, ticket: int, spec: "FunctionSpec", args: Any, size: int) -> None:
+        self.size = size
         self.ticket = ticket
         self.spec = spec
         self.args = args
@@ -62,7 +70,7 @@ class NestedCall:
 class Frame:
     """One running function."""
 
-    __slots__ = ("call", "depth", "nested", "spec", "tickets_made", "transaction")
+    __slots__ = ("call", "depth", "nested", "nested_bytes", "spec", "tickets_made", "transaction")
 
     def __init__(self, call: Call, spec: "FunctionSpec", depth: int) -> None:
         self.call = call
@@ -70,13 +78,14 @@ class Frame:
         self.transaction = call.transaction
         self.depth = depth
         self.nested: list[NestedCall] | None = None
+        self.nested_bytes = 0
         self.tickets_made = 0
 
     # -- what an isolate asks its host ---------------------------------------------------------------------------
 
     def clock_ns(self) -> int:
         self.call.has_read_clock = True
-        return int(self.call.now_ms * 1_000_000)
+        return self.call.now_ns
 
     def entropy(self, length: int) -> bytes:
         call = self.call

@@ -6,6 +6,7 @@ from skerry import limits
 from skerry.errors import ClientError, DeveloperError
 from skerry.value import Validator, check_function_name, check_module_path, compile_validator, parse_json
 
+ABI_VERSION: Final = 1
 _KINDS: Final = frozenset(("query", "mutation", "action", "httpAction"))
 _VISIBILITIES: Final = frozenset(("public", "internal"))
 
@@ -15,12 +16,15 @@ KIND_NUMBERS: Final[dict[str, int]] = {"query": 0, "mutation": 1, "action": 2, "
 class FunctionSpec:
     """One function. Shape: `args` and `returns` are compiled validators, None where any value will do.
 
-    `slowness` counts how often the function recently outran an inline slice: from 1 on, calls go straight to a background thread.
+    `slowness` counts how often the function recently outran an inline slice: from 1 on, calls go straight to a
+    background thread.
     """
 
     __slots__ = ("args", "is_public", "kind", "name", "name_bytes", "returns", "slowness")
 
-    def __init__(self, name: str, kind: str, is_public: bool, args: Validator | None, returns: Validator | None) -> None:
+    def __init__(
+        self, name: str, kind: str, is_public: bool, args: Validator | None, returns: Validator | None
+    ) -> None:
         self.name = name
         self.name_bytes = name.encode()
         self.kind = kind
@@ -44,8 +48,8 @@ class Description:
             if not isinstance(parsed, dict):
                 raise _invalid("it must be an object")
             fields = cast("dict[str, Any]", parsed)
-            if fields.get("abi") != 1:
-                raise _invalid(f"it names ABI {fields.get('abi')!r}, and this host serves 1")
+            if fields.get("abi") != ABI_VERSION:
+                raise _invalid(f"it names ABI {fields.get('abi')!r:.40}, and this host serves {ABI_VERSION}")
             self.language = str(fields.get("language", "unknown"))[: limits.IDENTIFIER_CHARS_MAX]
             self.listed = _list(fields, "functions", limits.FUNCTIONS_MAX)
             self.functions = {spec.name: spec for spec in map(_function, self.listed)}
@@ -54,7 +58,9 @@ class Description:
             self.schema: Any = fields.get("schema")
             self.features = [str(item)[: limits.IDENTIFIER_CHARS_MAX] for item in _list(fields, "features", 64)]
         except DeveloperError as error:
-            raise ClientError("DescriptionInvalid", f"The module's description is not valid: {error.message}") from error
+            raise ClientError(
+                "DescriptionInvalid", f"The module's description is not valid: {error.message}"
+            ) from error
 
 
 def _list(fields: dict[str, Any], name: str, length_max: int) -> list[Any]:

@@ -1,17 +1,20 @@
 """How calls are scheduled: inline on the loop thread, or patiently on a background thread.
 
-**Inline** (the common case): a call runs to its end on the loop thread, with a slice of a few milliseconds. Mutations run in the order they arrive, each
-over its predecessors' pending writes: that is the deployment's *lane*, and nothing in it conflicts.
+**Inline** (the common case): a call runs to its end on the loop thread, with a slice of a few milliseconds. Mutations
+run in the order they arrive, each over its predecessors' pending writes: that is the deployment's *lane*, and nothing
+in it conflicts.
 
-**Patient**: a call that outran its slice is abandoned (it is a pure function, its transaction is dropped) and run again from the start on a background
-thread, beside the lane, with the full CPU budget and a snapshot of its own. A patient mutation's read set is checked at its commit; after
-`CONFLICT_RETRIES_MAX` conflicts it *holds the lane*: mutations that arrive wait until it has committed, so it cannot conflict again. A function
-that outran its slice goes to the background directly from then on, until it proves quick again.
+**Patient**: a call that outran its slice is abandoned (it is a pure function, its transaction is dropped) and run
+again from the start on a background thread, beside the lane, with the full CPU budget and a snapshot of its own. A
+patient mutation's read set is checked at its commit; after `CONFLICT_RETRIES_MAX` conflicts it *holds the lane*:
+mutations that arrive wait until it has committed, so it cannot conflict again. A function that outran its slice goes
+to the background directly from then on, until it proves quick again.
 
 Concurrency: everything here is the loop thread's, except `_run_patient`.
 """
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import Callable
@@ -26,7 +29,7 @@ from skerry.functions.execution import run_function
 from skerry.functions.failures import FunctionFailure, error_message
 from skerry.functions.frame import Call
 from skerry.functions.request import CallRequest, CallResult
-from skerry.isolate import Linker, SliceSpent, linker_of_this_thread
+from skerry.isolate import CpuBudget, Linker, SliceSpent, linker_of_this_thread
 
 if TYPE_CHECKING:
     from skerry.functions.function_table import FunctionSpec
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
 
 Done = Callable[["CallResult | SkerryError"], None]
 
+_log: Final = logging.getLogger("skerry.functions")
 _NS_PER_MS: Final = 1_000_000
 _SLOW: Final = 2
 """From this count of outrun slices on, a function's calls go to the background at once (one slip may be the machine's)."""
@@ -45,7 +49,9 @@ class Work:
 
     __slots__ = ("args", "conflicts", "done", "request", "spec", "version")
 
-    def __init__(self, version: "Version", spec: "FunctionSpec", args: dict[str, Any], request: CallRequest, done: Done) -> None:
+    def __init__(
+        self, version: "Version", spec: "FunctionSpec", args: dict[str, Any], request: CallRequest, done: Done
+    ) -> None:
         self.version = version
         self.spec = spec
         self.args = args
@@ -73,6 +79,7 @@ class Lane:
         self._patient = 0
         self._holder: Work | None = None
         self._waiting: deque[Work] = deque()
+        self.cpu_ms_max = limits.GUEST_CPU_MS_MAX
         self.in_flight = 0
         self.calls_inline = 0
         self.calls_patient = 0
@@ -105,13 +112,13 @@ class Lane:
         linker = self._linker
         if linker is None:
             linker = self._linker = linker_of_this_thread()
-        call = Call(work.version, work.request, transaction, linker, seed, limits.INLINE_SLICE_TICKS, None)
+        end_tick = linker.engine.ticker.ticks + limits.INLINE_SLICE_TICKS
+        call = Call(work.version, work.request, transaction, linker, seed, end_tick, None)
         self.calls_inline += 1
         try:
             value = run_function(call, work.spec, work.args, 0)
         except FunctionFailure as failure:
-            transaction.abort()
-            self._finish(work, _failed(call, failure))
+            self._conclude(work, call, failure)
             return
         except SliceSpent:
             transaction.abort()
@@ -122,10 +129,10 @@ class Lane:
             transaction.abort()
             self._finish(work, error)
             return
-        except BaseException:
+        except Exception as error:
             transaction.abort()
-            self.in_flight -= 1
-            raise
+            self._finish(work, _fault(work, error))
+            return
         if is_mutation:
             self._commit(work, call, value)
         else:
@@ -141,7 +148,7 @@ class Lane:
             elif isinstance(outcome, SkerryError):
                 self._finish(work, outcome)
             else:
-                self._finish(work, SystemFault("InternalServerError", f"The commit failed: {outcome}"))
+                self._finish(work, _fault(work, outcome))
 
         try:
             self._database.commit(call.transaction, make_call_record(call, work.spec, work.args), on_durable)
@@ -152,6 +159,21 @@ class Lane:
             self._finish(work, error)
         if self._holder is work:
             self._release_lane()
+
+    def _conclude(self, work: Work, call: Call, failure: FunctionFailure) -> None:
+        """Ends a call that failed. A mutation's failure may tell of commits it saw: it is answered once those are durable."""
+        if work.spec.kind != "mutation":
+            call.transaction.abort()
+            self._finish(work, _failed(call, failure))
+            return
+
+        def on_durable(outcome: int | BaseException) -> None:
+            if isinstance(outcome, SkerryError):
+                self._finish(work, outcome)
+            else:
+                self._finish(work, _failed(call, failure))
+
+        self._database.conclude(call.transaction, on_durable)
 
     def _retry(self, work: Work, conflict: Conflict) -> None:
         work.conflicts += 1
@@ -227,9 +249,8 @@ class Lane:
             transaction = self._database.begin(
                 writable=work.spec.kind == "mutation", now_ms=self._clock_ns() / _NS_PER_MS, seed=seed, detached=True
             )
-            call = Call(
-                work.version, work.request, transaction, linker_of_this_thread(), seed, limits.INLINE_SLICE_TICKS, limits.GUEST_CPU_MS_MAX
-            )  # fmt: skip
+            budget = CpuBudget(time.thread_time_ns, self.cpu_ms_max)
+            call = Call(work.version, work.request, transaction, linker_of_this_thread(), seed, 0, budget)
             try:
                 outcome = (call, run_function(call, work.spec, work.args, 0))
             except FunctionFailure as failure:
@@ -268,7 +289,7 @@ class Lane:
         if isinstance(outcome, CallResult | SkerryError):
             self._finish(work, outcome)
         else:
-            self._finish(work, SystemFault("InternalServerError", f"The call failed in the host: {outcome!r}"))
+            self._finish(work, _fault(work, outcome))
 
     def _finish(self, work: Work, outcome: "CallResult | SkerryError") -> None:
         self.in_flight -= 1
@@ -286,6 +307,12 @@ def _succeeded(call: Call, value: bytes, ts: int) -> CallResult:
 def _failed(call: Call, failure: FunctionFailure) -> CallResult:
     message = error_message(call.request.request_id, failure)
     return CallResult(False, b"", call.log_lines, None, message, failure.data)
+
+
+def _fault(work: Work, error: BaseException) -> SystemFault:
+    """What a caller hears of an error that nobody foresaw; the log has the rest."""
+    _log.error("call %s of %s failed in the host", work.request.request_id, work.spec.name, exc_info=error)
+    return SystemFault("InternalServerError", "Your request couldn't be completed. Try again later.")
 
 
 def _too_many() -> SystemFault:

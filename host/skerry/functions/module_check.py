@@ -1,7 +1,7 @@
 """What a module must look like before it is compiled: ABI version 1, nothing more (guest_sdk/ABI.md).
 
-The check reads the binary with a bounded parser; it costs no compilation and no instance. Imports beyond the ABI, a start function, memories
-and tables over the limits are refused here, each with a sentence that names it.
+The check reads the binary with a bounded parser; it costs no compilation and no instance. Imports beyond the ABI, a
+start function, memories and tables over the limits are refused here, each with a sentence that names it.
 """
 
 from typing import Final, NoReturn
@@ -74,8 +74,11 @@ def _check_memory(module: Module) -> None:
     if len(module.memories) != 1 or len(exported) != 1:
         _refuse("it must have one memory and export it as memory")
     memory = module.memories[0]
-    if memory.minimum * _PAGE_BYTES > limits.GUEST_MEMORY_BYTES_MAX:
-        _refuse(f"its memory starts with {memory.minimum} pages, more than {limits.GUEST_MEMORY_BYTES_MAX // _PAGE_BYTES}")
+    pages_max = limits.GUEST_MEMORY_BYTES_MAX // _PAGE_BYTES
+    if memory.minimum > pages_max:
+        _refuse(f"its memory starts with {memory.minimum} pages, more than {pages_max}")
+    if memory.maximum is None or memory.maximum > pages_max:
+        _refuse(f"its memory must declare a maximum of at most {pages_max} pages")
 
 
 def _refuse(why: str) -> NoReturn:

@@ -1,7 +1,8 @@
 """The operations functions may ask of the host: the vocabulary of the `convex/server` package, on a transaction.
 
-One table for each kind of function. An operation takes the running frame and its JSON argument (hostile), and gives back JSON. What is known
-but not served yet is refused with a sentence that names the feature (`REFUSED`); everything else is an unknown operation.
+One table for each kind of function. An operation takes the running frame and its JSON argument (hostile), and gives
+back JSON. What is known but not served yet is refused with a sentence that names the feature (`REFUSED`); everything
+else is an unknown operation.
 
 Source: protocol reference 4.1 - 4.8. `guest_sdk/javascript/OPS.md` lists the same for readers; a test compares the two.
 """
@@ -17,7 +18,7 @@ from skerry.functions.crypto_ops import CRYPTO_OPERATIONS, run_crypto
 from skerry.functions.failures import log_line
 from skerry.functions.frame import Frame, NestedCall
 from skerry.functions.function_table import normalise_path
-from skerry.isolate import Hostcall
+from skerry.isolate import GuestFault
 from skerry.isolate.build_runner import entropy_length
 from skerry.value import Int64, UndefinedAt, decode, dumps, has_large_integer, is_plain
 
@@ -67,12 +68,16 @@ def _object(
     """The decoded document in `value`."""
     value = fields.get("value")
     if type(value) is not dict:
-        raise DeveloperError("InvalidArgument", f"Invalid argument `value` for `db.{operation}`: Value must be an Object")
+        raise DeveloperError(
+            "InvalidArgument", f"Invalid argument `value` for `db.{operation}`: Value must be an Object"
+        )
     if is_plain(argument) and not has_large_integer(argument):
         return cast("dict[str, Any]", value)
     decoded = decode(value, undefined=undefined)
     if type(decoded) is not dict:
-        raise DeveloperError("InvalidArgument", f"Invalid argument `value` for `db.{operation}`: Value must be an Object")
+        raise DeveloperError(
+            "InvalidArgument", f"Invalid argument `value` for `db.{operation}`: Value must be an Object"
+        )
     return cast("dict[str, Any]", decoded)
 
 
@@ -180,7 +185,9 @@ def _run_function(frame: Frame, argument: bytes, _raw: bytes | None) -> int:
     path = normalise_path(name)
     spec = None if path is None else frame.call.version.functions.get(path)
     if spec is None:
-        raise DeveloperError("FunctionPathNotFound", f"Could not find function for '{name}'. Did you forget to export it?")
+        raise DeveloperError(
+            "FunctionPathNotFound", f"Could not find function for '{name}'. Did you forget to export it?"
+        )
     if spec.kind != kind:
         raise DeveloperError("WrongFunctionKind", wrong_kind(spec.name, str(kind), spec.kind))
     if frame.depth >= limits.FUNCTION_CALL_DEPTH_MAX:
@@ -191,11 +198,19 @@ def _run_function(frame: Frame, argument: bytes, _raw: bytes | None) -> int:
     args = fields.get("args", {})
     if not is_plain(argument) or has_large_integer(argument):
         args = decode(args)
+    frame.nested_bytes += len(argument)
+    if frame.nested_bytes > limits.TICKETS_OPEN_BYTES_MAX:
+        raise GuestFault("TooManyConcurrentOperations", _TOO_MUCH_OPEN)
     if frame.nested is None:
         frame.nested = []
     frame.tickets_made += 1
-    frame.nested.append(NestedCall(frame.tickets_made, spec, args))
+    frame.nested.append(NestedCall(frame.tickets_made, spec, args, len(argument)))
     return frame.tickets_made
+
+
+_TOO_MUCH_OPEN: Final[str] = (
+    f"The arguments of open operations have more than {limits.TICKETS_OPEN_BYTES_MAX // limits.MIB} MiB. Await some of them."
+)
 
 
 def wrong_kind(name: str, asked: str, defined: str) -> str:
@@ -248,7 +263,7 @@ def _request_metadata(frame: Frame, _argument: bytes, _raw: bytes | None) -> byt
     )
 
 
-def _crypto(operation: str) -> Hostcall:
+def _crypto(operation: str) -> "Operation":
     def run(frame: Frame, argument: bytes, raw: bytes | None) -> bytes:
         result = run_crypto(operation, _fields(argument), raw, deterministic=True, entropy=frame.entropy)
         return result if type(result) is bytes else orjson.dumps(result)
@@ -256,7 +271,11 @@ def _crypto(operation: str) -> Hostcall:
     return run
 
 
-def _refuse(reason: str) -> Hostcall:
+def _refuse_write(_frame: Frame, _argument: bytes, _raw: bytes | None) -> bytes:
+    raise DeveloperError("ReadOnlyTransaction", "A query cannot write. Write in a mutation.")
+
+
+def _refuse(reason: str) -> "Operation":
     def refuse(_frame: Frame, _argument: bytes, _raw: bytes | None) -> bytes:
         raise DeveloperError("FeatureNotServed", f"{reason[0].upper()}{reason[1:]}.")
 
@@ -265,81 +284,79 @@ def _refuse(reason: str) -> Hostcall:
 
 # -- the tables --------------------------------------------------------------------------------------------------
 
-_READING: Final[dict[str, Callable[[Frame, bytes, bytes | None], "bytes | int"]]] = {
-    "1.0/get": _get,
-    "1.0/queryStream": _query_stream,
-    "1.0/queryStreamNext": _query_next,
-    "1.0/queryCleanup": _query_cleanup,
-    "1.0/queryPage": _query_page,
-    "1.0/count": _count,
-    "1.0/db/normalizeId": _normalize_id,
-    "1.0/getSnapshotTs": _snapshot_ts,
-    "1.0/runUdf": _run_function,
-    "1.0/getTransactionMetrics": _transaction_metrics,
-    "1.0/getUserIdentity": _user_identity,
-    "1.0/getFunctionMetadata": _function_metadata,
-    "1.0/getDeploymentMetadata": _deployment_metadata,
+Operation = Callable[[Frame, bytes, "bytes | None"], "bytes | int"]
+
+# Contexts: Q queries, M mutations, A actions, H HTTP actions.
+SERVED: Final[dict[str, tuple[str, Operation]]] = {
+    "1.0/get": ("QM", _get),
+    "1.0/queryStream": ("QM", _query_stream),
+    "1.0/queryStreamNext": ("QM", _query_next),
+    "1.0/queryCleanup": ("QM", _query_cleanup),
+    "1.0/queryPage": ("QM", _query_page),
+    "1.0/count": ("QM", _count),
+    "1.0/db/normalizeId": ("QM", _normalize_id),
+    "1.0/getSnapshotTs": ("QM", _snapshot_ts),
+    "1.0/runUdf": ("QM", _run_function),
+    "1.0/getTransactionMetrics": ("QM", _transaction_metrics),
+    "1.0/getUserIdentity": ("QMAH", _user_identity),
+    "1.0/getFunctionMetadata": ("QMAH", _function_metadata),
+    "1.0/getDeploymentMetadata": ("QMAH", _deployment_metadata),
+    "1.0/insert": ("M", _insert),
+    "1.0/shallowMerge": ("M", _patch),
+    "1.0/replace": ("M", _replace),
+    "1.0/remove": ("M", _remove),
+    "1.0/getRequestMetadata": ("MAH", _request_metadata),
 }
-_WRITING: Final[dict[str, Callable[[Frame, bytes, bytes | None], "bytes | int"]]] = {
-    "1.0/insert": _insert,
-    "1.0/shallowMerge": _patch,
-    "1.0/replace": _replace,
-    "1.0/remove": _remove,
-    "1.0/getRequestMetadata": _request_metadata,
+"""Served operations of the `convex/server` package: the contexts they are offered in, and what they do."""
+
+REFUSED: Final[dict[str, tuple[str, str]]] = {
+    "1.0/componentArgument": ("QMAH", "components are not served yet"),
+    "1.0/requireOperation": ("QMAH", "system modules only"),
+    "1.0/createFunctionHandle": ("QMAH", "function handles are not served yet"),
+    "1.0/auditLog": ("QMAH", "the audit log is not served yet"),
+    "1.0/schedule": ("M", "the scheduler is not served yet"),
+    "1.0/cancel_job": ("M", "the scheduler is not served yet"),
+    "1.0/signJwt": ("M", "token signing is not served yet"),
+    "1.0/storageStore": ("M", "file storage is not served yet"),
+    "1.0/storageGet": ("M", "file storage is not served yet"),
+    "1.0/storageGetUrl": ("QMAH", "file storage is not served yet"),
+    "1.0/storageGetMetadata": ("QMAH", "file storage is not served yet"),
+    "1.0/storageGenerateUploadUrl": ("MAH", "file storage is not served yet"),
+    "1.0/storageDelete": ("MAH", "file storage is not served yet"),
+    "1.0/actions/query": ("AH", "actions are not served yet"),
+    "1.0/actions/mutation": ("AH", "actions are not served yet"),
+    "1.0/actions/action": ("AH", "actions are not served yet"),
+    "1.0/actions/schedule": ("AH", "actions are not served yet"),
+    "1.0/actions/cancel_job": ("AH", "actions are not served yet"),
+    "1.0/actions/vectorSearch": ("AH", "vector search is not served yet"),
+    "1.0/createServiceToken": ("AH", "Convex's cloud only"),
+    "1.0/getServiceUrl": ("AH", "Convex's cloud only"),
+    "storage/storeBlob": ("AH", "file storage is not served yet"),
+    "storage/getBlob": ("AH", "file storage is not served yet"),
+    "requestFromConvexJson": ("AH", "HTTP actions are not served yet"),
+    "convexJsonFromResponse": ("AH", "HTTP actions are not served yet"),
+    "throwOcc": ("QM", "a test hook of Convex's own server"),
+    "throwOverloaded": ("QM", "a test hook of Convex's own server"),
 }
-_OURS: Final[dict[str, Callable[[Frame, bytes, bytes | None], "bytes | int"]]] = {
+"""Known operations that are not served: their contexts, and the reason that the guest's error gives."""
+
+_OURS: Final[dict[str, Operation]] = {
     "collect": _collect,
     "log": _log,
     "entropy": _entropy,
     "env/get": _environment,
 }
-REFUSED: Final[dict[str, str]] = {
-    "1.0/componentArgument": "components are not served yet",
-    "1.0/requireOperation": "system modules only",
-    "1.0/createFunctionHandle": "function handles are not served yet",
-    "1.0/auditLog": "the audit log is not served yet",
-    "1.0/schedule": "the scheduler is not served yet",
-    "1.0/cancel_job": "the scheduler is not served yet",
-    "1.0/signJwt": "token signing is not served yet",
-    "1.0/storageStore": "file storage is not served yet",
-    "1.0/storageGet": "file storage is not served yet",
-    "1.0/storageGetUrl": "file storage is not served yet",
-    "1.0/storageGetMetadata": "file storage is not served yet",
-    "1.0/storageGenerateUploadUrl": "file storage is not served yet",
-    "1.0/storageDelete": "file storage is not served yet",
-    "1.0/actions/query": "actions are not served yet",
-    "1.0/actions/mutation": "actions are not served yet",
-    "1.0/actions/action": "actions are not served yet",
-    "1.0/actions/schedule": "actions are not served yet",
-    "1.0/actions/cancel_job": "actions are not served yet",
-    "1.0/actions/vectorSearch": "vector search is not served yet",
-    "1.0/createServiceToken": "Convex's cloud only",
-    "1.0/getServiceUrl": "Convex's cloud only",
-    "storage/storeBlob": "file storage is not served yet",
-    "storage/getBlob": "file storage is not served yet",
-    "requestFromConvexJson": "HTTP actions are not served yet",
-    "convexJsonFromResponse": "HTTP actions are not served yet",
-    "throwOcc": "a test hook of Convex's own server",
-    "throwOverloaded": "a test hook of Convex's own server",
-}
-"""Known operations that are not served, with the reason that the guest's error gives."""
-
-_SHARED: Final[dict[str, Hostcall]] = {
-    **{operation: _refuse(reason) for operation, reason in REFUSED.items()},
-    **_READING,
-    **_OURS,
-    **{name: _crypto(name) for name in CRYPTO_OPERATIONS},
-}
+_WRITES: Final = ("1.0/insert", "1.0/shallowMerge", "1.0/replace", "1.0/remove")
 
 
-def _encoded(table: dict[str, Hostcall]) -> dict[bytes, Hostcall]:
+def _offered(context: str) -> dict[bytes, Operation]:
+    """The table of one kind of function; what is not in it is an unknown operation there."""
+    table: dict[str, Operation] = {**_OURS, **{name: _crypto(name) for name in CRYPTO_OPERATIONS}}
+    table |= {name: operation for name, (contexts, operation) in SERVED.items() if context in contexts}
+    table |= {name: _refuse(reason) for name, (contexts, reason) in REFUSED.items() if context in contexts}
+    if context == "Q":
+        table |= dict.fromkeys(_WRITES, _refuse_write)
     return {name.encode(): operation for name, operation in table.items()}
 
 
-OPERATIONS: Final[dict[str, dict[bytes, Hostcall]]] = {
-    "query": _encoded(
-        {**_SHARED, **{name: _refuse(f"a query cannot write: {name} needs a mutation") for name in _WRITING}}
-    ),
-    "mutation": _encoded({**_SHARED, **_WRITING}),
-}
-SERVED: Final = frozenset({*_READING, *_WRITING})
+OPERATIONS: Final[dict[str, dict[bytes, Operation]]] = {"query": _offered("Q"), "mutation": _offered("M")}

@@ -8,10 +8,10 @@ KINDS = ("query", "mutation", "action")
 class CallRequest:
     """One call of a function.
 
-    Shape: `kind` is what the caller takes the function for, None where any will do; `path` as given (`dir/module:function`, `.js`
-    optional, the default export where no function is named); `args` the raw JSON of one object, or of an array with one, None
-    for none; `is_admin` lets internal functions be called; `wording` says how a missing function is reported: "public" or
-    "any" (protocol reference 2.3); `request_id` 16 hexadecimal digits.
+    Shape: `kind` is what the caller takes the function for, None where any will do; `path` as given
+    (`dir/module:function`, `.js` optional, the default export where no function is named); `args` the raw JSON of one
+    object, or of an array with one, None for none; `is_admin` lets internal functions be called; `wording` says how a
+    missing function is reported: "public" or "any" (protocol reference 2.3); `request_id` 16 hexadecimal digits.
     """
 
     __slots__ = ("args", "identity", "ip", "is_admin", "kind", "path", "request_id", "user_agent", "wording")
@@ -43,9 +43,9 @@ class CallRequest:
 class CallResult:
     """What a call came to.
 
-    Shape: `ok` with `value`, the JSON of the value in encoded form; otherwise `error_message` (full, unredacted) and `error_data` (the
-    JSON of a ConvexError's data, None where there is none). `log_lines` in the documented form; `ts` the commit's or the snapshot's
-    timestamp in nanoseconds.
+    Shape: `ok` with `value`, the JSON of the value in encoded form; otherwise `error_message` (full, unredacted) and
+    `error_data` (the JSON of a ConvexError's data, None where there is none). `log_lines` in the documented form;
+    `ts` the commit's or the snapshot's timestamp in nanoseconds.
     """
 
     __slots__ = ("error_data", "error_message", "log_lines", "ok", "ts", "value")

@@ -1,7 +1,8 @@
 """One version of a deployment's code, ready to be called.
 
-Made from a bundle at activation (or at start-up): the module is checked, compiled, made to describe itself in an isolate of its own, and what it says
-is compared with the manifest. Nothing of the manifest is believed. A version is immutable; a call keeps the version it began with.
+Made from a bundle at activation (or at start-up): the module is checked, compiled, made to describe itself in an
+isolate of its own, and what it says is compared with the manifest. Nothing of the manifest is believed. A version is
+immutable; a call keeps the version it began with.
 """
 
 from typing import Any, Final
@@ -13,7 +14,7 @@ from skerry.bundle.bundle_file import Bundle
 from skerry.bundle.source_maps import StackMapper
 from skerry.errors import ClientError, DeveloperError
 from skerry.functions.failures import thrown_failure
-from skerry.functions.function_table import Description, FunctionSpec
+from skerry.functions.function_table import ABI_VERSION, Description, FunctionSpec
 from skerry.functions.module_check import check_module
 from skerry.isolate import DONE, BuildRunner, CompiledModule, ModuleCache
 
@@ -21,14 +22,29 @@ _NO_SCHEMA: Final[bytes] = b'{"schemaValidation":true,"tables":[]}'
 
 
 class Version:
-    """Shape: `digest` of the bundle, `module` compiled, `functions` by canonical path, `schema` the export's JSON, `stacks` for traces,
-    `environment` what `process.env` shows.
+    """Shape: `digest` of the bundle, `module` compiled, `functions` by canonical path, `schema` the export's JSON,
+    `stacks` for traces, `environment` what `process.env` shows.
     """
 
-    __slots__ = ("deployment_name", "digest", "environment", "features", "functions", "listed", "module", "schema", "stacks")
+    __slots__ = (
+        "deployment_name",
+        "digest",
+        "environment",
+        "features",
+        "functions",
+        "listed",
+        "module",
+        "schema",
+        "stacks",
+    )
 
     def __init__(
-        self, bundle: Bundle, module: CompiledModule, description: Description, deployment_name: str, environment: dict[str, str]
+        self,
+        bundle: Bundle,
+        module: CompiledModule,
+        description: Description,
+        deployment_name: str,
+        environment: dict[str, str],
     ) -> None:
         self.digest = bundle.digest
         self.module = module
@@ -54,6 +70,11 @@ def load_version(bundle: Bundle, cache: ModuleCache, deployment_name: str, envir
         raise ClientError("GuestModuleInvalid", f"The module does not validate: {error}") from error
     try:
         runner = BuildRunner(cache, bundle.image, manifest.clock_ms, bytes.fromhex(manifest.seed), is_building=False)
+        abi = runner.call("skerry_abi_version", None) & 0xFFFF_FFFF
+        if abi != ABI_VERSION:
+            raise ClientError(
+                "GuestModuleInvalid", f"The module follows ABI {abi}, and this host serves {ABI_VERSION}."
+            )
         status, payload = runner.describe()
     except DeveloperError as error:
         raise ClientError("ModuleLoadFailed", f"The module cannot describe itself: {error.message}") from error
@@ -63,7 +84,9 @@ def load_version(bundle: Bundle, cache: ModuleCache, deployment_name: str, envir
     description = Description(payload)
     said = (manifest.functions, manifest.schema, manifest.features)
     if said != (description.listed, description.schema, description.features):
-        raise ClientError("ManifestMismatch", "The manifest's functions, schema or features are not what the module describes.")
+        raise ClientError(
+            "ManifestMismatch", "The manifest's functions, schema or features are not what the module describes."
+        )
     return Version(bundle, module, description, deployment_name, environment)
 
 

@@ -1,0 +1,60 @@
+"""What a deployment's storage needs now and then: old history dropped, dead readers' slots freed.
+
+Disk must grow with the data, not with the time the server has been up. Every `UPKEEP_INTERVAL_S` one bounded step
+drops history older than `HISTORY_RETENTION_S`; while a step finds as much as it may drop, the next follows after
+`UPKEEP_BUSY_INTERVAL_S`, so that dropping keeps up with committing without ever holding the loop thread for long. A
+step's deletes share the next group's sync.
+
+Deliberately absent: shrinking files (a later, offline step), and a clock of its own: the time is the deployment's.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from skerry import limits
+from skerry.database import Database, retain
+from skerry.errors import SkerryError
+from skerry.storage.lmdb_engine import LmdbEngine
+
+_log = logging.getLogger("skerry.upkeep")
+_NS_PER_S = 1_000_000_000
+
+
+class Upkeep:
+    """The upkeep of one deployment, on its loop thread. `start` schedules it, `stop` ends it, `step` is one turn."""
+
+    def __init__(
+        self, database: Database, engine: LmdbEngine, clock_ns: Callable[[], int], loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self._database = database
+        self._engine = engine
+        self._clock_ns = clock_ns
+        self._loop = loop
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        self._schedule(limits.UPKEEP_INTERVAL_S)
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def step(self) -> bool:
+        """One bounded turn; whether there is more to do at once."""
+        self._engine.clear_stale_readers()
+        before_ts = self._clock_ns() - limits.HISTORY_RETENTION_S * _NS_PER_S
+        return retain(self._database, before_ts, limits.UPKEEP_COMMITS_MAX) == limits.UPKEEP_COMMITS_MAX
+
+    def _schedule(self, seconds: float) -> None:
+        self._timer = self._loop.call_later(seconds, self._turn)
+
+    def _turn(self) -> None:
+        has_more = False
+        if self._engine.failed is None:
+            try:
+                has_more = self.step()
+            except SkerryError as error:
+                _log.warning("history could not be dropped: %s: %s", error.code, error.message)
+        self._schedule(limits.UPKEEP_BUSY_INTERVAL_S if has_more else limits.UPKEEP_INTERVAL_S)

@@ -1,0 +1,66 @@
+"""History older than the retention goes, in bounded steps, and what is younger stays."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from skerry import limits
+from skerry.database import retained_ts
+from skerry.functions.upkeep import Upkeep
+from skerry.storage.interface import Tree
+from skerry.storage.lmdb_engine import LmdbEngine
+from tests.database.world import World
+
+
+def _commits(world: World) -> int:
+    snapshot = world.engine.snapshot()
+    try:
+        return sum(1 for _ in snapshot.scan(Tree.COMMIT_LOG, b"", None, False))
+    finally:
+        snapshot.close()
+
+
+def _write(world: World, count: int) -> None:
+    for number in range(count):
+        transaction = world.begin()
+        transaction.insert("notes", {"number": number})
+        world.database.commit(transaction, b"{}", lambda _: None)
+    world.settle()
+
+
+def _upkeep(world: World, engine: LmdbEngine) -> Upkeep:
+    loop: Any = asyncio.new_event_loop()
+    try:
+        return Upkeep(world.database, engine, lambda: int(world.now_ms * 1e6), loop)
+    finally:
+        loop.close()
+
+
+def test_nothing_young_is_dropped(tmp_path: Path) -> None:
+    engine = LmdbEngine(tmp_path / "d")
+    world = World(engine)
+    _write(world, 5)
+    before = _commits(world)
+    world.now_ms += limits.HISTORY_RETENTION_S * 1000 - 1000
+    assert _upkeep(world, engine).step() is False
+    assert _commits(world) == before
+    engine.close()
+
+
+def test_old_history_goes_in_bounded_steps(tmp_path: Path) -> None:
+    engine = LmdbEngine(tmp_path / "d")
+    world = World(engine)
+    _write(world, limits.UPKEEP_COMMITS_MAX + 10)
+    before = _commits(world)
+    world.now_ms += limits.HISTORY_RETENTION_S * 1000 + 1000
+    upkeep = _upkeep(world, engine)
+    assert upkeep.step() is True
+    engine.commit([(Tree.META, b"test fence", b"1")]).result(20)
+    assert _commits(world) == before - limits.UPKEEP_COMMITS_MAX
+    assert upkeep.step() is False
+    engine.commit([(Tree.META, b"test fence", b"2")]).result(20)
+    assert _commits(world) == 1, "the newest entry stays: it holds the last timestamp"
+    snapshot = engine.snapshot()
+    assert retained_ts(snapshot) > 0
+    snapshot.close()
+    engine.close()
