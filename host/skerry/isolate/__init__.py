@@ -1,14 +1,24 @@
 """Isolates: guests in fresh WebAssembly instances. The only room that imports wasmtime.
 
-`engine` the hardened engine and its ticker; `compiled` native code and its cache; `linker` the imports of ABI.md; `wasi` the
-deterministic rest; `isolate` one call's instance; `bindings` the C functions underneath.
+`engine` the hardened engine and its ticker; `compiled` native code and its cache; `linker` the imports of ABI.md;
+`wasi` the deterministic rest; `isolate` one call's instance; `bindings` the C functions underneath.
 """
 
+from skerry.isolate.build_runner import BuildRunner, build_runner_at
 from skerry.isolate.compiled import CompiledModule, ModuleCache
 from skerry.isolate.engine import Engine, get_engine
-from skerry.isolate.isolate import DONE, FAILED, PENDING, Hostcall, HostcallTable, Isolate, IsolateHost, SliceSpent
-from skerry.isolate.build_runner import BuildRunner, build_runner_at
 from skerry.isolate.entropy import EntropyStream
+from skerry.isolate.isolate import (
+    DONE,
+    FAILED,
+    PENDING,
+    CpuBudget,
+    Hostcall,
+    HostcallTable,
+    Isolate,
+    IsolateHost,
+    SliceSpent,
+)
 from skerry.isolate.linker import GuestFault, Linker, linker_of_this_thread
 
 __all__ = [
@@ -17,6 +27,7 @@ __all__ = [
     "PENDING",
     "BuildRunner",
     "CompiledModule",
+    "CpuBudget",
     "Engine",
     "EntropyStream",
     "GuestFault",

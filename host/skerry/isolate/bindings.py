@@ -1,11 +1,12 @@
 """The few functions of wasmtime's C library that a call needs, bound without the wrapper's conversions.
 
-`wasmtime` (the PyPI package) converts types on every call and looks exports up by wrapping all of them: right for tools, too
-dear for a path that runs thousands of times a second. Here each function is bound once with plain integers for pointers.
+`wasmtime` (the PyPI package) converts types on every call and looks exports up by wrapping all of them: right for
+tools, too dear for a path that runs thousands of times a second. Here each function is bound once with plain integers
+for pointers.
 
-Two handles on the same library: through `PyDLL` a call keeps the GIL (right for anything that returns within a microsecond or
-two: dropping and retaking the lock would cost more), through `CDLL` it lets go of it (right for running guest code,
-compiling and anything that may take longer). Callbacks take the GIL themselves.
+Two handles on the same library: through `PyDLL` a call keeps the GIL (right for anything that returns within a
+microsecond or two: dropping and retaking the lock would cost more), through `CDLL` it lets go of it (right for
+running guest code, compiling and anything that may take longer). Callbacks take the GIL themselves.
 
 Source: wasmtime's C API headers (`wasmtime/store.h`, `func.h`, `instance.h`, `linker.h`, `trap.h`).
 """
@@ -15,7 +16,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 # The raw bindings are untyped modules of the wasmtime package; everything that leaves this file is typed.
-from wasmtime import _ffi as ffi  # pyright: ignore[reportPrivateUsage] -- the public wrapper lacks these calls
+from wasmtime import _ffi as ffi
 
 _LIBRARY: Final[str] = str(ffi.filename)
 _keeping_gil = ctypes.PyDLL(_LIBRARY)
@@ -72,10 +73,20 @@ store_delete_releasing = _bind(_releasing_gil, "wasmtime_store_delete", None, _P
 # -- set-up ------------------------------------------------------------------------------------------------------
 linker_new = _bind(_keeping_gil, "wasmtime_linker_new", _PTR, _PTR)
 linker_define_func_unchecked = _bind(
-    _keeping_gil, "wasmtime_linker_define_func_unchecked", _PTR, _PTR, ctypes.c_char_p, _SIZE, ctypes.c_char_p, _SIZE, *[_PTR] * 4
+    _keeping_gil,
+    "wasmtime_linker_define_func_unchecked",
+    _PTR,
+    _PTR,
+    ctypes.c_char_p,
+    _SIZE,
+    ctypes.c_char_p,
+    _SIZE,
+    *[_PTR] * 4,
 )  # linker, module, name, type, callback, env, finalizer -> error
 linker_instantiate_pre = _bind(_keeping_gil, "wasmtime_linker_instantiate_pre", _PTR, _PTR, _PTR, _PTR)
-store_epoch_deadline_callback = _bind(_keeping_gil, "wasmtime_store_epoch_deadline_callback", None, _PTR, _PTR, _PTR, _PTR)
+store_epoch_deadline_callback = _bind(
+    _keeping_gil, "wasmtime_store_epoch_deadline_callback", None, _PTR, _PTR, _PTR, _PTR
+)
 
 HostFunction = ctypes.CFUNCTYPE(_SIZE, _PTR, _PTR, ctypes.POINTER(ctypes.c_uint32), _SIZE)
 """An unchecked host function: (env, caller, values, count) -> trap or 0. A value is 16 bytes, so the i32 number n is `values[4 * n]`."""
@@ -117,7 +128,7 @@ def take_error(error: Pointer) -> str:
 
 
 def _take_text(read: Callable[..., Any], source: Pointer) -> str:
-    text = ByteVec()
+    text: Any = ByteVec()
     read(source, ctypes.addressof(text))
     try:
         return ctypes.string_at(text.data, text.size).decode("utf-8", "replace").rstrip("\0")

@@ -1,10 +1,11 @@
-"""The isolate in which images are made: a tenant's modules load here, under limits, with a fixed clock and a fixed seed.
+"""The isolate in which images are made: a tenant's modules load here, under limits, with a fixed clock and a fixed
+seed.
 
-No database, no operations but `log` and `entropy`: what a module may do while it loads is think. The CPU time of the whole build of one image is
-bounded by `MODULE_LOAD_CPU_MS_MAX`. The builder (`skerry.bundle.image`) reads the instance's memory when it is done.
+No database, no operations but `log` and `entropy`: what a module may do while it loads is think. The CPU time of the
+whole build of one image is bounded by `MODULE_LOAD_CPU_MS_MAX`. The builder (`skerry.bundle.image`) reads the
+instance's memory when it is done.
 """
 
-import ctypes
 import time
 import weakref
 from collections.abc import Callable
@@ -14,10 +15,9 @@ import orjson
 
 from skerry import limits
 from skerry.errors import DeveloperError
-from skerry.isolate import bindings
 from skerry.isolate.compiled import ModuleCache
 from skerry.isolate.entropy import EntropyStream
-from skerry.isolate.isolate import Hostcall, Isolate
+from skerry.isolate.isolate import CpuBudget, Hostcall, Isolate
 from skerry.isolate.linker import linker_of_this_thread
 
 _NS_PER_MS: Final[int] = 1_000_000
@@ -74,7 +74,8 @@ LOAD_OPERATIONS: Final[dict[bytes, Hostcall]] = {b"log": _log, b"entropy": _entr
 class BuildRunner:
     """One instance as the image builder drives it (the protocol is `skerry.bundle.image.Runner`).
 
-    Concurrency: the thread that made it. Raises: DeveloperError for what the guest's code did, `FunctionTimedOut` included.
+    Concurrency: the thread that made it. Raises: DeveloperError for what the guest's code did, `FunctionTimedOut`
+    included.
     """
 
     def __init__(
@@ -82,10 +83,10 @@ class BuildRunner:
     ) -> None:
         self.host = LoadHost(clock_ms, seed)
         module = cache.load(wasm)
+        budget = CpuBudget(time.thread_time_ns, limits.MODULE_LOAD_CPU_MS_MAX)
         self._isolate = Isolate(
-            linker_of_this_thread(), module, self.host, LOAD_OPERATIONS, limits.INLINE_SLICE_TICKS, is_building=is_building
+            linker_of_this_thread(), module, self.host, LOAD_OPERATIONS, 0, budget, is_building=is_building
         )
-        self._isolate.count_cpu(time.thread_time_ns, limits.MODULE_LOAD_CPU_MS_MAX)
         weakref.finalize(self, self._isolate.close)  # the image builder knows no end of its runner
 
     def call(self, export: str, parked: bytes | None) -> int:
@@ -102,7 +103,6 @@ class BuildRunner:
 
     def describe(self) -> tuple[int, bytes]:
         return self._isolate.describe()
-
 
 
 def build_runner_at(cache: ModuleCache) -> Callable[[int, bytes], Callable[[bytes], BuildRunner]]:

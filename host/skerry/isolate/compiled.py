@@ -1,9 +1,10 @@
 """Compiled modules, and the disk cache they come from.
 
-Compiled code is native code: whoever can write it can run anything. So nothing that was uploaded is ever deserialised. A cache file is made by
-this host from wasm it compiled itself, lies in a folder of its own, and carries a MAC under the host's key over everything that its content depends on: the
-wasm's digest, wasmtime's version, the engine's settings, the processor's features. Bytes are verified first and deserialised from the very buffer
-that was verified. A file that does not verify is ignored and made anew.
+Compiled code is native code: whoever can write it can run anything. So nothing that was uploaded is ever
+deserialised. A cache file is made by this host from wasm it compiled itself, lies in a folder of its own, and carries
+a MAC under the host's key over everything that its content depends on: the wasm's digest, wasmtime's version, the
+engine's settings, the processor's features. Bytes are verified first and deserialised from the very buffer that was
+verified. A file that does not verify is ignored and made anew.
 
 Source: wasmtime `Module::deserialize` (unsafe by contract).
 """
@@ -12,6 +13,7 @@ import ctypes
 import hashlib
 import hmac
 import os
+import threading
 import weakref
 from pathlib import Path
 from typing import Final
@@ -49,7 +51,8 @@ def _delete_prepared(prepared: dict[int, Pointer]) -> None:
 class ModuleCache:
     """Compiles modules and keeps the results on disk.
 
-    Shape: `folder` is created with mode 0700; `key` is the host's secret. Concurrency: any thread; compiling releases the GIL.
+    Shape: `folder` is created with mode 0700; `key` is the host's secret. Concurrency: any thread; compiling releases
+    the GIL.
     """
 
     def __init__(self, engine: Engine, folder: Path | None, key: bytes) -> None:
@@ -95,13 +98,16 @@ class ModuleCache:
             content[len(_MAGIC) : len(_MAGIC) + _MAC_BYTES], self._mac(digest, code)
         ):
             return None
-        return wasmtime.Module.deserialize(self._engine.wasmtime, code)
+        try:
+            return wasmtime.Module.deserialize(self._engine.wasmtime, code)
+        except wasmtime.WasmtimeError:  # of an engine that calls itself the same and is built otherwise
+            return None
 
     def _write(self, digest: str, code: bytes) -> None:
         path = self._path(digest)
         if path is None:
             return
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        temporary = path.with_suffix(f".{os.getpid()}.{threading.get_ident()}.tmp")
         try:
             with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
                 file.write(_MAGIC + self._mac(digest, code) + code)

@@ -1,22 +1,23 @@
 """The one wasmtime engine of a process, hardened, and the ticker that lets calls be interrupted.
 
-Everything the host does not serve is off: threads, shared memory, 64-bit and several memories, garbage collection, exceptions, tail
-calls, the component model; of SIMD only the deterministic part. NaNs are canonical. Code comes from Cranelift (never Winch),
-bounds are checked by guard pages behind a full 4 GiB reservation, memory never moves, and every instance comes from a pool whose slots are
-wiped before reuse.
+Everything the host does not serve is off: threads, shared memory, 64-bit and several memories, garbage collection,
+exceptions, tail calls, the component model; of SIMD only the deterministic part. NaNs are canonical. Code comes from
+Cranelift (never Winch), bounds are checked by guard pages behind a full 4 GiB reservation, memory never moves, and
+every instance comes from a pool whose slots are wiped before reuse.
 
-**Deadlines are epochs.** `Ticker` advances the engine's epoch every `EPOCH_TICK_MS` while calls run and sleeps when none do. Measured on
-the JavaScript engine (see ARCHITECTURE.md, "Profile"): epoch checks cost less than fuel, and what a call is entitled to is CPU
-time, which the deadline callback of a long call reads from its own thread.
+**Deadlines are epochs.** `Ticker` advances the engine's epoch every `EPOCH_TICK_MS` while calls run and sleeps when
+none do. Measured on the JavaScript engine (see ARCHITECTURE.md, "Profile"): epoch checks cost less than fuel, and
+what a call is entitled to is CPU time, which the deadline callback of a long call reads from its own thread.
 
-One engine per process: several engines have been the ground of type-confusion advisories, and code is shared only within one.
+One engine per process: several engines have been the ground of type-confusion advisories, and code is shared only
+within one.
 Source: wasmtime `docs/security.md`, `docs/examples-interrupting-wasm.md`.
 """
 
 import threading
 from collections.abc import Callable
 from importlib.metadata import version
-from typing import Final
+from typing import Any, Final
 
 import wasmtime
 
@@ -59,7 +60,7 @@ def _make_config() -> wasmtime.Config:
 
 def _use_pool(config: wasmtime.Config) -> None:
     """Take instances from a pool: creating one is a copy-on-write mapping, dropping one a wipe of the pages it touched."""
-    ffi = bindings.ffi
+    ffi: Any = bindings.ffi  # untyped
     pool = ffi.wasmtime_pooling_allocation_config_new()
     ffi.wasmtime_pooling_allocation_config_total_core_instances_set(pool, _POOL_SLOTS)
     ffi.wasmtime_pooling_allocation_config_total_memories_set(pool, _POOL_SLOTS)
@@ -98,15 +99,16 @@ _CONFIG_VERSION: Final[int] = 1
 class Ticker:
     """Advances the engine's epoch every `EPOCH_TICK_MS` while there are calls, and sleeps while there are none.
 
-    `wake` is called at the start of every call: one attribute read while the ticker runs. It goes to sleep after
-    `EPOCH_IDLE_TICKS` ticks in which no call began and none is running.
+    `wake` is called at every entry into a guest: one attribute read while the ticker runs. It goes to sleep after
+    `EPOCH_IDLE_TICKS` ticks in which no guest was entered and none is running.
     """
 
     def __init__(self, engine_address: int) -> None:
         self._engine = engine_address
         self._wakened = threading.Event()
         self.asleep = True
-        self.calls_begun = 0
+        self.ticks = 0  # the epoch, as far as this process advanced it
+        self.entries = 0  # into guests: rises before the ticker is asked to be awake
         self.watched: list[Callable[[], bool]] = []  # each linker's "is a guest on your stack?"
         self._thread = threading.Thread(target=self._run, name="skerry-epoch", daemon=True)
         self._thread.start()
@@ -125,11 +127,12 @@ class Ticker:
             while quiet_ticks < limits.EPOCH_IDLE_TICKS:
                 pause.wait(tick_s)
                 bindings.engine_increment_epoch(self._engine)
-                busy = self.calls_begun != seen or any(is_running() for is_running in self.watched)
+                self.ticks += 1
+                busy = self.entries != seen or any(is_running() for is_running in self.watched)
                 quiet_ticks = 0 if busy else quiet_ticks + 1
-                seen = self.calls_begun
+                seen = self.entries
             self.asleep = True
-            if self.calls_begun != seen:  # a call began between the last look and going to sleep
+            if self.entries != seen:  # a guest was entered between the last look and going to sleep
                 self.wake()
 
 

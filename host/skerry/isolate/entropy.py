@@ -1,7 +1,7 @@
 """The generator behind a call's randomness: the same bytes for the same seed, unpredictable without it.
 
-SHAKE-256 over the seed and a block counter: a standard extendable-output function, so a replay years later on another machine gives the
-same bytes. Seeds are secrets: a guest sees the stream, never the seed.
+SHAKE-256 over the seed and a block counter: a standard extendable-output function, so a replay years later on another
+machine gives the same bytes. Seeds are secrets: a guest sees the stream, never the seed.
 """
 
 import hashlib

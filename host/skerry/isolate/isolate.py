@@ -7,11 +7,12 @@ Isolate(linker, module, host)      store, limits, deadline, instance: memory is 
    .close()                        always: the slot is wiped
 ```
 
-After a trap the isolate is dead: `invoke` and `resume` raise, and only `close` may follow. What an isolate can reach is exactly its
-`HostcallTable` and the four methods of `IsolateHost`; it knows neither the database nor HTTP.
+After a trap the isolate is dead: `invoke` and `resume` raise, and only `close` may follow. What an isolate can reach
+is exactly its `HostcallTable` and the four methods of `IsolateHost`; it knows neither the database nor HTTP.
 
-Deadlines: an *inline* isolate traps when its slice of wall-clock ticks is spent (`SliceSpent`: the caller runs the call again elsewhere); a *patient*
-one counts the CPU time of its own thread and traps when `cpu_ms_max` is spent (`FunctionTimedOut`).
+Deadlines: an *inline* isolate traps at its `end_tick` of the engine's ticker (`SliceSpent`: the caller runs the call
+again elsewhere); a *patient* one counts the CPU time of its own thread and traps when its `CpuBudget` is spent
+(`FunctionTimedOut`). Isolates of one call share one end, so calling other functions buys no time.
 """
 
 import ctypes
@@ -58,10 +59,42 @@ class SliceSpent(Exception):
     """An inline isolate did not finish within its slice; nothing it did has an effect outside its transaction."""
 
 
+class CpuBudget:
+    """CPU time that the isolates of one call may spend together, on one thread.
+
+    Shape: `thread_time_ns` is the clock of the calling thread's CPU time; the budget begins now.
+    """
+
+    __slots__ = ("clock_ns", "cpu_ms_max", "end_ns")
+
+    def __init__(self, thread_time_ns: Callable[[], int], cpu_ms_max: int) -> None:
+        self.clock_ns = thread_time_ns
+        self.cpu_ms_max = cpu_ms_max
+        self.end_ns = thread_time_ns() + cpu_ms_max * 1_000_000
+
+    def left_ms(self) -> int:
+        return (self.end_ns - self.clock_ns()) // 1_000_000
+
+    def spent(self) -> DeveloperError:
+        return DeveloperError(
+            "FunctionTimedOut", f"Function execution timed out (maximum duration: {self.cpu_ms_max / 1000:g}s)"
+        )
+
+
 class _Scratch:
     """Native memory that one isolate at a time uses for its handles; reused, because making it costs as much as a hostcall."""
 
-    __slots__ = ("address_extern", "address_instance", "address_trap", "address_values", "extern", "instance", "of", "trap", "values")
+    __slots__ = (
+        "address_extern",
+        "address_instance",
+        "address_trap",
+        "address_values",
+        "extern",
+        "instance",
+        "of",
+        "trap",
+        "values",
+    )
 
     def __init__(self) -> None:
         self.instance = bindings.Instance()
@@ -76,6 +109,7 @@ class _Scratch:
 
 
 _spare_scratch: list[_Scratch] = []
+_NO_OPERATIONS: Final[HostcallTable] = {}
 
 _TRAP_STACK_OVERFLOW: Final[int] = 0
 _TRAP_INTERRUPT: Final[int] = 10
@@ -109,7 +143,8 @@ class Isolate:
         module: "CompiledModule",
         host: IsolateHost,
         hostcalls: HostcallTable,
-        slice_ticks: int,
+        end_tick: int,
+        cpu: CpuBudget | None = None,
         *,
         is_building: bool = False,
     ) -> None:
@@ -125,24 +160,31 @@ class Isolate:
         self.memory_size = 0
         self.base = 0
         self._cpu_deadline: Any = None
-        self._scratch = scratch = _spare_scratch.pop() if _spare_scratch else _Scratch()
+        self._store = 0
         prepared = module.prepared.get(id(linker)) or linker.prepare(module)
-        ticker = linker.engine.ticker
-        ticker.calls_begun += 1
-        if ticker.asleep:
-            ticker.wake()
+        ticks_left = end_tick - linker.engine.ticker.ticks
+        if ticks_left <= 0:
+            if cpu is None:
+                raise SliceSpent
+            ticks_left = 1  # the budget looks at the clock at its first tick
+        try:
+            self._scratch = scratch = _spare_scratch.pop()
+        except IndexError:  # other threads take from it too
+            self._scratch = scratch = _Scratch()
         self._store = store = bindings.store_new(linker.engine.address, None, None)
         self.context = context = bindings.store_context(store)
         bindings.store_limiter(
             store, limits.GUEST_MEMORY_BYTES_MAX, limits.GUEST_TABLE_ELEMENTS_MAX, 1, limits.GUEST_TABLES_MAX, 1
         )
-        bindings.set_epoch_deadline(context, slice_ticks)
+        bindings.set_epoch_deadline(context, ticks_left)
+        if cpu is not None:
+            self._count_cpu(cpu)
         error = bindings.instance_pre_instantiate(prepared, context, scratch.address_instance, scratch.address_trap)
         if error or scratch.trap.value:
             self._fail_to_start(error)
         self._find_memory()
         if module.has_initializer and not is_building:
-            self._call(b"_initialize", None)
+            self._initialize()
 
     def _fail_to_start(self, error: Pointer | None) -> None:
         trap = self._scratch.trap.value
@@ -152,6 +194,17 @@ class Isolate:
         if "maximum concurrent" in message:
             raise SystemFault("IsolatesExhausted", "Every isolate of this process is in use. Try again in a moment.")
         raise DeveloperError("GuestTrapped", f"The module could not be instantiated: {message}")
+
+    def _initialize(self) -> None:
+        """Runs the guest's set-up, before any call: the host answers no operation meanwhile."""
+        served, self.hostcalls = self.hostcalls, _NO_OPERATIONS
+        try:
+            self._call(b"_initialize", None)
+        except BaseException:
+            self.close()
+            raise
+        self.hostcalls = served
+        self.parked = None
 
     def _find_memory(self) -> None:
         scratch, context = self._scratch, self.context
@@ -187,11 +240,17 @@ class Isolate:
         """Runs an export with at most one i32 and returns its result as an unsigned 64-bit number."""
         scratch, context, linker = self._scratch, self.context, self.linker
         assert not self.dead, "an isolate is never entered after a trap"
-        if not bindings.instance_export_get(context, scratch.address_instance, export, len(export), scratch.address_extern):
+        if not bindings.instance_export_get(
+            context, scratch.address_instance, export, len(export), scratch.address_extern
+        ):
             raise DeveloperError("GuestProtocolError", f"The module has no export {export.decode()}.")
         values = scratch.values
         values[0] = argument or 0
         outer, linker.current = linker.current, self
+        ticker = linker.engine.ticker
+        ticker.entries += 1
+        if ticker.asleep:
+            ticker.wake()
         error = bindings.func_call_unchecked(context, scratch.of, scratch.address_values, 1, scratch.address_trap)
         linker.current = outer
         if error or scratch.trap.value:
@@ -231,19 +290,13 @@ class Isolate:
 
     # -- patience ------------------------------------------------------------------------------------------------
 
-    def count_cpu(self, thread_time_ns: Callable[[], int], cpu_ms_max: int) -> None:
-        """Makes the isolate patient: at each deadline it looks at its thread's CPU time and goes on until `cpu_ms_max` is spent.
-
-        `thread_time_ns` is the clock of the calling thread's CPU time.
-        """
-        end_ns = thread_time_ns() + cpu_ms_max * 1_000_000
+    def _count_cpu(self, cpu: CpuBudget) -> None:
+        """Makes the isolate patient: at each deadline it looks at its thread's CPU time, and goes on until it is spent."""
 
         def at_deadline(_context: int, _data: int, ticks_more: Any, kind: Any) -> int:
-            left_ms = (end_ns - thread_time_ns()) // 1_000_000
+            left_ms = cpu.left_ms()
             if left_ms <= 0:
-                self.failure = DeveloperError(
-                    "FunctionTimedOut", f"Function execution timed out (maximum duration: {cpu_ms_max / 1000:g}s)"
-                )
+                self.failure = cpu.spent()
                 return bindings.error_new(b"deadline") or 0
             ticks_more[0] = max(1, min(left_ms // limits.EPOCH_TICK_MS, 50))
             kind[0] = 0  # continue
@@ -299,7 +352,8 @@ class Isolate:
         self.tickets_open += 1
         if self.tickets_open > limits.TICKETS_OPEN_MAX:
             raise GuestFault(
-                "TooManyConcurrentOperations", f"More than {limits.TICKETS_OPEN_MAX} operations are open. Await some of them."
+                "TooManyConcurrentOperations",
+                f"More than {limits.TICKETS_OPEN_MAX} operations are open. Await some of them.",
             )
         return ticket
 

@@ -1,16 +1,17 @@
 """The host's side of the guest ABI: the imports, bound once for each thread that runs guests.
 
-A `Linker` belongs to one thread. It holds the native callbacks of `hostcall`, `take` and the small deterministic part of WASI, and
-`current`, the isolate whose guest is on the stack right now: a callback has no other way to know for whom it runs, and one thread has
-at most one guest on its stack (a nested function call happens while the outer guest is suspended on a ticket).
+A `Linker` belongs to one thread. It holds the native callbacks of `hostcall`, `take` and the small deterministic part
+of WASI, and `current`, the isolate whose guest is on the stack right now: a callback has no other way to know for
+whom it runs, and one thread has at most one guest on its stack (a nested function call happens while the outer guest
+is suspended on a ticket).
 
-**No exception crosses into the guest.** A callback that fails records the exception on the isolate and returns a trap; `Isolate.enter` raises
-the recorded exception again on the other side. A `DeveloperError` of a hostcall is no trap but an error status: the guest sees it as
-an exception it may catch.
+**No exception crosses into the guest.** A callback that fails records the exception on the isolate and returns a
+trap; `Isolate.enter` raises the recorded exception again on the other side. A `DeveloperError` of a hostcall is no
+trap but an error status: the guest sees it as an exception it may catch.
 
-**Every pointer is hostile.** Ranges are checked against the memory's size of that moment before a byte is read or written. The memory
-never moves (engine setting), so its base address holds for the isolate's life; only its size is read again when a range lies past
-what was known.
+**Every pointer is hostile.** Ranges are checked against the memory's size of that moment before a byte is read or
+written. The memory never moves (engine setting), so its base address holds for the isolate's life; only its size is
+read again when a range lies past what was known.
 
 Contract: `guest_sdk/ABI.md`.
 """
@@ -18,7 +19,7 @@ Contract: `guest_sdk/ABI.md`.
 import ctypes
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import orjson
 import wasmtime
@@ -128,6 +129,7 @@ class Linker:
         """The hottest function of the host: everything it touches is local, and it allocates only what it returns."""
         string_at, memmove = ctypes.string_at, ctypes.memmove
         name_max, argument_max = limits.HOSTCALL_NAME_BYTES_MAX, limits.HOSTCALL_ARGUMENT_BYTES_MAX
+        result_max = limits.HOSTCALL_RESULT_BYTES_MAX
 
         def hostcall(_env: int, _caller: int, values: Any, _count: int) -> int:
             isolate = self.current
@@ -140,6 +142,7 @@ class Linker:
                 )
                 if furthest > isolate.memory_size:
                     isolate.check_range(furthest)
+                isolate.parked = None
                 isolate.hostcalls_left -= 1
                 if isolate.hostcalls_left < 0:
                     raise GuestFault("TooManyHostcalls", _TOO_MANY_HOSTCALLS)
@@ -148,26 +151,28 @@ class Linker:
                 base = isolate.base
                 name = string_at(base + name_at, name_length)
                 handler = isolate.hostcalls.get(name)
-                isolate.parked = None
                 if handler is None:
                     raise isolate.unknown_operation(name)
                 raw = string_at(base + raw_at, raw_length) if raw_length else None
-                result = handler(isolate.host, string_at(base + argument_at, argument_length), raw)
-                status = STATUS_ANSWERED
-                if type(result) is int:
-                    values[0] = isolate.open_ticket(result)
+                answer = handler(isolate.host, string_at(base + argument_at, argument_length), raw)
+                if type(answer) is int:
+                    values[0] = isolate.open_ticket(answer)
                     values[1] = STATUS_TICKET
                     return 0
-            except GuestFault as error:
-                return _trap(isolate, error)
+                result, status = cast("bytes", answer), STATUS_ANSWERED
+                length = len(result)
+                if length > result_max:
+                    raise DeveloperError("HostcallTooLarge", _RESULT_TOO_LARGE)
             except DeveloperError as error:
-                assert isolate is not None
-                result, status, out_at, out_capacity, base = (
-                    error_payload(error), STATUS_FAILED, values[24], values[28], isolate.base,
-                )  # fmt: skip
+                if isolate is None or isinstance(error, GuestFault):
+                    return _trap(isolate, error)
+                try:
+                    result, status, out_at, out_capacity = error_payload(error), STATUS_FAILED, values[24], values[28]
+                except BaseException as unwritable:
+                    return _trap(isolate, unwritable)
+                base, length = isolate.base, len(result)
             except BaseException as error:
                 return _trap(isolate, error)
-            length = len(result)
             if length <= out_capacity:
                 memmove(base + out_at, result, length)
             else:
@@ -211,4 +216,7 @@ _TOO_MANY_HOSTCALLS: Final[str] = (
 )
 _HOSTCALL_TOO_LARGE: Final[str] = (
     f"The arguments of an operation are larger than {limits.HOSTCALL_ARGUMENT_BYTES_MAX // limits.MIB} MiB. Send less at once."
+)
+_RESULT_TOO_LARGE: Final[str] = (
+    f"The result of an operation is larger than {limits.HOSTCALL_RESULT_BYTES_MAX // limits.MIB} MiB. Ask for less at once."
 )

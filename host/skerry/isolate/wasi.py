@@ -1,7 +1,8 @@
 """WASI preview 1 in the small deterministic form that libc start-up and compiled languages need.
 
-Frozen time, the call's seeded generator, standard output and error as log lines, no arguments, no environment, no files, no sockets. Leaving
-through `proc_exit` ends the call with `GuestExited`. Everything else of WASI is absent: a module that imports it is refused.
+Frozen time, the call's seeded generator, standard output and error as log lines, no arguments, no environment, no
+files, no sockets. Leaving through `proc_exit` ends the call with `GuestExited`. Everything else of WASI is absent: a
+module that imports it is refused.
 
 The bodies are pure steps on the isolate's memory and its host object; they return WASI error numbers.
 Source: WASI preview 1 `witx` (argument types and error numbers).

@@ -30,7 +30,13 @@ function refuseAtImport(op: string): void {
 
 function syscall(op: string, argument: string): string {
   refuseAtImport(op);
-  return engine.hostcall(op, argument);
+  try {
+    return engine.hostcall(op, argument);
+  } catch (error) {
+    // The host cannot know which of the two asked.
+    if ((error as HostError).code === "UnknownOperation") throw new Error(`Unknown operation ${op}`);
+    throw error;
+  }
 }
 
 function asyncSyscall(op: string, argument: string): Promise<string> {
