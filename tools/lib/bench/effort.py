@@ -1,0 +1,26 @@
+"""How much is measured: the counts and durations behind `--effort`."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Effort:
+    """Shape: `calls` in-process repetitions of cheap calls; `accounts` seeded, and as many documents; seconds of a load."""
+
+    name: str
+    calls: int
+    accounts: int
+    warmup_s: float
+    window_s: float
+    connections: int
+    restarts: int
+
+
+EFFORTS = {
+    effort.name: effort
+    for effort in (
+        Effort("smoke", calls=20, accounts=400, warmup_s=0.1, window_s=0.3, connections=4, restarts=1),
+        Effort("quick", calls=400, accounts=20_000, warmup_s=0.5, window_s=2, connections=64, restarts=2),
+        Effort("full", calls=3000, accounts=100_000, warmup_s=2, window_s=10, connections=64, restarts=5),
+    )
+}

@@ -1,0 +1,140 @@
+"""A `skerry serve` process of our own: started, deployed to, asked, watched, stopped by its pid."""
+
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from base64 import b64encode
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+from urllib.parse import urlsplit
+
+from bench.apps import GROUP_SIZE
+
+ADMIN_KEY = "local|bench"
+_STOP_SECONDS_MAX = 30
+_CALL_SECONDS_MAX = 120
+# Documents of a seeding call are written in one transaction, which has bounds.
+_SEED_STEP = 1000
+_CHECK_STEP = 5000
+
+
+def environment() -> dict[str, str]:
+    """Ours, with the admin key, and without what would lead a command to another server."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("CONVEX_")}
+    return {**kept, "SKERRY_ADMIN_KEY": ADMIN_KEY}
+
+
+class Server:
+    """A serving process, ready when made. Shape: `started_s` from its start to its word that it is ready."""
+
+    def __init__(self, data: Path, *, port: int = 0) -> None:
+        command = [sys.executable, "-m", "skerry", "serve", "--data", str(data), "--json"]
+        begin = time.perf_counter()
+        self.begun_at = begin
+        log = data.with_name(data.name + ".log")
+        with log.open("ab") as errors:
+            self.process = subprocess.Popen(
+                [*command, "--port", str(port), "--site-port", "0"],
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env=environment(),
+            )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(
+                f"the server ended with status {self.process.wait()} before it was ready: {log.read_text()}"
+            )
+        self.started_s = time.perf_counter() - begin
+        self.port: int = urlsplit(json.loads(line)["url"]).port or 0
+
+    def __enter__(self) -> "Server":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Ends the process the way an operator does, and waits for it."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(_STOP_SECONDS_MAX)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+
+    def call(self, kind: str, path: str, args: Mapping[str, Any]) -> Any:
+        """The value of one call. Raises: RuntimeError with the answer where it is no success."""
+        body = json.dumps({"path": path, "args": args, "format": "json"}).encode()
+        answer = self._post(f"/api/{kind}", body, {"Content-Type": "application/json"})
+        if answer.get("status") != "success":
+            raise RuntimeError(f"{path}: {answer}")
+        return answer["value"]
+
+    def deploy(self, bundle: bytes) -> dict[str, Any]:
+        """Uploads a bundle and makes it live."""
+        digest = b64encode(sha256(bundle).digest()).decode()
+        headers = {"Authorization": f"Convex {ADMIN_KEY}", "Content-Digest": f"sha-256=:{digest}:"}
+        answer = self._post("/api/skerry/deploy", bundle, headers)
+        if "version" not in answer:
+            raise RuntimeError(f"the bundle was refused: {answer}")
+        return answer
+
+    def _post(self, url: str, body: bytes, headers: Mapping[str, str]) -> dict[str, Any]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=_CALL_SECONDS_MAX)
+        try:
+            connection.request("POST", url, body, dict(headers))
+            answer: dict[str, Any] = json.loads(connection.getresponse().read())
+            return answer
+        finally:
+            connection.close()
+
+    # -- the bank ----------------------------------------------------------------------------------------------------
+
+    def seed(self, accounts: int) -> None:
+        """Makes the accounts, and as many documents in groups of `GROUP_SIZE`."""
+        assert accounts % GROUP_SIZE == 0, "the last group would be short"
+        for lo in range(0, accounts, _SEED_STEP):
+            self.call("mutation", "bank:seed", {"lo": lo, "hi": min(lo + _SEED_STEP, accounts)})
+
+    def ids(self, accounts: int) -> list[str]:
+        """The accounts' document ids, in the order of their numbers."""
+        found: list[str] = []
+        for lo in range(0, accounts, _CHECK_STEP):
+            found += self.call("query", "bank:ids", {"lo": lo, "hi": min(lo + _CHECK_STEP, accounts)})
+        return found
+
+    def books(self, accounts: int) -> tuple[int, int, int]:
+        """How many accounts there are, the sum of their balances, and the sum of number * balance."""
+        parts = [
+            self.call("query", "bank:check", {"lo": lo, "hi": min(lo + _CHECK_STEP, accounts)})
+            for lo in range(0, accounts, _CHECK_STEP)
+        ]
+        n, total, weighted = (sum(int(part[name]) for part in parts) for name in ("n", "sum", "wsum"))
+        return n, total, weighted
+
+    # -- the process -------------------------------------------------------------------------------------------------
+
+    def cpu_s(self) -> float:
+        """CPU time of the process so far, all threads."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def pss_mb(self) -> float:
+        """Memory of the process, shared pages counted in part."""
+        for line in Path(f"/proc/{self.process.pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) / 1024
+        raise RuntimeError("the kernel does not tell the PSS of a process")
