@@ -193,14 +193,12 @@ class Deployment:
         self._closing = True
         async with self._activating:  # what is being activated ends first, refused
             pass
-        while self.lane.in_flight:
-            await asyncio.sleep(0.005)
-        self._upkeep.stop()
+        await self.lane.idle()
         await asyncio.to_thread(self.lane.close)
         await asyncio.to_thread(self._engine.close)
 
     def _load(self, raw: bytes) -> Version:
-        """The version in an uploaded bundle, which is on disk and synced under its digest then. Not for the loop thread."""
+        """The version in an uploaded bundle, which then is on disk under its digest. Not for the loop thread."""
         bundle = read_bundle(raw)
         version = load_version(bundle, self._cache, self.name, self._environment)
         self._store(bundle, raw)
@@ -254,7 +252,10 @@ def _shutting_down() -> SystemFault:
 
 
 def _find(version: Version, request: CallRequest) -> FunctionSpec:
-    """The function a request means. Raises: ClientError for a malformed path; DeveloperError for a missing one or the wrong kind."""
+    """The function a request means.
+
+    Raises: ClientError for a malformed path; DeveloperError for a missing function or one of another kind.
+    """
     path = normalise_path(request.path)
     if path is None:
         raise ClientError(

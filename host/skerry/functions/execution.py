@@ -33,6 +33,8 @@ from skerry.value import (
 )
 
 _MAX_RESULT_JSON: Final[int] = limits.FUNCTION_RESULT_JSON_BYTES_MAX
+_ARGS_MAX_SHOWN: Final[str] = show_bytes(limits.FUNCTION_ARGS_BYTES_MAX)
+_RESULT_MAX_SHOWN: Final[str] = show_bytes(limits.FUNCTION_RESULT_BYTES_MAX)
 
 
 def parse_arguments(raw: bytes | None) -> dict[str, Any]:
@@ -102,7 +104,7 @@ def _check_arguments(call: Call, spec: FunctionSpec, args: Any) -> None:
     if size > limits.FUNCTION_ARGS_BYTES_MAX:
         raise DeveloperError(
             "ValueTooLargeError",
-            f"Arguments for {spec.name} are too large (actual: {show_bytes(size)}, limit: {show_bytes(limits.FUNCTION_ARGS_BYTES_MAX)})",
+            f"Arguments for {spec.name} are too large (actual: {show_bytes(size)}, limit: {_ARGS_MAX_SHOWN})",
         )
     validator = spec.args
     if validator is not None:
@@ -116,7 +118,7 @@ def _check_result(call: Call, spec: FunctionSpec, payload: bytes) -> None:
     """The guest's result, which is hostile: a value within the limits, and what the function promised."""
     try:
         if len(payload) > _MAX_RESULT_JSON:
-            raise DeveloperError("ResultTooLarge", f"Function {spec.name} return value is too large.")
+            raise DeveloperError("ValueTooLargeError", "The text of the result is too long.")
         value = check_encoded_result(payload)
         if spec.returns is not None:
             spec.returns.check(value, call.transaction.catalog.resolve, steps_max=limits.INLINE_VALIDATION_STEPS_MAX)
@@ -126,7 +128,7 @@ def _check_result(call: Call, spec: FunctionSpec, payload: bytes) -> None:
         if error.code == "ValueTooLargeError":
             error = DeveloperError(
                 "ResultTooLarge",
-                f"Function {spec.name} return value is too large (limit: {show_bytes(limits.FUNCTION_RESULT_BYTES_MAX)})",
+                f"Function {spec.name} return value is too large (limit: {_RESULT_MAX_SHOWN})",
             )
         raise host_failure(error) from error
 

@@ -1,4 +1,4 @@
-"""The functions a module offers, as its `describe` export says: read as hostile input, checked, compiled once at activation."""
+"""The functions a module offers, as its `describe` export says: hostile input, checked, compiled once at activation."""
 
 from typing import Any, Final, cast
 
@@ -35,7 +35,10 @@ class FunctionSpec:
 
 
 class Description:
-    """A module's own description. Shape: `functions` by name (`module:function`), `schema` as exported or None, `features` declared."""
+    """A module's own description.
+
+    Shape: `functions` by name (`module:function`), `schema` as exported or None, `features` declared.
+    """
 
     __slots__ = ("features", "functions", "language", "listed", "schema")
 

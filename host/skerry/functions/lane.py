@@ -40,7 +40,7 @@ Done = Callable[["CallResult | SkerryError"], None]
 _log: Final = logging.getLogger("skerry.functions")
 _NS_PER_MS: Final = 1_000_000
 _SLOW: Final = 2
-"""From this count of outrun slices on, a function's calls go to the background at once (one slip may be the machine's)."""
+"""From this count of outrun slices on, a function's calls go to the background at once (one may be the machine's)."""
 _SLOWNESS_MAX: Final = 8
 
 
@@ -80,13 +80,14 @@ class Lane:
         self._holder: Work | None = None
         self._waiting: deque[Work] = deque()
         self.cpu_ms_max = limits.GUEST_CPU_MS_MAX
+        self._idle = asyncio.Event()
         self.in_flight = 0
         self.calls_inline = 0
         self.calls_patient = 0
         self.conflicts = 0
 
     def run(self, work: Work) -> None:
-        """Runs a call; `work.done` hears of the outcome on the loop thread, once, and for a mutation only when it is durable."""
+        """Runs a call; `work.done` hears of the outcome on the loop thread, once, of a mutation's when it is durable."""
         self.in_flight += 1
         if work.spec.kind == "mutation" and self._holder is not None:
             self._wait(work)
@@ -95,6 +96,12 @@ class Lane:
             self._go_patient(work)
             return
         self._run_inline(work)
+
+    async def idle(self) -> None:
+        """Waits until no call is in flight."""
+        while self.in_flight:
+            self._idle.clear()
+            await self._idle.wait()
 
     def close(self) -> None:
         self._background.shutdown(wait=True)
@@ -161,7 +168,7 @@ class Lane:
             self._release_lane()
 
     def _conclude(self, work: Work, call: Call, failure: FunctionFailure) -> None:
-        """Ends a call that failed. A mutation's failure may tell of commits it saw: it is answered once those are durable."""
+        """Ends a call that failed. A mutation's failure may tell of commits it saw: it waits until those are durable."""
         if work.spec.kind != "mutation":
             call.transaction.abort()
             self._finish(work, _failed(call, failure))
@@ -189,7 +196,7 @@ class Lane:
             self._hold_lane(work)
 
     def _hold_lane(self, work: Work) -> None:
-        """Lets a call run with nobody beside it, once what has been committed is durable: its snapshot is then the newest state."""
+        """Lets a call run with nobody beside it, once all commits are durable: its snapshot is then the newest state."""
         self._holder = work
 
         def on_durable(outcome: int | BaseException) -> None:
@@ -293,6 +300,8 @@ class Lane:
 
     def _finish(self, work: Work, outcome: "CallResult | SkerryError") -> None:
         self.in_flight -= 1
+        if not self.in_flight:
+            self._idle.set()
         work.done(outcome)
 
 

@@ -193,7 +193,8 @@ def _run_function(frame: Frame, argument: bytes, _raw: bytes | None) -> int:
     if frame.depth >= limits.FUNCTION_CALL_DEPTH_MAX:
         raise DeveloperError(
             "FunctionCallTooDeep",
-            f"Cross component call depth limit exceeded: functions may call each other {limits.FUNCTION_CALL_DEPTH_MAX} levels deep.",
+            "Cross component call depth limit exceeded: "
+            f"functions may call each other {limits.FUNCTION_CALL_DEPTH_MAX} levels deep.",
         )
     args = fields.get("args", {})
     if not is_plain(argument) or has_large_integer(argument):
@@ -209,14 +210,16 @@ def _run_function(frame: Frame, argument: bytes, _raw: bytes | None) -> int:
 
 
 _TOO_MUCH_OPEN: Final[str] = (
-    f"The arguments of open operations have more than {limits.TICKETS_OPEN_BYTES_MAX // limits.MIB} MiB. Await some of them."
+    f"The arguments of open operations have more than {limits.TICKETS_OPEN_BYTES_MAX // limits.MIB} MiB. "
+    "Await some of them."
 )
 
 
 def wrong_kind(name: str, asked: str, defined: str) -> str:
     """The documented text for calling a function as what it is not."""
     module, _, function = name.rpartition(":")
-    return f"Trying to execute {module}.js:{function} as {asked.capitalize()}, but it is defined as {defined[0].upper()}{defined[1:]}."
+    place, title = f"{module}.js:{function}", f"{defined[0].upper()}{defined[1:]}"
+    return f"Trying to execute {place} as {asked.capitalize()}, but it is defined as {title}."
 
 
 # -- about the call ----------------------------------------------------------------------------------------------

@@ -59,7 +59,7 @@ def _make_config() -> wasmtime.Config:
 
 
 def _use_pool(config: wasmtime.Config) -> None:
-    """Take instances from a pool: creating one is a copy-on-write mapping, dropping one a wipe of the pages it touched."""
+    """Takes instances from a pool: making one is a copy-on-write mapping, dropping one a wipe of the pages it touched."""
     ffi: Any = bindings.ffi  # untyped
     pool = ffi.wasmtime_pooling_allocation_config_new()
     ffi.wasmtime_pooling_allocation_config_total_core_instances_set(pool, _POOL_SLOTS)
@@ -88,7 +88,7 @@ class Engine:
         self.ticker = Ticker(self.address)
 
     def fingerprint(self) -> str:
-        """What compiled code depends on beside the wasm: engine version and the settings above (by this file's version)."""
+        """What compiled code depends on beside the wasm: engine version and the settings above (by their version)."""
         return f"wasmtime-{version('wasmtime')}/config-{_CONFIG_VERSION}/stack-{limits.GUEST_STACK_BYTES_MAX}"
 
 

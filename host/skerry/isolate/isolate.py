@@ -34,7 +34,10 @@ FAILED: Final[int] = 1
 PENDING: Final[int] = 2
 
 Hostcall = Callable[[Any, bytes, bytes | None], "bytes | int"]
-"""A served operation: (host, argument, raw bytes) -> result, or the number of a ticket. Raises DeveloperError for the guest to catch."""
+"""A served operation: (host, argument, raw bytes) -> result, or the number of a ticket.
+
+Raises: DeveloperError, for the guest to catch.
+"""
 
 HostcallTable = Mapping[bytes, Hostcall]
 
@@ -82,7 +85,7 @@ class CpuBudget:
 
 
 class _Scratch:
-    """Native memory that one isolate at a time uses for its handles; reused, because making it costs as much as a hostcall."""
+    """Native memory that one isolate at a time uses for its handles; reused, because making it costs a hostcall's time."""
 
     __slots__ = (
         "address_extern",
@@ -133,8 +136,8 @@ class Isolate:
     """
 
     __slots__ = (
-        "_cpu_deadline", "_scratch", "_store", "base", "context", "dead", "failure", "host", "hostcalls", "hostcalls_left",
-        "linker", "memory", "memory_size", "module", "parked", "tickets_open",
+        "_cpu_deadline", "_scratch", "_store", "base", "context", "dead", "failure", "host", "hostcalls",
+        "hostcalls_left", "linker", "memory", "memory_size", "module", "parked", "tickets_open",
     )  # fmt: skip
 
     def __init__(
@@ -291,7 +294,7 @@ class Isolate:
     # -- patience ------------------------------------------------------------------------------------------------
 
     def _count_cpu(self, cpu: CpuBudget) -> None:
-        """Makes the isolate patient: at each deadline it looks at its thread's CPU time, and goes on until it is spent."""
+        """Makes the isolate patient: at each deadline it looks at its thread's CPU time, and goes on while some is left."""
 
         def at_deadline(_context: int, _data: int, ticks_more: Any, kind: Any) -> int:
             left_ms = cpu.left_ms()
@@ -370,5 +373,6 @@ class Isolate:
 
 
 _RESULT_TOO_LARGE: Final[str] = (
-    f"The function's result is larger than {limits.GUEST_PAYLOAD_BYTES_MAX // limits.MIB} MiB as JSON. Return less, or paginate."
+    f"The function's result is larger than {limits.GUEST_PAYLOAD_BYTES_MAX // limits.MIB} MiB as JSON. "
+    "Return less, or paginate."
 )

@@ -188,7 +188,7 @@ _of_thread = threading.local()
 
 
 def linker_of_this_thread() -> Linker:
-    """The calling thread's linker, made at first use and kept as long as the process (threads that run guests are few and stay)."""
+    """The calling thread's linker, made at first use and kept as long as the process (such threads are few and stay)."""
     linker: Linker | None = getattr(_of_thread, "linker", None)
     if linker is None:
         linker = _of_thread.linker = Linker(get_engine())
@@ -212,11 +212,14 @@ def _trap(isolate: "Isolate | None", error: BaseException) -> int:
 
 
 _TOO_MANY_HOSTCALLS: Final[str] = (
-    f"The function made more than {limits.HOSTCALLS_PER_CALL_MAX} calls to the host. Read and write in fewer, larger steps."
+    f"The function made more than {limits.HOSTCALLS_PER_CALL_MAX} calls to the host. "
+    "Read and write in fewer, larger steps."
 )
 _HOSTCALL_TOO_LARGE: Final[str] = (
-    f"The arguments of an operation are larger than {limits.HOSTCALL_ARGUMENT_BYTES_MAX // limits.MIB} MiB. Send less at once."
+    f"The arguments of an operation are larger than {limits.HOSTCALL_ARGUMENT_BYTES_MAX // limits.MIB} MiB. "
+    "Send less at once."
 )
 _RESULT_TOO_LARGE: Final[str] = (
-    f"The result of an operation is larger than {limits.HOSTCALL_RESULT_BYTES_MAX // limits.MIB} MiB. Ask for less at once."
+    f"The result of an operation is larger than {limits.HOSTCALL_RESULT_BYTES_MAX // limits.MIB} MiB. "
+    "Ask for less at once."
 )
