@@ -1,5 +1,6 @@
 """The app that HTTP, command and client tests deploy: the chat example, and functions that probe the edges."""
 
+import functools
 import shutil
 from pathlib import Path
 
@@ -16,6 +17,14 @@ def make_app(folder: Path) -> Path:
     for source in FUNCTIONS.iterdir():
         shutil.copy(source, folder / "convex")
     return folder
+
+
+@functools.cache
+def shared_bundle(base: Path) -> Path:
+    """The bundle of that app, built once for all folders of tests; `base` is the run's own temporary folder."""
+    folder = base / "shared-app"
+    folder.mkdir()
+    return build(make_app(folder / "app"), folder / "app.skerry")
 
 
 def build(app: Path, bundle: Path) -> Path:

@@ -5,14 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.http.apps import build, make_app
+from tests.http.apps import shared_bundle
 from tests.http.serving import RunningServer, serve
 
 
 @pytest.fixture(scope="session")
 def app_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("app")
-    return build(make_app(folder / "app"), folder / "app.skerry")
+    return shared_bundle(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(scope="session")

@@ -156,13 +156,13 @@ def serve(data: Path, *flags: str, admin_key: str | None = ADMIN_KEY) -> Running
     return RunningServer(["serve", "--data", str(data), *flags], admin_key=admin_key)
 
 
-def skerry(*arguments: str | Path, **changes: str | None) -> subprocess.CompletedProcess[str]:
-    """One run of the command, to its end."""
+def skerry(*arguments: str | Path, cwd: Path = REPOSITORY, **changes: str | None) -> subprocess.CompletedProcess[str]:
+    """One run of the command, to its end; `changes` are made to its environment."""
     return subprocess.run(
         [sys.executable, "-m", "skerry", *map(str, arguments)],
         capture_output=True,
         text=True,
         env=environment(**changes),
-        cwd=REPOSITORY,
+        cwd=cwd,
         timeout=READY_SECONDS_MAX,
     )

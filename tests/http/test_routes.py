@@ -72,3 +72,7 @@ def test_answers_and_refusals_carry_the_origin(server: RunningServer) -> None:
         answer = server.ask(method, path, body, {"Origin": "https://app.example"})
         assert answer.headers["access-control-allow-origin"] == "https://app.example"
     assert "access-control-allow-origin" not in server.ask("POST", "/api/query", "{").headers
+
+
+def test_functions_know_where_they_are_served(server: RunningServer) -> None:
+    assert server.call("query", "probe:addresses")["value"] == [server.url, server.site_url]

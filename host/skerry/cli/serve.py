@@ -10,6 +10,8 @@ from skerry.admin.keys import ADMIN_KEY_VARIABLE
 from skerry.cli.output import Output, current, speaking
 from skerry.http.server import DEPLOYMENT_NAME, ServeOptions, Serving, serve
 
+CLOUD_ORIGIN_VARIABLE = "CONVEX_CLOUD_ORIGIN"
+SITE_ORIGIN_VARIABLE = "CONVEX_SITE_ORIGIN"
 PORT_DEFAULT = 3210
 SITE_PORT_DEFAULT = 3211
 _PORT = click.IntRange(0, 65535)
@@ -44,9 +46,11 @@ def serve_command(data: Path, port: int, site_port: int, host: str, production: 
 
 
 def options(data: Path, host: str, port: int, site_port: int, production: bool) -> ServeOptions:
-    """What to serve, with the admin key of the environment."""
-    given = os.environ.get(ADMIN_KEY_VARIABLE) or None
-    return ServeOptions(data.absolute(), host, port, site_port, production, given)
+    """What to serve, with the admin key and the public addresses of the environment."""
+    given, cloud, site = (
+        os.environ.get(name) or None for name in (ADMIN_KEY_VARIABLE, CLOUD_ORIGIN_VARIABLE, SITE_ORIGIN_VARIABLE)
+    )
+    return ServeOptions(data.absolute(), host, port, site_port, production, given, cloud, site)
 
 
 def announce(out: Output, serving: Serving) -> None:

@@ -35,7 +35,10 @@ _BACKLOG: Final = 1024
 
 @dataclass(frozen=True, slots=True)
 class ServeOptions:
-    """What a server is started with. Shape: a port of 0 means any free one."""
+    """What a server is started with.
+
+    Shape: a port of 0 means any free one; the origins are what clients reach the ports by, where that is another address.
+    """
 
     data: Path
     host: str
@@ -43,6 +46,8 @@ class ServeOptions:
     site_port: int
     production: bool
     admin_key: str | None
+    cloud_origin: str | None = None
+    site_origin: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +102,10 @@ async def _serve(options: ServeOptions, on_ready: OnReady) -> None:
             loop=loop,
             compiled_cache=compiled_folder(options.data),
             production=options.production,
+            environment={
+                "CONVEX_CLOUD_URL": options.cloud_origin or _url(main_socket),
+                "CONVEX_SITE_URL": options.site_origin or _url(site_socket),
+            },
         )
         try:
             state = ServerState()

@@ -51,3 +51,5 @@ export const slowWrite = mutationGeneric(async (ctx, { rounds }: { rounds: numbe
 });
 
 export const slowCount = queryGeneric(async (ctx) => (await ctx.db.query("slow").collect()).length);
+
+export const addresses = queryGeneric(async () => [process.env.CONVEX_CLOUD_URL, process.env.CONVEX_SITE_URL]);
