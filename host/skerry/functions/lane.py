@@ -87,7 +87,7 @@ class Lane:
         self.conflicts = 0
 
     def run(self, work: Work) -> None:
-        """Runs a call; `work.done` hears of the outcome on the loop thread, once, of a mutation's when it is durable."""
+        """Runs a call; `work.done` hears of the outcome on the loop thread, once; of a mutation when durable."""
         self.in_flight += 1
         if work.spec.kind == "mutation" and self._holder is not None:
             self._wait(work)
@@ -168,7 +168,7 @@ class Lane:
             self._release_lane()
 
     def _conclude(self, work: Work, call: Call, failure: FunctionFailure) -> None:
-        """Ends a call that failed. A mutation's failure may tell of commits it saw: it waits until those are durable."""
+        """Ends a call that failed. A mutation's failure may tell of commits it saw: it waits for those."""
         if work.spec.kind != "mutation":
             call.transaction.abort()
             self._finish(work, _failed(call, failure))
@@ -196,7 +196,7 @@ class Lane:
             self._hold_lane(work)
 
     def _hold_lane(self, work: Work) -> None:
-        """Lets a call run with nobody beside it, once all commits are durable: its snapshot is then the newest state."""
+        """Lets a call run with nobody beside it, once all commits are durable: its snapshot is the newest state."""
         self._holder = work
 
         def on_durable(outcome: int | BaseException) -> None:

@@ -89,7 +89,7 @@ store_epoch_deadline_callback = _bind(
 )
 
 HostFunction = ctypes.CFUNCTYPE(_SIZE, _PTR, _PTR, ctypes.POINTER(ctypes.c_uint32), _SIZE)
-"""An unchecked host function: (env, caller, values, count) -> trap or 0. A value has 16 bytes: i32 n is `values[4 * n]`."""
+"""An unchecked host function: (env, caller, values, count) -> trap or 0. The i32 number n is `values[4 * n]`."""
 
 EpochCallback = ctypes.CFUNCTYPE(_SIZE, _PTR, _PTR, ctypes.POINTER(ctypes.c_uint64), ctypes.POINTER(ctypes.c_uint8))
 """What a store asks at its epoch deadline: (context, data, ticks to add out, kind out) -> error or 0."""

@@ -59,7 +59,7 @@ def _make_config() -> wasmtime.Config:
 
 
 def _use_pool(config: wasmtime.Config) -> None:
-    """Takes instances from a pool: making one is a copy-on-write mapping, dropping one a wipe of the pages it touched."""
+    """Instances come from a pool: making one is a copy-on-write mapping, dropping one wipes the pages it touched."""
     ffi: Any = bindings.ffi  # untyped
     pool = ffi.wasmtime_pooling_allocation_config_new()
     ffi.wasmtime_pooling_allocation_config_total_core_instances_set(pool, _POOL_SLOTS)

@@ -85,7 +85,7 @@ class CpuBudget:
 
 
 class _Scratch:
-    """Native memory that one isolate at a time uses for its handles; reused, because making it costs a hostcall's time."""
+    """Native memory that one isolate at a time uses for its handles; kept, since making it costs a hostcall's time."""
 
     __slots__ = (
         "address_extern",
@@ -294,7 +294,7 @@ class Isolate:
     # -- patience ------------------------------------------------------------------------------------------------
 
     def _count_cpu(self, cpu: CpuBudget) -> None:
-        """Makes the isolate patient: at each deadline it looks at its thread's CPU time, and goes on while some is left."""
+        """Makes the isolate patient: at each deadline it looks at its budget, and goes on while some is left."""
 
         def at_deadline(_context: int, _data: int, ticks_more: Any, kind: Any) -> int:
             left_ms = cpu.left_ms()

@@ -188,7 +188,7 @@ _of_thread = threading.local()
 
 
 def linker_of_this_thread() -> Linker:
-    """The calling thread's linker, made at first use and kept as long as the process (such threads are few and stay)."""
+    """The calling thread's linker, made at first use and kept (such threads are few and stay)."""
     linker: Linker | None = getattr(_of_thread, "linker", None)
     if linker is None:
         linker = _of_thread.linker = Linker(get_engine())
