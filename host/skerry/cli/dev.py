@@ -1,15 +1,17 @@
 """`skerry dev`: a server on this machine whose app follows every edit.
 
-The server runs on the main thread's event loop. One thread beside it watches, builds and activates; it alone uses the
-bundler, which it keeps running so that a rebuild parses only what changed. A version that does not build leaves the
-last good one live.
+The server runs on the main thread's event loop. One thread beside it watches; another builds and activates, and it
+alone uses the bundler, which it keeps running so that a rebuild parses only what changed. A version that does not build
+leaves the last good one live.
 """
 
 import asyncio
+import contextlib
+import queue
 import threading
 import time
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -20,9 +22,11 @@ from skerry.cli.build import APP, build_folder
 from skerry.cli.output import Output, current, speaking
 from skerry.cli.serve import PORT_DEFAULT, SITE_PORT_DEFAULT, announce, log_to_errors, options
 from skerry.errors import SkerryError
-from skerry.http.server import Serving, compiled_folder, serve
 from skerry.isolate import ModuleCache, get_engine
 from skerry.isolate.build_runner import build_runner_at
+
+if TYPE_CHECKING:
+    from skerry.http.server import Serving
 
 _PORT: Final = click.IntRange(0, 65535)
 
@@ -38,17 +42,33 @@ _PORT: Final = click.IntRange(0, 65535)
 @speaking
 def dev_command(app: Path, data: Path | None, port: int, site_port: int, as_json: bool) -> None:
     """Serves APP on this machine, and rebuilds and redeploys it on every change."""
+    from skerry.http.server import serve
+
     out = current()
     log_to_errors()
     stop = threading.Event()
 
-    async def ready(serving: Serving) -> None:
+    async def ready(serving: "Serving") -> None:
         announce(out, serving)
         follower = _Follower(app, serving, out, stop)
-        thread = threading.Thread(target=follower.run, name="skerry dev", daemon=True)
-        thread.start()
+        ended: asyncio.Future[None] = serving.loop.create_future()
+
+        def end(error: BaseException | None) -> None:
+            if error is not None and not ended.done():
+                ended.set_exception(error)
+
+        def follow() -> None:
+            error: BaseException | None = None
+            try:
+                follower.run()
+            except BaseException as raised:
+                error = raised
+            with contextlib.suppress(RuntimeError):  # the loop has ended first
+                serving.loop.call_soon_threadsafe(end, error)
+
+        threading.Thread(target=follow, name="skerry dev: builds", daemon=True).start()
         try:
-            await asyncio.get_running_loop().create_future()  # until the server stops
+            await ended  # which is until the server stops, or following fails
         finally:
             stop.set()
 
@@ -62,29 +82,47 @@ def dev_command(app: Path, data: Path | None, port: int, site_port: int, as_json
 class _Follower:
     """Keeps the served version equal to the folder."""
 
-    def __init__(self, app: Path, serving: Serving, out: Output, stop: threading.Event) -> None:
+    def __init__(self, app: Path, serving: "Serving", out: Output, stop: threading.Event) -> None:
         self._app = app
         self._serving = serving
         self._out = out
         self._stop = stop
-        self.finished = threading.Event()
+        self._changes: queue.SimpleQueue[list[str] | Exception | None] = queue.SimpleQueue()
 
     def run(self) -> None:
         """Builds now and after each change, until `stop` is set."""
+        from skerry.http.server import compiled_folder
+
+        # Watching starts before the first build reads a file, so that no edit falls between the two.
+        threading.Thread(target=self._watch, name="skerry dev: watches", daemon=True).start()
         cache = ModuleCache(get_engine(), compiled_folder(self._serving.data), self._serving.keys.host_key)
         instances = build_runner_at(cache)
-        try:
-            with Bundler(self._out.progress) as bundler:
-                self._follow(bundler, instances)
-        finally:
-            self.finished.set()
+        with Bundler(self._out.progress) as bundler:
+            version = self._deploy(bundler, instances, "", "first build")
+            while (changed := self._next_change()) is not None:
+                shown = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
+                version = self._deploy(bundler, instances, version, shown)
 
-    def _follow(self, bundler: Bundler, instances: InstantiateAt) -> None:
-        changes = watch_app(self._app, self._stop)
-        version = self._deploy(bundler, instances, "", "first build")
-        for changed in changes:
-            shown = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
-            version = self._deploy(bundler, instances, version, shown)
+    def _watch(self) -> None:
+        try:
+            for changed in watch_app(self._app, self._stop):
+                self._changes.put(changed)
+            self._changes.put(None)
+        except Exception as error:
+            self._changes.put(error)
+
+    def _next_change(self) -> list[str] | None:
+        """What has changed since the last build began; None once the server stops. Blocks."""
+        changed: set[str] = set()
+        while True:
+            item = self._changes.get()
+            if isinstance(item, Exception):
+                raise item
+            if item is None:
+                return None
+            changed.update(item)
+            if self._changes.empty():
+                return sorted(changed)
 
     def _deploy(self, bundler: Bundler, instances: InstantiateAt, live: str, reason: str) -> str:
         """The version that is live afterwards."""

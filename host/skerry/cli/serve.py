@@ -1,14 +1,20 @@
-"""`skerry serve`: one deployment on two ports, until it is told to stop. Also what `dev` shares with it."""
+"""`skerry serve`: one deployment on two ports, until it is told to stop. Also what `dev` shares with it.
+
+The web framework takes a third of a second to load, so it is imported only by what serves.
+"""
 
 import logging
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from skerry.admin.keys import ADMIN_KEY_VARIABLE
 from skerry.cli.output import Output, current, speaking
-from skerry.http.server import DEPLOYMENT_NAME, ServeOptions, Serving, serve
+
+if TYPE_CHECKING:
+    from skerry.http.server import ServeOptions, Serving
 
 CLOUD_ORIGIN_VARIABLE = "CONVEX_CLOUD_ORIGIN"
 SITE_ORIGIN_VARIABLE = "CONVEX_SITE_ORIGIN"
@@ -35,32 +41,36 @@ _PORT = click.IntRange(0, 65535)
 @speaking
 def serve_command(data: Path, port: int, site_port: int, host: str, production: bool, as_json: bool) -> None:
     """Serves one deployment, called local, until SIGTERM or Ctrl-C."""
+    from skerry.http.server import serve
+
     out = current()
     log_to_errors()
 
-    async def ready(serving: Serving) -> None:
+    async def ready(serving: "Serving") -> None:
         announce(out, serving)
 
     serve(options(data, host, port, site_port, production), ready)
     out.note("stopped")
 
 
-def options(data: Path, host: str, port: int, site_port: int, production: bool) -> ServeOptions:
+def options(data: Path, host: str, port: int, site_port: int, production: bool) -> "ServeOptions":
     """What to serve, with the admin key and the public addresses of the environment."""
+    from skerry.http.server import ServeOptions
+
     given, cloud, site = (
         os.environ.get(name) or None for name in (ADMIN_KEY_VARIABLE, CLOUD_ORIGIN_VARIABLE, SITE_ORIGIN_VARIABLE)
     )
     return ServeOptions(data.absolute(), host, port, site_port, production, given, cloud, site)
 
 
-def announce(out: Output, serving: Serving) -> None:
+def announce(out: Output, serving: "Serving") -> None:
     """Says where the server is and how to reach it, on the first line that programs may wait for."""
     given = bool(os.environ.get(ADMIN_KEY_VARIABLE))
     key = serving.keys.admin_key
     shown = f"(from {ADMIN_KEY_VARIABLE})" if given else key
     text = "\n".join(
         [
-            f"Skerry serves deployment '{DEPLOYMENT_NAME}'.",
+            f"Skerry serves deployment '{serving.deployment.name}'.",
             f"  API           {serving.url}",
             f"  HTTP actions  {serving.site_url}",
             f"  admin key     {shown}",
@@ -74,7 +84,7 @@ def announce(out: Output, serving: Serving) -> None:
     fields = {
         "url": serving.url,
         "siteUrl": serving.site_url,
-        "deployment": DEPLOYMENT_NAME,
+        "deployment": serving.deployment.name,
         "adminKey": None if given else key,
         "pid": os.getpid(),
     }

@@ -37,7 +37,7 @@ _BACKLOG: Final = 1024
 class ServeOptions:
     """What a server is started with.
 
-    Shape: a port of 0 means any free one; the origins are what clients reach the ports by, where that is another address.
+    Shape: a port of 0 means any free one; the origins are what clients reach the ports by, where they differ.
     """
 
     data: Path
