@@ -6,7 +6,7 @@ import struct
 import pytest
 import wasmtime
 
-from skerry.bundle.engine_build import GUEST_MEMORY_BYTES_MAX, engine_wasm
+from skerry.bundle.engine_build import C_STACK_BYTES, GUEST_MEMORY_BYTES_MAX, engine_wasm
 from skerry.bundle.wasm_binary import parse_module
 from tests.bundle.runner import Compiled, GuestRunner, Refused, Ticketed
 
@@ -51,7 +51,7 @@ def test_the_engine_asks_only_for_the_abi(engine: bytes) -> None:
 def test_the_c_stack_lies_below_the_data(engine: bytes) -> None:
     module = parse_module(engine)
     top = module.globals[0].initial
-    assert top == 1024 * 1024
+    assert top == C_STACK_BYTES
     assert all(segment.offset is not None and segment.offset >= top for segment in module.data)
 
 

@@ -3,6 +3,7 @@
  * The engine's own source is included rather than linked because value conversion (values.c) and the shape of a snapshot
  * (lifecycle.c) need its object layout. Everything below the include is ours:
  *
+ *   arena.c      where the engine's memory comes from (included in the middle of the engine)
  *   state.c      the one engine of this module and what a call leaves in it
  *   clock.c      time: the host's clock, at most once per call
  *   host.c       hostcalls: arguments out, answers in, tickets

@@ -1,7 +1,8 @@
 /* Boot, eval, freeze: exports that exist only while an image is built, and are dropped from it.
  *
  *   skerry_boot()        makes the runtime, the context and the native object
- *   skerry_eval(length)  evaluates a parked script: u32 length of its name, the name, the source (UTF-8)
+ *   skerry_eval(length)  evaluates a parked script: u32 length of its name, the name, the source (UTF-8); SCRIPT_SELDOM in
+ *                        the length says that most of its functions are seldom called (see arena.c)
  *   skerry_freeze()      runs what is left to run and makes the memory ready to be kept as an image
  */
 static uint32_t read_u32(const uint8_t *bytes)
@@ -28,7 +29,8 @@ EXPORT("skerry_boot") int32_t skerry_boot(void)
     engine.kind = CALL_IMPORT;
     engine.request_id = "";
     engine.promise = engine.invoker = engine.describer = engine.formatter = JS_UNDEFINED;
-    engine.rt = JS_NewRuntime();
+    hot_begin_build();
+    engine.rt = JS_NewRuntime2(&backing_functions, NULL);
     if (!engine.rt)
         return 1;
     JS_SetMaxStackSize(engine.rt, STACK_BYTES_MAX);
@@ -42,27 +44,85 @@ EXPORT("skerry_boot") int32_t skerry_boot(void)
     return 0;
 }
 
+#define ATOMS_SPARE 1024
+#define SHAPES_SPARE 256
+#define TABLE_GROWTH 4
+
+static bool grow_atom_array(JSRuntime *rt)
+{
+    if (rt->atom_size - rt->atom_count >= ATOMS_SPARE)
+        return true;
+    uint32_t size = rt->atom_size + TABLE_GROWTH * ATOMS_SPARE;
+    JSAtomStruct **grown = js_malloc_rt(rt, sizeof(*grown) * size);
+    if (!grown)
+        return false;
+    memcpy(grown, rt->atom_array, sizeof(*grown) * rt->atom_size);
+    for (uint32_t i = rt->atom_size; i < size; i++)
+        grown[i] = atom_set_free(i + 1 < size ? i + 1 : rt->atom_free_index);
+    rt->atom_free_index = rt->atom_size;
+    rt->atom_size = size;
+    js_free_rt(rt, rt->atom_array);
+    rt->atom_array = grown;
+    return true;
+}
+
+/* Makes the tables of atoms and shapes so large that no ordinary call has to copy them, and so sparse that a look-up meets
+ * little but what it looks for. */
+static bool grow_tables(JSRuntime *rt)
+{
+    int atoms = rt->atom_hash_size, shape_bits = rt->shape_hash_bits;
+    if (atoms < rt->atom_count + ATOMS_SPARE)
+        while (atoms < rt->atom_count + TABLE_GROWTH * ATOMS_SPARE)
+            atoms *= 2;
+    if ((1 << shape_bits) < 2 * (rt->shape_hash_count + SHAPES_SPARE))
+        while ((1 << shape_bits) < 2 * (rt->shape_hash_count + TABLE_GROWTH * SHAPES_SPARE))
+            shape_bits++;
+    return (atoms == rt->atom_hash_size || JS_ResizeAtomHash(rt, atoms) == 0) &&
+           (shape_bits == rt->shape_hash_bits || resize_shape_hash(rt, shape_bits) == 0) && grow_atom_array(rt);
+}
+
+#define SCRIPT_SELDOM 0x80000000u
+
+/* Compiles the script outside the arena, except for what calls touch, and runs it. */
+static JSValue evaluate(JSContext *ctx, const char *source, size_t length, const char *name, bool seldom)
+{
+    hot.open = false;
+    hot.functions = !seldom;
+    JSValue script = JS_Eval(ctx, source, length, name, JS_EVAL_TYPE_GLOBAL | JS_EVAL_FLAG_COMPILE_ONLY);
+    hot.open = true;
+    return JS_IsException(script) ? script : JS_EvalFunction(ctx, script);
+}
+
 EXPORT("skerry_eval") uint64_t skerry_eval(uint32_t length)
 {
     JSContext *ctx = engine.ctx;
     JS_UpdateStackTop(engine.rt);
+    hot.open = false;
     char *script = take_parked(ctx, length);
+    hot.open = true;
     if (!script)
         return failed_with_exception(ctx);
-    uint32_t name_length = length >= 4 ? read_u32((uint8_t *)script) : UINT32_MAX;
+    uint32_t name_length = length >= 4 ? read_u32((uint8_t *)script) & ~SCRIPT_SELDOM : 0;
     if (length < 4 || name_length > length - 4)
         return failed_with_message(ctx, "The script is cut short");
+    bool seldom = read_u32((uint8_t *)script) & SCRIPT_SELDOM;
     char *source = script + 4 + name_length, *name = js_strndup(ctx, script + 4, name_length);
     if (!name)
         return failed_with_exception(ctx);
-    JSValue value = JS_Eval(ctx, source, length - 4 - name_length, name, JS_EVAL_TYPE_GLOBAL);
+    JSValue value = evaluate(ctx, source, length - 4 - name_length, name, seldom);
     js_free(ctx, name);
     js_free(ctx, script);
     if (JS_IsException(value))
         return failed_with_exception(ctx);
     JS_FreeValue(ctx, engine.promise);
     engine.promise = JS_IsString(value) || JS_IsPromise(value) ? value : JS_NewString(ctx, "null");
-    return settle(ctx);
+    uint64_t settled = settle(ctx);
+    if (seldom && settled >> 60 == STATUS_DONE) {
+        if (!grow_tables(engine.rt))
+            return failed_with_exception(ctx);
+        hot_keep_nursery();
+    }
+    return settled;
 }
 
 /* The stack of a snapshot is garbage from deeper calls: zero what lies below this frame, down to the first page's end. */
@@ -85,12 +145,15 @@ EXPORT("skerry_freeze") uint64_t skerry_freeze(void)
     import_lots = 0;
     JS_FreeValue(ctx, engine.promise);
     engine.promise = JS_UNDEFINED;
-    free(engine.tickets);
-    free(engine.rejections);
+    js_free_rt(engine.rt, engine.tickets);
+    js_free_rt(engine.rt, engine.rejections);
     engine.tickets = NULL;
     engine.rejections = NULL;
     engine.ticket_count = engine.ticket_capacity = engine.rejection_capacity = 0;
     JS_RunGC(engine.rt);
+    if (!grow_tables(engine.rt))
+        return failed_with_exception(ctx);
+    hot_begin_calls(engine.rt);
     JS_SetGCThreshold(engine.rt, engine.rt->malloc_state.malloc_size + GC_HEADROOM_BYTES);
     memset(&generator, 0, sizeof(generator));
     memset(&frozen_clock, 0, sizeof(frozen_clock));

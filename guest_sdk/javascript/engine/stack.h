@@ -6,7 +6,7 @@
  * numbers were found by running every case of tests/bundle/test_engine_stack.py under ever smaller machine stacks: each
  * recursion ends as a RangeError within the 1 MiB that the host gives.
  *
- * The linker puts the C stack below the data (1 MiB; the build checks it), so that running over its end would trap
+ * The linker puts the C stack below the data (C_STACK_BYTES in engine_build.py), so that running over its end would trap
  * instead of reaching data; the rest above STACK_BYTES_MAX is for functions that do not look.
  */
 #ifndef SKERRY_STACK_H

@@ -43,7 +43,7 @@ static bool reserve(void **items, size_t *capacity, size_t count, size_t item_by
     if (count < *capacity)
         return true;
     size_t grown = *capacity ? *capacity * 2 : 16;
-    void *moved = realloc(*items, grown * item_bytes);
+    void *moved = js_realloc_rt(engine.rt, *items, grown * item_bytes);
     if (!moved)
         return false;
     *items = moved;

@@ -191,7 +191,7 @@ def _assemble(
 def _evaluate(
     parts: Parts, script: bytes, source_map: bytes, sources: Mapping[str, bytes], instantiate: Callable[[bytes], Runner]
 ) -> bytes:
-    scripts = (ImageScript(PRELUDE_NAME, parts.prelude), ImageScript(SCRIPT_NAME, script))
+    scripts = (ImageScript(PRELUDE_NAME, parts.prelude, seldom=True), ImageScript(SCRIPT_NAME, script))
     try:
         return build_image(parts.engine, scripts, instantiate)
     except SkerryError as error:

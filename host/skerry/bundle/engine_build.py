@@ -45,8 +45,29 @@ QUICKJS_FRAMES: Final = (
     ("JSParseExportEnum export_flag,\n" + " " * 47 + "JSFunctionDef **pfd)\n{\n", "STACK_BYTES_PER_FUNCTION"),
 )
 
+# Changes to the engine's source: where our allocator (arena.c) goes in, after the engine's own and before its first use;
+# and the two kinds of things that are made while a script is compiled and that calls touch, functions and atoms.
+QUICKJS_CHANGES: Final = (
+    (
+        "\nvoid *js_calloc_rt(JSRuntime *rt, size_t count, size_t size)\n{\n",
+        '\n#include "../arena.c"\n\nvoid *js_calloc_rt(JSRuntime *rt, size_t count, size_t size)\n{\n',
+    ),
+    (
+        "fd->byte_code.size;\n\n    b = js_mallocz(ctx, function_size);\n",
+        "fd->byte_code.size;\n\n    b = hot_function_mallocz(ctx, fd->source, function_size);\n",
+    ),
+    (
+        "        if (str->atom_type == 0) {\n            p = str;\n",
+        "        if (str->atom_type == 0 && hot_may_adopt(str)) {\n            p = str;\n",
+    ),
+    (
+        "            p = js_malloc_rt(rt, sizeof(JSString) +\n",
+        "            p = hot_atom_malloc(rt, sizeof(JSString) +\n",
+    ),
+)
+
 # The linker's C stack, below the data: overflowing it traps. The engine's own limit is in stack.h.
-C_STACK_BYTES: Final = 1024 * 1024
+C_STACK_BYTES: Final = 576 * 1024
 
 # WebAssembly as the host runs it: no SIMD, no reference types, no multi-value, nothing newer.
 TARGET_FLAGS: Final = (
@@ -102,14 +123,15 @@ def build_engine(cache_dir: Path | None = None, *, sdist: Path | None = None) ->
     cache = cache_dir or default_cache_dir()
     sources = _read_sources(_ENGINE_SOURCES)
     flags = (*ENGINE_FLAGS, *TARGET_FLAGS)
-    built = cache / "engine" / f"{_digest(sources, flags, QUICKJS_SHA256 + repr(QUICKJS_FRAMES))}.wasm"
+    pinned = QUICKJS_SHA256 + repr((QUICKJS_FRAMES, QUICKJS_CHANGES))
+    built = cache / "engine" / f"{_digest(sources, flags, pinned)}.wasm"
     if not built.is_file():
         with _locked(cache / "engine.lock"):
             if not built.is_file():
                 upstream = _read_upstream(sdist or _download_sdist(cache))
-                upstream["quickjs.c"] = _with_frames(upstream["quickjs.c"].decode()).encode()
+                upstream["quickjs.c"] = _with_changes(_with_frames(upstream["quickjs.c"].decode())).encode()
                 files = {**{f"upstream/{name}": text for name, text in upstream.items()}, **sources}
-                units = ("engine.c", "regexp.c", *(f"upstream/{name}" for name in QUICKJS_SOURCES))
+                units = ("engine.c", "regexp.c", *(f"upstream/{name}" for name in QUICKJS_SOURCES), "hot_memory.c")
                 _compile(files, units, ("-Iupstream", *flags), built, cache)
     return built
 
@@ -188,6 +210,14 @@ def _with_frames(source: str) -> str:
                 "EngineBuildFailed", f"The engine's parser is not the one whose frames are known: {opening!r}."
             )
         source = f"{before}{opening}    STACK_FRAME({size});\n{after}"
+    return source
+
+
+def _with_changes(source: str) -> str:
+    for found, changed in QUICKJS_CHANGES:
+        if source.count(found) != 1:
+            raise SystemFault("EngineBuildFailed", f"The engine's allocator is not the one that is known: {found!r}.")
+        source = source.replace(found, changed)
     return source
 
 

@@ -71,10 +71,14 @@ class Runner(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A script evaluated into the image. Shape: `name` as stack traces show it; `source` is UTF-8."""
+    """A script evaluated into the image.
+
+    Shape: `name` as stack traces show it; `source` is UTF-8; `seldom`: few of its functions run in an ordinary call.
+    """
 
     name: str
     source: bytes
+    seldom: bool = False
 
 
 def build_image(engine: bytes, scripts: Sequence[Script], instantiate: Callable[[bytes], Runner]) -> bytes:
@@ -92,7 +96,7 @@ def build_image(engine: bytes, scripts: Sequence[Script], instantiate: Callable[
         raise ClientError("ImageBuildFailed", "The JavaScript engine did not start.")
     for script in scripts:
         name = script.name.encode()
-        parked = len(name).to_bytes(4, "little") + name + script.source
+        parked = (len(name) | script.seldom << 31).to_bytes(4, "little") + name + script.source
         _expect_done(runner, runner.call("skerry_eval", parked), script.name)
     _expect_done(runner, runner.call("skerry_freeze", None), "the end of module loading")
     if stack_pointer is not None and runner.global_value(_GLOBAL_EXPORT) != module.globals[stack_pointer].initial:

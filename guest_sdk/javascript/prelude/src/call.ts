@@ -8,5 +8,6 @@ export function onCallBegin(reset: () => void): void {
 }
 
 export function beginCall(): void {
-  for (const reset of resets) reset();
+  "use hot";
+  for (let i = 0; i < resets.length; i++) resets[i]!();
 }

@@ -75,7 +75,10 @@ const methods = {
 };
 
 export function installConsole(): void {
-  onCallBegin(() => timers.clear());
+  onCallBegin(() => {
+    "use hot";
+    if (timers.size > 0) timers.clear();
+  });
   const console = {};
   for (const [name, value] of Object.entries(methods)) {
     Object.defineProperty(console, name, { value, writable: true, enumerable: true, configurable: true });

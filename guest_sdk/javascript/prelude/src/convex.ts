@@ -25,10 +25,12 @@ const DATABASE_OPERATIONS = new Set([
 const JS_OPERATIONS = new Set(["storage/storeBlob", "storage/getBlob", "requestFromConvexJson", "convexJsonFromResponse"]);
 
 function refuseAtImport(op: string): void {
+  "use hot";
   if (DATABASE_OPERATIONS.has(op) && engine.contextKind() === "import") throw new Error("Can't use database at import time");
 }
 
 function syscall(op: string, argument: string): string {
+  "use hot";
   refuseAtImport(op);
   try {
     return engine.hostcall(op, argument);
@@ -40,6 +42,7 @@ function syscall(op: string, argument: string): string {
 }
 
 function asyncSyscall(op: string, argument: string): Promise<string> {
+  "use hot";
   try {
     refuseAtImport(op);
     return engine.hostcallAsync(op, argument);

@@ -98,6 +98,7 @@ function parseOr(text: string | undefined, otherwise: Json): Json {
 }
 
 function invoke(kind: string, name: string, requestId: string, argsJson: string): Promise<string> {
+  "use hot";
   try {
     beginCall();
     return dispatch(kind, name, requestId, argsJson);
@@ -107,6 +108,7 @@ function invoke(kind: string, name: string, requestId: string, argsJson: string)
 }
 
 function dispatch(kind: string, name: string, requestId: string, argsJson: string): Promise<string> {
+  "use hot";
   const found = functions.get(name) ?? functions.get(`${name}:default`);
   if (found === undefined) throw new Error(`Could not find function for '${name}'.`);
   if (found.kind !== kind) {
