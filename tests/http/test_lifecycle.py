@@ -2,12 +2,14 @@
 
 import json
 import signal
+import socket
 import stat
 import threading
 from base64 import b64encode
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -120,3 +122,22 @@ def test_the_longest_admin_key_works(tmp_path: Path) -> None:
     key = "local|".ljust(ADMIN_KEY_CHARS_MAX, "k")
     with serve(tmp_path / "data", admin_key=key) as server:
         assert server.ask("GET", "/api/check_admin_key", headers=server.admin_header()).status == 200
+
+
+def test_one_deploy_is_taken_at_a_time(own_server: RunningServer, app_bundle: Path) -> None:
+    raw = app_bundle.read_bytes()
+    digest = b64encode(sha256(raw).digest()).decode()
+    parts = urlsplit(own_server.url)
+    head = (
+        f"POST /api/skerry/deploy HTTP/1.1\r\nHost: a\r\nContent-Length: {len(raw)}\r\nConnection: close\r\n"
+        f"Authorization: Convex {own_server.admin_key}\r\nContent-Digest: sha-256=:{digest}:\r\n\r\n"
+    )
+    with socket.create_connection((parts.hostname, parts.port), timeout=60) as first:
+        first.sendall(head.encode())
+        # An upload that is never made live, tried until the first one is being read.
+        while (refusal := own_server.deploy(b"", Content_Digest=f"sha-256=:{digest}:").refusal())[0] != 409:
+            assert refusal == (400, "DigestMismatch")
+        assert refusal[1] == "DeployInProgress"
+        first.sendall(raw)
+        answer = first.makefile("rb").read()
+    assert answer.startswith(b"HTTP/1.1 200")

@@ -167,6 +167,11 @@ def test_bad_route(server: RunningServer, method: str, path: str, status: int, c
     assert server.ask(method, path, OK if method == "POST" else None).refusal() == (status, code)
 
 
+def test_a_wrong_method_is_told_the_right_ones(server: RunningServer) -> None:
+    assert server.ask("PUT", "/api/query").headers["allow"] == "GET, POST"
+    assert server.ask("PUT", "/version").headers["allow"] == "GET, HEAD"
+
+
 def test_a_query_string_at_the_bound_is_read(server: RunningServer) -> None:
     start = "path=probe:echo&args=%7B%7D&x="
     answer = server.ask("GET", f"/api/query?{start}" + "x" * (HTTP_QUERY_STRING_BYTES_MAX - len(start)))

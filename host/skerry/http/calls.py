@@ -24,7 +24,12 @@ from skerry.http.cors import cross_origin, preflight
 from skerry.http.headers import ANONYMOUS, Caller, RequestIds, authenticate, expects_encoded_json, require_admin
 from skerry.http.metrics import Metrics
 from skerry.http.routes import CALL_ROUTES, RUN_PREFIX
-from skerry.limits import HTTP_BATCH_ATTEMPTS_MAX, HTTP_BATCH_QUERIES_MAX, HTTP_QUERY_STRING_BYTES_MAX
+from skerry.limits import (
+    HTTP_BATCH_ATTEMPTS_MAX,
+    HTTP_BATCH_QUERIES_MAX,
+    HTTP_QUERY_STRING_BYTES_MAX,
+    USER_AGENT_CHARS_MAX,
+)
 
 _log: Final = logging.getLogger("skerry.http")
 _JSON: Final = b"application/json"
@@ -125,6 +130,8 @@ class CallEndpoints:
         except SkerryError as error:
             status, body = error_answer(error)
             self._metrics.refused(error.code)
+            if status == 405:
+                answer_headers.append((b"allow", ", ".join(sorted(methods)).encode()))
             if status >= 500:
                 _log.error("request %s: %s: %s", sent.request_id, error.code, error.message, exc_info=error)
         except ClientGone:
@@ -255,6 +262,8 @@ class CallEndpoints:
         self, sent: _Sent, fields: dict[str, Any], kind: str | None, path: str, *, is_public: bool = False
     ) -> CallRequest:
         caller: Caller = sent.caller
+        client: tuple[str, int] | None = sent.scope.get("client")
+        user_agent = sent.headers.get(b"user-agent")
         return CallRequest(
             kind=kind,
             path=path,
@@ -263,6 +272,8 @@ class CallEndpoints:
             identity=caller.identity,
             request_id=sent.request_id,
             wording="any" if kind is None and not is_public else "public",
+            ip=None if client is None else client[0],
+            user_agent=None if user_agent is None else user_agent[:USER_AGENT_CHARS_MAX].decode("latin-1"),
         )
 
 
