@@ -30,6 +30,7 @@ from skerry.value import (
     loads,
     returns_error,
     show_bytes,
+    size_of,
 )
 
 _MAX_RESULT_JSON: Final[int] = limits.FUNCTION_RESULT_JSON_BYTES_MAX
@@ -75,7 +76,7 @@ def run_function(call: Call, spec: FunctionSpec, args: dict[str, Any], depth: in
                 arguments,
             )
         )
-        isolate = Isolate(call.linker, call.version.module, frame, OPERATIONS[spec.kind], call.end_tick, call.cpu)
+        isolate = Isolate(call.linker, call.version.module, frame, OPERATIONS[spec.kind], call.cpu)
         try:
             status, payload = isolate.invoke(request)
             while status == PENDING:
@@ -128,9 +129,18 @@ def _check_result(call: Call, spec: FunctionSpec, payload: bytes) -> None:
         if error.code == "ValueTooLargeError":
             error = DeveloperError(
                 "ResultTooLarge",
-                f"Function {spec.name} return value is too large (limit: {_RESULT_MAX_SHOWN})",
+                f"Function {spec.name} return value is too large "
+                f"(actual: {show_bytes(_result_size(payload))}, limit: {_RESULT_MAX_SHOWN})",
             )
         raise host_failure(error) from error
+
+
+def _result_size(payload: bytes) -> int:
+    """The size of a result that is too large: of its value, or of its text where that is too long to be read."""
+    try:
+        return len(payload) if len(payload) > _MAX_RESULT_JSON else size_of(loads(payload))
+    except DeveloperError:
+        return len(payload)
 
 
 def _answer_nested(frame: Frame, isolate: Isolate) -> bytes:

@@ -20,12 +20,11 @@ if TYPE_CHECKING:
 class Call:
     """One call from outside.
 
-    Shape: `now_ms` the frozen time; `seed` 32 secret bytes; `end_tick` of the engine's ticker ends an inline call;
-    `cpu` is the budget of a patient one, None while it runs inline.
+    Shape: `now_ms` the frozen time; `seed` 32 secret bytes; `cpu` the budget its isolates share.
     """
 
     __slots__ = (
-        "cpu", "end_tick", "entropy", "has_read_clock", "has_read_identity", "linker", "log_lines", "now_ms", "now_ns",
+        "cpu", "entropy", "has_read_clock", "has_read_identity", "linker", "log_lines", "now_ms", "now_ns",
         "request", "seed", "transaction", "version",
     )  # fmt: skip
 
@@ -36,8 +35,7 @@ class Call:
         transaction: Transaction,
         linker: Linker,
         seed: bytes,
-        end_tick: int,
-        cpu: CpuBudget | None,
+        cpu: CpuBudget,
     ) -> None:
         self.version = version
         self.request = request
@@ -49,7 +47,6 @@ class Call:
         self.seed = seed
         self.entropy: EntropyStream | None = None
         self.log_lines: list[str] = []
-        self.end_tick = end_tick
         self.cpu = cpu
         self.has_read_clock = False
         self.has_read_identity = False

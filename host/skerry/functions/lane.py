@@ -29,7 +29,7 @@ from skerry.functions.execution import run_function
 from skerry.functions.failures import FunctionFailure, error_message
 from skerry.functions.frame import Call
 from skerry.functions.request import CallRequest, CallResult
-from skerry.isolate import CpuBudget, Linker, SliceSpent, linker_of_this_thread
+from skerry.isolate import CpuBudget, CpuSlice, Linker, SliceSpent, linker_of_this_thread
 
 if TYPE_CHECKING:
     from skerry.functions.function_table import FunctionSpec
@@ -79,6 +79,7 @@ class Lane:
         self._patient = 0
         self._holder: Work | None = None
         self._waiting: deque[Work] = deque()
+        self._thread_time_ns = time.thread_time_ns
         self.cpu_ms_max = limits.GUEST_CPU_MS_MAX
         self._idle = asyncio.Event()
         self.in_flight = 0
@@ -119,8 +120,8 @@ class Lane:
         linker = self._linker
         if linker is None:
             linker = self._linker = linker_of_this_thread()
-        end_tick = linker.engine.ticker.ticks + limits.INLINE_SLICE_TICKS
-        call = Call(work.version, work.request, transaction, linker, seed, end_tick, None)
+        cpu = CpuSlice(self._thread_time_ns, limits.INLINE_SLICE_MS)
+        call = Call(work.version, work.request, transaction, linker, seed, cpu)
         self.calls_inline += 1
         try:
             value = run_function(call, work.spec, work.args, 0)
@@ -249,22 +250,22 @@ class Lane:
     def _run_patient(self, work: Work) -> None:
         """On a background thread: runs the call and hands the outcome to the loop thread."""
         seed = self._entropy(32)
-        cpu_begin_ns = time.thread_time_ns()
+        cpu_begin_ns = self._thread_time_ns()
         transaction: Transaction | None = None
         outcome: CallResult | BaseException | tuple[Call, bytes]
         try:
             transaction = self._database.begin(
                 writable=work.spec.kind == "mutation", now_ms=self._clock_ns() / _NS_PER_MS, seed=seed, detached=True
             )
-            budget = CpuBudget(time.thread_time_ns, self.cpu_ms_max)
-            call = Call(work.version, work.request, transaction, linker_of_this_thread(), seed, 0, budget)
+            budget = CpuBudget(self._thread_time_ns, self.cpu_ms_max)
+            call = Call(work.version, work.request, transaction, linker_of_this_thread(), seed, budget)
             try:
                 outcome = (call, run_function(call, work.spec, work.args, 0))
             except FunctionFailure as failure:
                 outcome = _failed(call, failure)
         except BaseException as error:
             outcome = error
-        was_quick = time.thread_time_ns() - cpu_begin_ns < limits.INLINE_SLICE_TICKS * limits.EPOCH_TICK_MS * _NS_PER_MS
+        was_quick = self._thread_time_ns() - cpu_begin_ns < limits.INLINE_SLICE_MS * _NS_PER_MS
         self._loop.call_soon_threadsafe(self._take_patient, work, transaction, outcome, was_quick)
 
     def _take_patient(

@@ -96,6 +96,7 @@ EpochCallback = ctypes.CFUNCTYPE(_SIZE, _PTR, _PTR, ctypes.POINTER(ctypes.c_uint
 
 Extern = ffi.wasmtime_extern_t
 EXTERN_OF: Final[int] = Extern.of.offset
+DEADLINE_CONTINUE: Final[int] = 0
 EXTERN_FUNC: Final[int] = 0
 EXTERN_GLOBAL: Final[int] = 1
 EXTERN_MEMORY: Final[int] = 3

@@ -85,7 +85,7 @@ class BuildRunner:
         module = cache.load(wasm)
         budget = CpuBudget(time.thread_time_ns, limits.MODULE_LOAD_CPU_MS_MAX)
         self._isolate = Isolate(
-            linker_of_this_thread(), module, self.host, LOAD_OPERATIONS, 0, budget, is_building=is_building
+            linker_of_this_thread(), module, self.host, LOAD_OPERATIONS, budget, is_building=is_building
         )
         weakref.finalize(self, self._isolate.close)  # the image builder knows no end of its runner
 

@@ -10,9 +10,10 @@ Isolate(linker, module, host)      store, limits, deadline, instance: memory is 
 After a trap the isolate is dead: `invoke` and `resume` raise, and only `close` may follow. What an isolate can reach
 is exactly its `HostcallTable` and the four methods of `IsolateHost`; it knows neither the database nor HTTP.
 
-Deadlines: an *inline* isolate traps at its `end_tick` of the engine's ticker (`SliceSpent`: the caller runs the call
-again elsewhere); a *patient* one counts the CPU time of its own thread and traps when its `CpuBudget` is spent
-(`FunctionTimedOut`). Isolates of one call share one end, so calling other functions buys no time.
+Deadlines: at each deadline the engine asks `Linker.at_deadline`, which looks at the CPU time of its thread and lets the
+guest go on while the call's `CpuBudget` has some left. An *inline* call has a `CpuSlice` (`SliceSpent`: the caller runs
+it again elsewhere), a *patient* one the whole budget (`FunctionTimedOut`). Isolates of one call share it, so calling
+other functions buys no time.
 """
 
 import ctypes
@@ -63,9 +64,10 @@ class SliceSpent(Exception):
 
 
 class CpuBudget:
-    """CPU time that the isolates of one call may spend together, on one thread.
+    """CPU time that the isolates of one call may spend together, on one thread; it begins now.
 
-    Shape: `thread_time_ns` is the clock of the calling thread's CPU time; the budget begins now.
+    Shape: `thread_time_ns` is the clock of the calling thread's CPU time. CPU time and not wall-clock time, because a
+    thread that the machine set aside has done nothing wrong.
     """
 
     __slots__ = ("clock_ns", "cpu_ms_max", "end_ns")
@@ -75,13 +77,27 @@ class CpuBudget:
         self.cpu_ms_max = cpu_ms_max
         self.end_ns = thread_time_ns() + cpu_ms_max * 1_000_000
 
-    def left_ms(self) -> int:
-        return (self.end_ns - self.clock_ns()) // 1_000_000
+    def ticks(self) -> int:
+        """Until when the engine may run before it looks here again, in ticks; 0 where nothing is left."""
+        left_ns = self.end_ns - self.clock_ns()
+        if left_ns <= 0:
+            return 0
+        return max(1, min(left_ns // (limits.EPOCH_TICK_MS * 1_000_000), limits.CPU_LOOK_TICKS_MAX))
 
-    def spent(self) -> DeveloperError:
+    def spent(self) -> Exception:
+        """What ends the call when nothing is left."""
         return DeveloperError(
             "FunctionTimedOut", f"Function execution timed out (maximum duration: {self.cpu_ms_max / 1000:g}s)"
         )
+
+
+class CpuSlice(CpuBudget):
+    """The budget of an inline call: a call that spends it runs again elsewhere."""
+
+    __slots__ = ()
+
+    def spent(self) -> Exception:
+        return SliceSpent()
 
 
 class _Scratch:
@@ -115,7 +131,6 @@ _spare_scratch: list[_Scratch] = []
 _NO_OPERATIONS: Final[HostcallTable] = {}
 
 _TRAP_STACK_OVERFLOW: Final[int] = 0
-_TRAP_INTERRUPT: Final[int] = 10
 _TRAP_TEXTS: Final[dict[int, str]] = {
     1: "memory access out of bounds",
     2: "misaligned memory access",
@@ -136,7 +151,7 @@ class Isolate:
     """
 
     __slots__ = (
-        "_cpu_deadline", "_scratch", "_store", "base", "context", "dead", "failure", "host", "hostcalls",
+        "_scratch", "_store", "base", "context", "cpu", "dead", "failure", "host", "hostcalls",
         "hostcalls_left", "linker", "memory", "memory_size", "module", "parked", "tickets_open",
     )  # fmt: skip
 
@@ -146,8 +161,7 @@ class Isolate:
         module: "CompiledModule",
         host: IsolateHost,
         hostcalls: HostcallTable,
-        end_tick: int,
-        cpu: CpuBudget | None = None,
+        cpu: CpuBudget,
         *,
         is_building: bool = False,
     ) -> None:
@@ -162,14 +176,12 @@ class Isolate:
         self.dead = False
         self.memory_size = 0
         self.base = 0
-        self._cpu_deadline: Any = None
+        self.cpu = cpu
         self._store = 0
         prepared = module.prepared.get(id(linker)) or linker.prepare(module)
-        ticks_left = end_tick - linker.engine.ticker.ticks
-        if ticks_left <= 0:
-            if cpu is None:
-                raise SliceSpent
-            ticks_left = 1  # the budget looks at the clock at its first tick
+        ticks = cpu.ticks()
+        if ticks == 0:
+            raise cpu.spent()
         try:
             self._scratch = scratch = _spare_scratch.pop()
         except IndexError:  # other threads take from it too
@@ -179,9 +191,8 @@ class Isolate:
         bindings.store_limiter(
             store, limits.GUEST_MEMORY_BYTES_MAX, limits.GUEST_TABLE_ELEMENTS_MAX, 1, limits.GUEST_TABLES_MAX, 1
         )
-        bindings.set_epoch_deadline(context, ticks_left)
-        if cpu is not None:
-            self._count_cpu(cpu)
+        bindings.store_epoch_deadline_callback(store, linker.at_deadline, None, None)
+        bindings.set_epoch_deadline(context, ticks)
         error = bindings.instance_pre_instantiate(prepared, context, scratch.address_instance, scratch.address_trap)
         if error or scratch.trap.value:
             self._fail_to_start(error)
@@ -284,31 +295,10 @@ class Isolate:
         code, message = bindings.take_trap(trap or 0)
         if self.failure is not None:
             raise self.failure
-        if code == _TRAP_INTERRUPT:
-            raise SliceSpent
         if code == _TRAP_STACK_OVERFLOW:
             raise DeveloperError("StackOverflow", "The function's stack overflowed. Recurse less deeply.")
         text = _TRAP_TEXTS.get(code, message) if code is not None else message
         raise DeveloperError("GuestTrapped", f"The function's WebAssembly trapped: {text}.")
-
-    # -- patience ------------------------------------------------------------------------------------------------
-
-    def _count_cpu(self, cpu: CpuBudget) -> None:
-        """Makes the isolate patient: at each deadline it looks at its budget, and goes on while some is left."""
-
-        def at_deadline(_context: int, _data: int, ticks_more: Any, kind: Any) -> int:
-            left_ms = cpu.left_ms()
-            if left_ms <= 0:
-                self.failure = cpu.spent()
-                return bindings.error_new(b"deadline") or 0
-            ticks_more[0] = max(1, min(left_ms // limits.EPOCH_TICK_MS, 50))
-            kind[0] = 0  # continue
-            return 0
-
-        self._cpu_deadline = bindings.EpochCallback(at_deadline)
-        bindings.store_epoch_deadline_callback(
-            self._store, ctypes.cast(self._cpu_deadline, ctypes.c_void_p), None, None
-        )
 
     # -- guest memory --------------------------------------------------------------------------------------------
 
@@ -368,7 +358,6 @@ class Isolate:
         store, self._store = self._store, 0
         if store:
             bindings.store_delete(store)
-            self._cpu_deadline = None
             _spare_scratch.append(self._scratch)
 
 

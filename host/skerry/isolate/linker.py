@@ -70,6 +70,9 @@ class Linker:
         self._address: Pointer = bindings.linker_new(engine.address)
         engine.ticker.watched.append(lambda: self.current is not None)
         self._kept: list[Any] = []  # native callbacks and types must outlive the linker
+        deadline = bindings.EpochCallback(self._look_at_budget)
+        self._kept.append(deadline)
+        self.at_deadline: Pointer = ctypes.cast(deadline, ctypes.c_void_p).value or 0
         self._define("skerry", "hostcall", [_I32() for _ in range(8)], [_I64()], self._make_hostcall())
         self._define("skerry", "take", [_I32(), _I32()], [_I32()], self._make_callback(_take))
         for name, parameters, results, function in wasi_functions():
@@ -96,6 +99,22 @@ class Linker:
             prepared = out.value or 0
             module.prepared[id(self)] = prepared
         return prepared
+
+    def _look_at_budget(self, _context: int, _data: int, ticks_more: Any, kind: Any) -> int:
+        """What the engine calls at an isolate's deadline: more ticks, or an error that ends the call."""
+        isolate = self.current
+        try:
+            assert isolate is not None
+            ticks = isolate.cpu.ticks()
+            if ticks == 0:
+                raise isolate.cpu.spent()
+        except BaseException as error:
+            if isolate is not None and isolate.failure is None:
+                isolate.failure = error
+            return bindings.error_new(b"deadline") or 0
+        ticks_more[0] = ticks
+        kind[0] = bindings.DEADLINE_CONTINUE
+        return 0
 
     def _define(self, module: str, name: str, parameters: list[Any], results: list[Any], callback: Any) -> None:
         signature = wasmtime.FuncType(parameters, results)
