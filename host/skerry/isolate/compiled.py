@@ -26,6 +26,7 @@ from skerry.isolate.engine import Engine
 
 _MAGIC: Final[bytes] = b"skerry compiled module 1\n"
 _MAC_BYTES: Final[int] = 32
+_WASM_MAGIC: Final[bytes] = b"\0asm\1\0\0\0"
 
 
 class CompiledModule:
@@ -67,6 +68,8 @@ class ModuleCache:
 
         Raises: ValueError with the engine's words where the wasm is not a valid module.
         """
+        if not wasm.startswith(_WASM_MAGIC):  # wasmtime would read it as the text format
+            raise ValueError("it does not begin as a WebAssembly module")
         digest = hashlib.sha256(wasm).hexdigest()
         cached = self._read(digest)
         if cached is not None:
