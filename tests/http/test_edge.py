@@ -207,6 +207,7 @@ class NotedTransport(asyncio.Transport):
         super().__init__()
         self.closed = False
         self.answered = asyncio.Event()
+        self.written: list[bytes] = []
 
     def close(self) -> None:
         self.closed = True
@@ -215,7 +216,8 @@ class NotedTransport(asyncio.Transport):
         return self.closed
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        if bytes(data).endswith(b"enabled."):
+        self.written.append(bytes(data))
+        if bytes(data).endswith((b"enabled.", b"\r\n\r\n")):
             self.answered.set()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
@@ -269,6 +271,20 @@ def test_a_request_that_arrives_whole_leaves_no_timer_but_that_of_the_idle_conne
         assert loop.timers == []
         await transport.answered.wait()
         assert len(loop.timers) == 1
+        protocol.connection_lost(None)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(("method", "end"), [(b"GET", b"enabled."), (b"HEAD", b"\r\n\r\n")])
+def test_an_answer_leaves_in_one_piece(method: bytes, end: bytes) -> None:
+    async def scenario() -> None:
+        protocol, _, transport = await connection()
+        protocol.data_received(method + b" / HTTP/1.1\r\nHost: a\r\n\r\n")
+        await transport.answered.wait()
+        assert len(transport.written) == 1
+        assert transport.written[0].startswith(b"HTTP/1.1 404 Not Found\r\n")
+        assert transport.written[0].endswith(end)
         protocol.connection_lost(None)
 
     asyncio.run(scenario())
