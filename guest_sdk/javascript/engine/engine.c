@@ -4,6 +4,7 @@
  * (lifecycle.c) need its object layout. Everything below the include is ours:
  *
  *   arena.c      where the engine's memory comes from (included in the middle of the engine)
+ *   json.c       the common cases of JSON text, faster (included there too)
  *   state.c      the one engine of this module and what a call leaves in it
  *   clock.c      time: the host's clock, at most once per call
  *   host.c       hostcalls: arguments out, answers in, tickets

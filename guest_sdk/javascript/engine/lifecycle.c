@@ -81,6 +81,14 @@ static bool grow_tables(JSRuntime *rt)
            (shape_bits == rt->shape_hash_bits || resize_shape_hash(rt, shape_bits) == 0) && grow_atom_array(rt);
 }
 
+/* New objects are linked behind the last of the engine's list, which is written to: so that had better be one in the arena. */
+static void end_object_list_in_arena(JSContext *ctx)
+{
+    struct list_head *link = &JS_VALUE_GET_OBJ(ctx->global_obj)->header.link;
+    list_del(link);
+    list_add_tail(link, &ctx->rt->gc_obj_list);
+}
+
 #define SCRIPT_SELDOM 0x80000000u
 
 /* Compiles the script outside the arena, except for what calls touch, and runs it. */
@@ -153,6 +161,7 @@ EXPORT("skerry_freeze") uint64_t skerry_freeze(void)
     JS_RunGC(engine.rt);
     if (!grow_tables(engine.rt))
         return failed_with_exception(ctx);
+    end_object_list_in_arena(ctx);
     hot_begin_calls(engine.rt);
     JS_SetGCThreshold(engine.rt, engine.rt->malloc_state.malloc_size + GC_HEADROOM_BYTES);
     memset(&generator, 0, sizeof(generator));

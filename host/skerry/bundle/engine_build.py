@@ -45,8 +45,9 @@ QUICKJS_FRAMES: Final = (
     ("JSParseExportEnum export_flag,\n" + " " * 47 + "JSFunctionDef **pfd)\n{\n", "STACK_BYTES_PER_FUNCTION"),
 )
 
-# Changes to the engine's source: where our allocator (arena.c) goes in, after the engine's own and before its first use;
-# and the two kinds of things that are made while a script is compiled and that calls touch, functions and atoms.
+# Changes to the engine's source: where our allocator (arena.c) goes in, after the engine's own, before its first use;
+# the two kinds of things that are made while a script is compiled and that calls touch, functions and atoms; and where
+# JSON text is read and written (json.c).
 QUICKJS_CHANGES: Final = (
     (
         "\nvoid *js_calloc_rt(JSRuntime *rt, size_t count, size_t size)\n{\n",
@@ -64,6 +65,37 @@ QUICKJS_CHANGES: Final = (
         "            p = js_malloc_rt(rt, sizeof(JSString) +\n",
         "            p = hot_atom_malloc(rt, sizeof(JSString) +\n",
     ),
+    (
+        "static JSValue JS_ToQuotedString(JSContext *ctx, JSValueConst val1)\n{\n",
+        '#include "../json.c"\n\nstatic JSValue JS_ToQuotedString(JSContext *ctx, JSValueConst val1)\n{\n',
+    ),
+    (
+        "        c = string_getc(p, &i);\n        switch(c) {\n        case '\\t':\n            c = 't';\n",
+        """        if (json_write_plain_run(b, p, &i))
+            goto fail;
+        if (i >= p->len)
+            break;
+        c = string_getc(p, &i);
+        switch(c) {
+        case '\\t':
+            c = 't';
+""",
+    ),
+    (
+        "    if (string_buffer_init(s->ctx, b, 48))\n        goto fail;\n\n    p = *pp;\n",
+        """    i = json_read_plain_string(s->ctx, pp, s->buf_end, &s->token.u.str.str);
+    if (i) {
+        s->token.val = TOK_STRING;
+        s->token.u.str.sep = '"';
+        return i > 0 ? 0 : -1;
+    }
+    if (string_buffer_init(s->ctx, b, 48))
+        goto fail;
+
+    p = *pp;
+""",
+    ),
+    ("js_float64(strtod((const char *)p_start, NULL));\n", "json_number(p_start, p);\n"),
 )
 
 # The linker's C stack, below the data: overflowing it traps. The engine's own limit is in stack.h.
