@@ -68,16 +68,7 @@ def load_version(bundle: Bundle, cache: ModuleCache, deployment_name: str, envir
         module = cache.load(bundle.image)
     except ValueError as error:
         raise ClientError("GuestModuleInvalid", f"The module does not validate: {error}") from error
-    try:
-        runner = BuildRunner(cache, bundle.image, manifest.clock_ms, bytes.fromhex(manifest.seed), is_building=False)
-        abi = runner.call("skerry_abi_version", None) & 0xFFFF_FFFF
-        if abi != ABI_VERSION:
-            raise ClientError(
-                "GuestModuleInvalid", f"The module follows ABI {abi}, and this host serves {ABI_VERSION}."
-            )
-        status, payload = runner.describe()
-    except DeveloperError as error:
-        raise ClientError("ModuleLoadFailed", f"The module cannot describe itself: {error.message}") from error
+    status, payload = _describe(cache, bundle)
     if status != DONE:
         failure = thrown_failure(payload, StackMapper(bundle.source_map))
         raise ClientError("ModuleLoadFailed", f"The module cannot describe itself: {failure.text}")
@@ -88,6 +79,24 @@ def load_version(bundle: Bundle, cache: ModuleCache, deployment_name: str, envir
             "ManifestMismatch", "The manifest's functions, schema or features are not what the module describes."
         )
     return Version(bundle, module, description, deployment_name, environment)
+
+
+def _describe(cache: ModuleCache, bundle: Bundle) -> tuple[int, bytes]:
+    """What the module's `describe` returns, in an isolate of its own."""
+    manifest = bundle.manifest
+    try:
+        runner = BuildRunner(cache, bundle.image, manifest.clock_ms, bytes.fromhex(manifest.seed), is_building=False)
+        try:
+            abi = runner.call("skerry_abi_version", None) & 0xFFFF_FFFF
+            if abi != ABI_VERSION:
+                raise ClientError(
+                    "GuestModuleInvalid", f"The module follows ABI {abi}, and this host serves {ABI_VERSION}."
+                )
+            return runner.describe()
+        finally:
+            runner.close()
+    except DeveloperError as error:
+        raise ClientError("ModuleLoadFailed", f"The module cannot describe itself: {error.message}") from error
 
 
 assert limits.DESCRIPTION_BYTES_MAX <= limits.GUEST_PAYLOAD_BYTES_MAX

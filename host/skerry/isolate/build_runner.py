@@ -89,8 +89,16 @@ class BuildRunner:
         )
         weakref.finalize(self, self._isolate.close)  # the image builder knows no end of its runner
 
+    def close(self) -> None:
+        """Gives the instance back now. A failure's traceback may keep this object for long, and instances are few."""
+        self._isolate.close()
+
     def call(self, export: str, parked: bytes | None) -> int:
-        return self._isolate.call_raw(export, parked)
+        try:
+            return self._isolate.call_raw(export, parked)
+        except BaseException:
+            self.close()
+            raise
 
     def read(self, pointer: int, length: int) -> bytes:
         return self._isolate.read(pointer, length)
