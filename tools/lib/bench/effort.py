@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Effort:
-    """Shape: `calls` in-process repetitions of cheap calls; `accounts` seeded, and as many documents; seconds of a load."""
+    """Shape: `calls` in-process repetitions of cheap calls; `accounts` seeded, and as many documents; times in seconds."""
 
     name: str
     calls: int

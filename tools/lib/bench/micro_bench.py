@@ -23,13 +23,12 @@ from skerry.bundle.folders import cache_folder
 from skerry.errors import SkerryError
 from skerry.functions.deployment import Deployment
 from skerry.functions.request import CallRequest, CallResult
-from skerry.isolate import CompiledModule, Isolate, ModuleCache, get_engine, linker_of_this_thread
+from skerry.isolate import CompiledModule, CpuBudget, Isolate, ModuleCache, get_engine, linker_of_this_thread
 
 _GROUPS = 10
 _TIMES = (0, 10, 20, 40)
 _SEED_STEP = 500
-# The tick at which an isolate may run no longer: out of reach.
-_END_TICK = 2**40
+_CPU_MS_MAX = 1000
 
 
 def run_micro(folder: Path, effort: Effort, seed: int) -> list[Section]:
@@ -102,17 +101,17 @@ def _isolates(effort: Effort) -> Section:
 
 
 def _time_isolates(module: CompiledModule, calls: int) -> tuple[list[tuple[float, float, float]], float, float]:
-    """Microseconds to start, run and drop, for each call; on average: minor page faults and microseconds in the kernel."""
+    """Microseconds to start, run and drop, for each call; on average: minor faults, and microseconds in the kernel."""
     name, arguments = b"app:add", b'[{"x":1,"y":2}]'
     request = b"".join((*(n.to_bytes(4, "little") for n in (0, len(name), 0, len(arguments))), name, arguments))
     linker, host, now = linker_of_this_thread(), _NoData(), time.perf_counter_ns
     samples: list[tuple[float, float, float]] = []
     for _ in range(calls // 5 + 1):
-        Isolate(linker, module, host, {}, _END_TICK).close()
+        Isolate(linker, module, host, {}, CpuBudget(time.thread_time_ns, _CPU_MS_MAX)).close()
     before = resource.getrusage(resource.RUSAGE_THREAD)
     for _ in range(calls):
         begin = now()
-        isolate = Isolate(linker, module, host, {}, _END_TICK)
+        isolate = Isolate(linker, module, host, {}, CpuBudget(time.thread_time_ns, _CPU_MS_MAX))
         started = now()
         outcome = isolate.invoke(request)
         ran = now()
@@ -298,7 +297,7 @@ async def _parts(calls: Calls, effort: Effort, chance: random.Random) -> list[Se
 async def _profile(
     calls: Calls, probes: Probes, count: int, kind: str, path: str, args: Callable[[], dict[str, Any]]
 ) -> list[float]:
-    """Microseconds in each part: the mean of the middle half of the calls, so that a pause of the machine counts not."""
+    """Microseconds in each part: the mean of the middle half of the calls, so that no pause counts."""
     taken: list[list[float]] = []
     for number in range(count + count // 5):
         probes.reset()

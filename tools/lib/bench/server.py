@@ -48,9 +48,9 @@ class Server:
             )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
-        if not line:
+        if b'"url"' not in line:
             raise RuntimeError(
-                f"the server ended with status {self.process.wait()} before it was ready: {log.read_text()}"
+                f"the server ended with status {self.process.wait()} before it was ready: {line!r} {log.read_text()}"
             )
         self.started_s = time.perf_counter() - begin
         self.port: int = urlsplit(json.loads(line)["url"]).port or 0
