@@ -1,0 +1,36 @@
+"""A process that commits until it is killed: prints each number once its mutation was answered."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+from tests.fixtures.world import World
+
+AT_ONCE = 16
+
+
+def main() -> None:
+    folder, compiled, bundle, begin = sys.argv[1:]
+    with World(Path(folder), Path(compiled)) as world:
+        if world.deployment.version is None:
+            world.activate(Path(bundle).read_bytes())
+        world.loop.run_until_complete(_commit_forever(world, int(begin)))
+
+
+async def _commit_forever(world: World, begin: int) -> None:
+    numbers = iter(range(begin, 1 << 60))
+
+    async def one_after_the_other() -> None:
+        for number in numbers:
+            world.now_ns += 1_000_000
+            future = world.start("mutation", "h:add", {"n": number})
+            result = await future
+            assert result.ok, result.error_message
+            sys.stdout.buffer.write(b"%d\n" % number)
+            sys.stdout.buffer.flush()
+
+    await asyncio.gather(*(one_after_the_other() for _ in range(AT_ONCE)))
+
+
+if __name__ == "__main__":
+    main()

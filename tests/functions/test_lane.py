@@ -1,0 +1,137 @@
+"""The order of calls: mutations one after the other, long ones beside them, and bounds on what waits."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from skerry import limits
+from skerry.errors import SystemFault
+from skerry.functions.request import CallResult
+from tests.fixtures.hostile_bundle import hostile_bundle
+from tests.fixtures.world import World
+
+LONG_MS = 60  # of work: far over an inline slice, whatever the machine
+SLOW = 8
+
+
+@pytest.fixture
+def app(empty: World, base: Path) -> World:
+    empty.activate(hostile_bundle(base))
+    return empty
+
+
+def slow_down(world: World, function: str) -> None:
+    """Sends calls of a function to the background at once."""
+    assert world.deployment.version is not None
+    world.deployment.version.functions[function].slowness = SLOW
+
+
+def values(world: World, futures: list["asyncio.Future[CallResult]"]) -> list[Any]:
+    results = [world.finish(future) for future in futures]
+    assert all(result.ok for result in results), [result.error_message for result in results]
+    return [orjson.loads(result.value) for result in results]
+
+
+def test_mutations_run_in_the_order_they_arrive_before_any_is_durable(app: World) -> None:
+    futures = [app.start("mutation", "h:count") for _ in range(50)]
+    assert not any(future.done() for future in futures), "none is answered before the sync"
+    assert app.query("h:counted") in range(51)
+    assert values(app, futures) == list(range(1, 51))
+    assert app.query("h:counted") == 50
+    assert app.deployment.lane.conflicts == 0
+
+
+def test_queries_see_what_is_durable(app: World) -> None:
+    future = app.start("mutation", "h:count")
+    seen = app.start("query", "h:counted")
+    assert seen.done() and orjson.loads(seen.result().value) == 0
+    values(app, [future])
+    assert app.query("h:counted") == 1
+
+
+def test_a_call_that_outruns_its_slice_runs_again_in_the_background_and_counts_once(app: World) -> None:
+    lane = app.deployment.lane
+    assert app.mutation("h:count", {"ms": LONG_MS}) == 1
+    assert (lane.calls_inline, lane.calls_patient) == (1, 1)
+    assert app.query("h:counted") == 1
+
+
+def test_a_function_that_is_slow_goes_to_the_background_until_it_proves_quick(app: World) -> None:
+    lane = app.deployment.lane
+    slow_down(app, "h:ping")
+    for _ in range(SLOW):
+        assert app.query("h:ping") == "pong"
+    assert lane.calls_patient in range(SLOW - 1, SLOW + 1)
+    inline_before = lane.calls_inline
+    app.query("h:ping")
+    assert lane.calls_inline == inline_before + 1
+
+
+def test_a_long_mutation_conflicts_holds_the_lane_and_counts(app: World) -> None:
+    """While it runs, others change what it read; it gets its turn all the same, and nobody's count is lost."""
+    assert app.mutation("h:count") == 1
+    slow_down(app, "h:count")
+    lane = app.deployment.lane
+    futures = [app.start("mutation", "h:count", {"ms": LONG_MS}) for _ in range(4)]
+    assert sorted(values(app, futures)) == [2, 3, 4, 5]
+    assert app.query("h:counted") == 5
+    assert lane.conflicts >= 1
+    assert lane.in_flight == 0
+
+
+def test_mutations_that_arrive_while_the_lane_is_held_wait_and_are_bounded(
+    app: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "LANE_CALLS_WAITING_MAX", 2)
+    monkeypatch.setattr(limits, "CONFLICT_RETRIES_MAX", 1)
+    lane = app.deployment.lane
+    slow_down(app, "h:count")
+    racing = [app.start("mutation", "h:count", {"ms": LONG_MS}) for _ in range(2)]
+    app.wait(_until(lambda: lane._holder is not None))
+    waiting = [app.start("mutation", "h:add", {"n": n}) for n in range(2)]
+    refused = app.start("mutation", "h:add", {"n": 2})
+    assert isinstance(refused.exception(), SystemFault)
+    assert getattr(refused.exception(), "code", None) == "TooManyConcurrentRequests"
+    assert app.query("h:ping") == "pong", "queries do not wait"
+    assert not any(future.done() for future in waiting)
+    values(app, [*racing, *waiting])
+    assert app.query("h:written") == [0, 1]
+    assert app.query("h:counted") == 2
+
+
+def test_closing_waits_for_what_is_in_flight(app: World, compiled: Path, tmp_path: Path) -> None:
+    slow_down(app, "h:count")
+    future = app.start("mutation", "h:count", {"ms": LONG_MS})
+    app.wait(app.deployment.close())
+    assert orjson.loads(future.result().value) == 1
+    late = app.start("query", "h:ping")
+    assert getattr(late.exception(), "code", None) == "ShuttingDown"
+    app.loop.run_until_complete(app.loop.shutdown_default_executor())
+    app.loop.close()
+    with World(tmp_path / "data", compiled) as again:
+        assert again.query("h:counted") == 1
+
+
+def test_an_error_nobody_foresaw_ends_one_call_and_is_logged(
+    app: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("skerry.functions.lane.make_call_record", lambda *_: 1 / 0)
+    monkeypatch.setattr("skerry.functions.execution.dumps", lambda _: 1 / 0)
+    for slowness in (0, SLOW):
+        assert app.deployment.version is not None
+        app.deployment.version.functions["h:ping"].slowness = slowness
+        with pytest.raises(SystemFault) as caught:
+            app.call("query", "h:ping", {})
+        assert caught.value.code == "InternalServerError"
+        assert "0123456789abcdef" in caplog.text and "ZeroDivisionError" in caplog.text
+    monkeypatch.undo()
+    assert app.query("h:ping") == "pong"
+    assert app.deployment.lane.in_flight == 0
+
+
+async def _until(is_so: Any) -> None:
+    while not is_so():  # noqa: ASYNC110 -- the lane tells nobody when it is held
+        await asyncio.sleep(0)
