@@ -11,7 +11,7 @@ AT_ONCE = 16
 
 def main() -> None:
     folder, compiled, bundle, begin = sys.argv[1:]
-    with World(Path(folder), Path(compiled)) as world:
+    with World(Path(folder), Path(compiled), stream=begin.encode()) as world:
         if world.deployment.version is None:
             world.activate(Path(bundle).read_bytes())
         world.loop.run_until_complete(_commit_forever(world, int(begin)))
