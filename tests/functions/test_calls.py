@@ -85,6 +85,30 @@ def test_arguments_may_have_the_documented_size_and_no_more(app: World) -> None:
     assert text.startswith("Arguments for h:ping are too large")
 
 
+@pytest.mark.parametrize(
+    ("kind", "path", "args", "code"),
+    [
+        ("query", "h:none", b"{}", "FunctionPathNotFound"),
+        ("mutation", "h:ping", b"{}", "WrongFunctionKind"),
+        ("action", "h:act", b"{}", "FeatureNotServed"),
+        ("query", "h:ping", b"{", "InvalidJson"),
+        ("query", "h:typed", b"{}", "ArgumentValidationError"),
+        ("query", "h:returnsWrong", b"{}", "ReturnsValidationError"),
+        ("query", "h:throwNamed", b"{}", None),
+        ("query", "h:ping", b"{}", None),
+    ],
+)
+def test_what_the_host_finds_has_a_stable_code(app: World, kind: str, path: str, args: bytes, code: str | None) -> None:
+    assert app.call(kind, path, args).error_code == code
+
+
+def test_validating_is_bounded_in_steps(app: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "INLINE_VALIDATION_STEPS_MAX", 12)
+    assert app.call("query", "h:typed", {"name": "x", "tags": [1]}).ok
+    result = app.call("query", "h:typed", {"name": "x", "tags": [1] * 12})
+    assert result.error_code == "ValidationTooExpensive"
+
+
 # -- validators ----------------------------------------------------------------------------------------------------
 
 OBJECT = 'v.object({mode: v.optional(v.literal("fast")), name: v.string(), tags: v.optional(v.array(v.float64()))})'
@@ -196,6 +220,7 @@ def test_the_name_of_an_error_is_bounded() -> None:
 
 def test_no_function_is_there_before_the_first_deploy(empty: World) -> None:
     assert empty.failure("query", "h:ping").startswith("Could not find public function for 'h:ping'. Deploy an app")
+    assert empty.call("query", "h:ping").error_code == "NoActiveVersion"
     assert empty.deployment.describe() == {"version": None, "functions": [], "features": []}
 
 

@@ -135,7 +135,8 @@ class Deployment:
             spec = _find(version, request)
             args = parse_arguments(request.args)
         except DeveloperError as error:
-            done(CallResult(False, b"", [], None, error_message(request.request_id, host_failure(error)), None))
+            message = error_message(request.request_id, host_failure(error))
+            done(CallResult(False, b"", [], None, message, None, error.code))
             return
         except SkerryError as error:
             done(error)

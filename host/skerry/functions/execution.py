@@ -192,7 +192,6 @@ def _run_nested(frame: Frame, nested: NestedCall) -> tuple[int, bytes]:
 
 
 def _error_object(failure: FunctionFailure) -> bytes:
-    message = orjson.dumps(failure.text.removesuffix("\n"))
-    if failure.data is None:
-        return b'{"name":"Error","message":%b}' % message
-    return b'{"name":"Error","message":%b,"data":%b}' % (message, failure.data)
+    code = b"" if failure.code is None else b',"code":%b' % orjson.dumps(failure.code)
+    data = b"" if failure.data is None else b',"data":%b' % failure.data
+    return b'{"name":"Error","message":%b%b%b}' % (orjson.dumps(failure.text.removesuffix("\n")), code, data)

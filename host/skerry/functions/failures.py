@@ -17,10 +17,15 @@ _NAME_CHARS_MAX: Final[int] = 256
 
 
 class FunctionFailure(Exception):
-    """A function failed. Shape: `text` without the request id's line, `data` the JSON of a ConvexError's data."""
+    """A function failed.
 
-    def __init__(self, text: str, data: bytes | None = None) -> None:
+    Shape: `text` without the request id's line, `data` the JSON of a ConvexError's data, `code` the host's stable code
+    where the host found the fault (what a guest threw has none: it could name any).
+    """
+
+    def __init__(self, text: str, data: bytes | None = None, code: str | None = None) -> None:
         super().__init__(text)
+        self.code = code
         self.text = text
         self.data = data
 
@@ -51,7 +56,7 @@ def thrown_failure(payload: bytes, stacks: StackMapper) -> FunctionFailure:
 
 def host_failure(error: DeveloperError) -> FunctionFailure:
     """The failure for what the host found wrong: no `Uncaught`, no frames."""
-    return FunctionFailure(error.message, None if error.data is None else orjson.dumps(error.data))
+    return FunctionFailure(error.message, None if error.data is None else orjson.dumps(error.data), error.code)
 
 
 def error_message(request_id: str, failure: FunctionFailure) -> str:

@@ -316,7 +316,7 @@ def _succeeded(call: Call, value: bytes, ts: int) -> CallResult:
 
 def _failed(call: Call, failure: FunctionFailure) -> CallResult:
     message = error_message(call.request.request_id, failure)
-    return CallResult(False, b"", call.log_lines, None, message, failure.data)
+    return CallResult(False, b"", call.log_lines, None, message, failure.data, failure.code)
 
 
 def _fault(work: Work, error: BaseException) -> SystemFault:

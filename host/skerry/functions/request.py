@@ -45,10 +45,11 @@ class CallResult:
 
     Shape: `ok` with `value`, the JSON of the value in encoded form; otherwise `error_message` (full, unredacted) and
     `error_data` (the JSON of a ConvexError's data, None where there is none). `log_lines` in the documented form;
-    `ts` the commit's or the snapshot's timestamp in nanoseconds.
+    `ts` the commit's or the snapshot's timestamp in nanoseconds; `error_code` the host's stable code, None for what the
+    function itself threw.
     """
 
-    __slots__ = ("error_data", "error_message", "log_lines", "ok", "ts", "value")
+    __slots__ = ("error_code", "error_data", "error_message", "log_lines", "ok", "ts", "value")
 
     def __init__(
         self,
@@ -58,7 +59,9 @@ class CallResult:
         ts: int | None = None,
         error_message: str = "",
         error_data: bytes | None = None,
+        error_code: str | None = None,
     ) -> None:
+        self.error_code = error_code
         self.ok = ok
         self.value = value
         self.log_lines = log_lines
