@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Effort:
-    """Shape: `calls` in-process repetitions of cheap calls; `accounts` seeded, and as many documents; times in seconds."""
+    """Shape: `calls` in-process repetitions of cheap calls; `accounts` seeded, and as many documents."""
 
     name: str
     calls: int
