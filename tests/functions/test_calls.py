@@ -236,3 +236,37 @@ def _line_of(function: str, needle: str = "") -> int:
     begin = next(n for n, line in enumerate(source) if line.startswith(f"export const {function[2:]} "))
     words = (needle,) if needle else ("throw ", "new Error(")
     return next((n for n, line in enumerate(source[begin:], begin + 1) if any(word in line for word in words)), 0)
+
+
+# -- calls of functions by functions -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("op", "args", "code"),
+    [
+        ("1.0/runUdf", {"udfType": "query", "name": "h:none", "args": {}}, "FunctionPathNotFound"),
+        ("1.0/runUdf", {"udfType": "query", "name": "../x", "args": {}}, "FunctionPathNotFound"),
+        ("1.0/runUdf", {"udfType": "query", "name": "h:count", "args": {}}, "WrongFunctionKind"),
+        ("1.0/runUdf", {"udfType": "mutation", "name": "h:count", "args": {}}, "ReadOnlyTransaction"),
+        ("1.0/runUdf", {"udfType": "action", "name": "h:act", "args": {}}, "InvalidArgument"),
+        ("1.0/runUdf", {"udfType": "snapshotQuery", "name": "h:ping", "args": {}}, "FeatureNotServed"),
+        ("1.0/runUdf", {"udfType": "query", "reference": "_reference/x", "args": {}}, "FeatureNotServed"),
+        ("1.0/runUdf", {"udfType": "query", "name": "h:typed", "args": {}}, "ArgumentValidationError"),
+        ("1.0/runUdf", {"udfType": "query", "name": "h:typed", "args": []}, "ArgumentValidationError"),
+        ("1.0/runUdf", {"udfType": "query", "name": "h:typed", "args": {"$integer": 1}}, "InvalidValue"),
+        ("1.0/runUdf", [], "InvalidArgument"),
+        ("1.0/get", {}, "InvalidArgument"),
+        ("1.0/queryStreamNext", {"queryId": 99}, "QueryNotFound"),
+        ("1.0/nope", {}, "UnknownOperation"),
+        ("1.0/insert", {}, "ReadOnlyTransaction"),
+        ("log", {"level": "LOG"}, "InvalidArgument"),
+        ("entropy", {"length": 1e9}, "InvalidArgument"),
+    ],
+)
+def test_a_failing_operation_tells_the_guest_its_code(app: World, op: str, args: object, code: str) -> None:
+    assert app.query("h:codeOf", {"op": op, "args": orjson.dumps(args).decode()}) == code
+
+
+def test_functions_call_each_other_as_deep_as_documented(app: World) -> None:
+    assert app.query("h:dig", {"n": limits.FUNCTION_CALL_DEPTH_MAX}) == "bottom"
+    assert app.query("h:dig", {"n": limits.FUNCTION_CALL_DEPTH_MAX + 1}) == "FunctionCallTooDeep"

@@ -1,6 +1,7 @@
 """The cache of compiled modules: only what this host made with its key is taken, and only for the same wasm."""
 
 import hashlib
+import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 import wasmtime
 
+from skerry import limits
 from skerry.errors import ClientError
 from skerry.functions.module_check import check_module
 from skerry.isolate import ModuleCache, get_engine
@@ -129,3 +131,20 @@ def test_compiled_code_or_text_is_not_accepted_in_place_of_wasm(folder: Path) ->
         assert caught.value.code == "GuestModuleInvalid"
         with pytest.raises(ValueError, match="does not begin"):
             ModuleCache(get_engine(), folder, KEY).load(raw)
+
+
+def test_the_files_used_last_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compilations: list[bytes]
+) -> None:
+    monkeypatch.setattr(limits, "COMPILED_FILES_KEPT_MAX", 2)
+    folder = tmp_path / "compiled"
+    cache = ModuleCache(get_engine(), folder, KEY)
+    modules = [wat_guest(name) for name in ("finds_table", "fills_table", "makes_nan")]
+    for age, wasm in enumerate(modules[:2]):
+        os.utime(folder / f"{cache.load(wasm).digest}.cwasm", ns=(age, age))
+    (folder / "half.1.2.tmp").touch()
+    os.utime(folder / "half.1.2.tmp", ns=(0, 0))
+    cache.load(modules[0])  # used again: now the youngest
+    cache.load(modules[2])
+    assert {path.stem for path in folder.iterdir()} == {hashlib.sha256(modules[n]).hexdigest() for n in (0, 2)}
+    assert len(compilations) == 3

@@ -4,7 +4,8 @@ Compiled code is native code: whoever can write it can run anything. So nothing 
 deserialised. A cache file is made by this host from wasm it compiled itself, lies in a folder of its own, and carries
 a MAC under the host's key over everything that its content depends on: the wasm's digest, wasmtime's version, the
 engine's settings, the processor's features. Bytes are verified first and deserialised from the very buffer that was
-verified. A file that does not verify is ignored and made anew.
+verified. A file that does not verify is ignored and made anew. Files that nothing has used for long go when new ones
+come.
 
 Source: wasmtime `Module::deserialize` (unsafe by contract).
 """
@@ -20,6 +21,7 @@ from typing import Final
 
 import wasmtime
 
+from skerry import limits
 from skerry.isolate import bindings
 from skerry.isolate.bindings import Pointer
 from skerry.isolate.engine import Engine
@@ -81,6 +83,11 @@ class ModuleCache:
         self._write(digest, bytes(module.serialize()))
         return CompiledModule(module, digest)
 
+    def _forget_unused(self, folder: Path) -> None:
+        """Keeps the files that were used last, `COMPILED_FILES_KEPT_MAX` of them."""
+        for path in sorted(folder.iterdir(), key=_age_ns)[limits.COMPILED_FILES_KEPT_MAX :]:
+            path.unlink(missing_ok=True)
+
     def _path(self, digest: str) -> Path | None:
         return None if self._folder is None else self._folder / f"{digest}.cwasm"
 
@@ -94,6 +101,7 @@ class ModuleCache:
             return None
         try:
             content = path.read_bytes()
+            os.utime(path)  # it is in use: `_forget_unused` goes by this time
         except OSError:
             return None
         code = content[len(_MAGIC) + _MAC_BYTES :]
@@ -115,8 +123,16 @@ class ModuleCache:
             with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
                 file.write(_MAGIC + self._mac(digest, code) + code)
             temporary.replace(path)
+            self._forget_unused(path.parent)
         except OSError:
             temporary.unlink(missing_ok=True)  # a cache that cannot be written costs time, not correctness
+
+
+def _age_ns(path: Path) -> int:
+    try:
+        return -path.stat().st_mtime_ns
+    except OSError:  # another process forgot it first
+        return 0
 
 
 def _processor_fingerprint() -> str:
