@@ -228,7 +228,8 @@ def wrong_kind(name: str, asked: str, defined: str) -> str:
 def _log(frame: Frame, argument: bytes, _raw: bytes | None) -> bytes:
     fields = _fields(argument)
     level = fields.get("level")
-    log_line(frame.call.log_lines, level if level in _LEVELS else "LOG", _text(fields, "message"))
+    shown = level if type(level) is str and level in _LEVELS else "LOG"
+    log_line(frame.call.log_lines, shown, _text(fields, "message"))
     return b"null"
 
 

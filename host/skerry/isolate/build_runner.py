@@ -21,6 +21,7 @@ from skerry.isolate.isolate import CpuBudget, Hostcall, Isolate
 from skerry.isolate.linker import linker_of_this_thread
 
 _NS_PER_MS: Final[int] = 1_000_000
+_LEVEL_CHARS_MAX: Final[int] = 5
 
 
 class LoadHost:
@@ -46,8 +47,12 @@ class LoadHost:
 
 
 def _log(host: LoadHost, argument: bytes, _raw: bytes | None) -> bytes:
-    line = orjson.loads(argument)
-    host.log_line(str(line["level"]), str(line["message"]))
+    try:
+        line = orjson.loads(argument)
+        level, message = line["level"], line["message"]
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        raise DeveloperError("InvalidArgument", "log takes a level and a message.") from None
+    host.log_line(str(level)[:_LEVEL_CHARS_MAX], str(message))
     return b"null"
 
 
