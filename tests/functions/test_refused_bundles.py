@@ -1,5 +1,6 @@
 """Bundles that no deployment takes: each refused with its code, the active version untouched."""
 
+import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 import wasmtime
 
 from skerry import limits
+from skerry.bundle.bundle_file import read_bundle
 from skerry.errors import ClientError
 from skerry.functions import version as version_room
 from skerry.isolate import ModuleCache, get_engine
@@ -54,6 +56,7 @@ def guest_of(text: str, memory: str = '(memory (export "memory") 1 16)') -> byte
 NATIVE = wasmtime.Module(get_engine().wasmtime, wat_guest("finds_table")).serialize()
 PAGES_MAX = limits.GUEST_MEMORY_BYTES_MAX // 65536
 ELEMENTS_MAX = limits.GUEST_TABLE_ELEMENTS_MAX
+FLIPS = 400
 MODULES: dict[str, Callable[[], bytes]] = {
     "no wasm": lambda: b"not wasm at all",
     "text": lambda: b"(module)",
@@ -178,3 +181,21 @@ def test_functions_may_be_many_and_no_more(serving: World, monkeypatch: pytest.M
 
 def _description(cache: ModuleCache) -> bytes:
     return orjson.dumps(bundles.describe(c_guest("hostile"), cache))
+
+
+def test_a_module_with_damaged_bytes_is_refused_or_says_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is flipped: a coded refusal, or a module that still works. Never another error."""
+    monkeypatch.setattr(limits, "MODULE_LOAD_CPU_MS_MAX", 20)
+    cache = ModuleCache(get_engine(), None, b"a key")
+    whole = described_as('{"abi":1,"language":"c","functions":[],"schema":null,"features":[]}')
+    rng = random.Random("damaged modules")
+    codes: set[str] = set()
+    for _ in range(FLIPS):
+        at, bit = rng.randrange(len(whole)), 1 << rng.randrange(8)
+        damaged = whole[:at] + bytes([whole[at] ^ bit]) + whole[at + 1 :]
+        try:
+            version_room.load_version(read_bundle(wrap(damaged)), cache, "local", {})
+        except ClientError as error:
+            codes.add(error.code)
+    assert codes >= {"GuestModuleInvalid", "DescriptionInvalid"}
+    assert codes <= {"GuestModuleInvalid", "DescriptionInvalid", "ModuleLoadFailed", "ManifestMismatch"}
