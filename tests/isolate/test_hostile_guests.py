@@ -42,7 +42,7 @@ def tickets() -> dict[bytes, Any]:
 @pytest.mark.parametrize(("name", "code"), TRAPS.items())
 def test_a_broken_rule_ends_the_call_and_the_next_one_works(cache: ModuleCache, name: str, code: str) -> None:
     with pytest.raises(DeveloperError) as caught:
-        call(cache, c_guest("hostile"), f"h:{name}", operations=tickets(), cpu_ms_max=500)
+        call(cache, c_guest("hostile"), f"h:{name}", operations=tickets(), cpu_ms_max=200 if name == "loop" else 20_000)
     assert caught.value.code == code
     assert call(cache, c_guest("hostile"), "h:grow_then_take") == (DONE, 32)
 
