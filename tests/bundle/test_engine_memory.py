@@ -6,12 +6,13 @@ Calls run in the real isolate, from the pool, because its slots are what is wipe
 import json
 import random
 import struct
+import time
 
 import pytest
 
 from skerry.bundle.build import Parts, build_app
 from skerry.bundle.esbuild import Bundler
-from skerry.isolate import Isolate, ModuleCache, get_engine, linker_of_this_thread
+from skerry.isolate import CpuBudget, Isolate, ModuleCache, get_engine, linker_of_this_thread
 from skerry.isolate.build_runner import LOAD_OPERATIONS, LoadHost
 from skerry.isolate.compiled import CompiledModule
 from skerry.limits import POOL_MEMORY_RESIDENT_BYTES
@@ -50,7 +51,8 @@ def module(tmp_path_factory: pytest.TempPathFactory, bundler: Bundler, parts: Pa
 
 
 def isolate(module: CompiledModule) -> Isolate:
-    return Isolate(linker_of_this_thread(), module, LoadHost(CLOCK_MS, bytes(32)), LOAD_OPERATIONS, 10_000)
+    budget = CpuBudget(time.thread_time_ns, 10_000)
+    return Isolate(linker_of_this_thread(), module, LoadHost(CLOCK_MS, bytes(32)), LOAD_OPERATIONS, budget)
 
 
 def invoke(one: Isolate, name: str, arguments: dict[str, object]) -> object:
