@@ -1,9 +1,9 @@
 """Every error that leaves the host: three families, one table of stable codes.
 
 *Developer* errors are caused by a deployment's own code or by its limits: inside a function they are exceptions it may
-catch, outside they are the function's failure (HTTP 200 with `status: "error"`). *Client* errors are a bad request: wrong
-JSON, no such function, no permission. *System* errors are ours. The table gives each code its family, the HTTP status it
-travels with, and what the reader should do; `docs/errors.md` is compared with it by a test.
+catch, outside they are the function's failure (HTTP 200 with `status: "error"`). *Client* errors are a bad request:
+wrong JSON, no such function, no permission. *System* errors are ours. The table gives each code its family, the HTTP
+status it travels with, and what the reader should do; `docs/errors.md` is compared with it by a test.
 """
 
 from dataclasses import dataclass
@@ -39,25 +39,37 @@ def _system(http_status: int, advice: str) -> ErrorSpec:
 ERRORS: Final[dict[str, ErrorSpec]] = {
     # -- crypto.subtle ---------------------------------------------------------------------------------------------
     "CryptoDataError": _developer("The key or its form is malformed; the message says what is wrong."),
-    "CryptoOperationError": _developer("The operation failed for these inputs: wrong key, damaged data, or a bad parameter."),
+    "CryptoOperationError": _developer(
+        "The operation failed for these inputs: wrong key, damaged data, or a bad parameter."
+    ),
     "CryptoNotSupportedError": _developer("Use an algorithm, curve or key format that CRYPTO.md lists."),
     "CryptoInvalidAccessError": _developer("The key does not allow this: another curve, another algorithm or usage."),
     "CryptoRandomnessRefused": _developer("Move the code that needs cryptographic randomness into an action."),
     "CryptoLimitExceeded": _developer("Use a smaller key, fewer iterations or less data; the message has the bound."),
     # -- system --------------------------------------------------------------------------------------------------
-    "InternalServerError": _system(500, "A fault of the server; the log of the server has the request id and the trace."),
-    "EngineBuildFailed": _system(500, "The JavaScript engine could not be built from its sources; the message has the reason."),
+    "InternalServerError": _system(
+        500, "A fault of the server; the log of the server has the request id and the trace."
+    ),
+    "EngineBuildFailed": _system(
+        500, "The JavaScript engine could not be built from its sources; the message has the reason."
+    ),
     # -- bundle: modules and images ------------------------------------------------------------------------------
-    "GuestModuleInvalid": _client(400, "Upload a core WebAssembly module that follows the guest ABI; the message says where."),
+    "GuestModuleInvalid": _client(
+        400, "Upload a core WebAssembly module that follows the guest ABI; the message says where."
+    ),
     "ImageBuildFailed": _client(400, "The deployment's code failed while it was loaded; the message has its error."),
     # -- system: storage
     "StorageFull": _system(503, "The disk or the storage quota of the deployment is full; free or add space."),
-    "StorageFailed": _system(503, "The storage engine could not make a write durable; nothing of it was kept. Try again."),
+    "StorageFailed": _system(
+        503, "The storage engine could not make a write durable; nothing of it was kept. Try again."
+    ),
     "StorageKeyInvalid": _system(500, "A key handed to storage is empty or longer than storage takes."),
     "SnapshotGone": _system(503, "The storage engine was reopened under a running call; the call can be repeated."),
     "TooManySnapshots": _system(503, "More calls read the deployment's storage at once than it takes; try again."),
     "DataFolderInUse": _system(503, "Another process serves this data folder; stop it or name another folder."),
-    "DataFolderFormat": _system(503, "The data folder was not written by this version; the message names both formats."),
+    "DataFolderFormat": _system(
+        503, "The data folder was not written by this version; the message names both formats."
+    ),
     # -- values --------------------------------------------------------------------------------------------------
     "InvalidJson": _developer("The text is not JSON; send valid UTF-8 JSON."),
     "InvalidValue": _developer("The JSON or the value is none of the value types; the message names what is wrong."),
@@ -83,12 +95,16 @@ ERRORS: Final[dict[str, ErrorSpec]] = {
     "NodeRuntimeNotServed": _client(400, 'Remove "use node": functions run in the isolate runtime only, for now.'),
     "CompileFailed": _client(400, "The app's code does not compile; each diagnostic has its file and line."),
     "ModuleLoadFailed": _client(400, "The app's code fails while its modules load; the message has the source line."),
-    "PreludeBuildFailed": _system(500, "The engine's prelude could not be bundled; the message has what the bundler said."),
+    "PreludeBuildFailed": _system(
+        500, "The engine's prelude could not be bundled; the message has what the bundler said."
+    ),
     "BundlerFailed": _system(500, "The bundler process ended; run the build again, and report it if it stays."),
     "BundleInvalid": _client(400, "The bundle is not one that `skerry build` wrote, or was damaged on the way."),
     "BundleDigestMismatch": _client(400, "The bundle's content is not what its digest says; build or fetch it again."),
     "BundleTooLarge": _client(413, "The bundle is over a limit; the message names it."),
-    "BundleNotReproduced": _client(400, "Rebuilding gave other bytes than the bundle has; the message names the first difference."),
+    "BundleNotReproduced": _client(
+        400, "Rebuilding gave other bytes than the bundle has; the message names the first difference."
+    ),
     # -- isolates and the guest ABI ------------------------------------------------------------------------------
     "FunctionTimedOut": _developer("The function used more CPU time than it may; do less in one call."),
     "StackOverflow": _developer("The function recursed too deeply; recurse less, or use a loop."),
@@ -108,14 +124,20 @@ ERRORS: Final[dict[str, ErrorSpec]] = {
     "DescriptionInvalid": _client(400, "The module's describe export must give what guest_sdk/ABI.md says."),
     "ManifestMismatch": _client(400, "The bundle's manifest says something else than its module; build it again."),
     "TooManyConcurrentRequests": _system(503, "Too many long calls wait; try again in a moment."),
-    "SchemaRefused": _client(400, "The schema or the data must change first; the message names the rule or the first document."),
+    "SchemaRefused": _client(
+        400, "The schema or the data must change first; the message names the rule or the first document."
+    ),
     "BadConvexFunctionIdentifier": _client(400, "Write the path as module:function."),
     "IsolatesExhausted": _system(503, "Every isolate is in use; try again in a moment."),
     # -- database ------------------------------------------------------------------------------------------------
-    "OptimisticConcurrencyControlFailure": _system(503, "What the call had read changed before it could commit; retry."),
+    "OptimisticConcurrencyControlFailure": _system(
+        503, "What the call had read changed before it could commit; retry."
+    ),
     "CommitterFullError": _system(503, "Too many writes wait for the disk; retry in a moment."),
     "IndexCorrupted": _system(500, "An index and its documents disagree; keep the data folder and report it."),
-    "InvalidArgument": _developer("Pass what the database operation asks for; the message says which argument is wrong."),
+    "InvalidArgument": _developer(
+        "Pass what the database operation asks for; the message says which argument is wrong."
+    ),
     "SystemTableAccess": _developer("Use db.system for system tables and db for the others."),
     "SystemTableReadOnly": _developer("System tables cannot be written by functions."),
     "ReadOnlyTransaction": _developer("Write in a mutation; queries only read."),
@@ -185,7 +207,9 @@ ERRORS: Final[dict[str, ErrorSpec]] = {
     "MethodNotAllowed": _client(405, "Use a method of the route; docs/http.md lists them."),
     "ActionsNotServed": _client(400, "Call queries and mutations; this version serves no actions."),
     "PastReadsNotServed": _client(400, "Query the newest state; this version serves no reads of the past."),
-    "QueriesUnsettled": _client(503, "Writes kept changing the state between the queries; try again, or ask for fewer."),
+    "QueriesUnsettled": _client(
+        503, "Writes kept changing the state between the queries; try again, or ask for fewer."
+    ),
     "DigestRequired": _client(400, "Send Content-Digest: sha-256=:<base64>: with the bundle."),
     "DigestMismatch": _client(400, "The upload was damaged on the way; send it again."),
     "DeployInProgress": _client(409, "Another deploy is under way; try again when it is done."),

@@ -1,7 +1,7 @@
 """Every bound of the host, by name, with its unit in the name.
 
-A bound lives here and nowhere else; each has a test at the bound and one past it, and a row in `docs/limits.md` that a test
-compares with this file. Relations between bounds are asserted at import.
+A bound lives here and nowhere else; each has a test at the bound and one past it, and a row in `docs/limits.md` that a
+test compares with this file. Relations between bounds are asserted at import.
 """
 
 KIB = 1024
