@@ -52,14 +52,19 @@ typedef struct {
 static uint64_t skerry_result;
 static const skerry_function *skerry_running;
 
-/* A new text, formatted as printf does; cut at SKERRY_TEXT_BYTES. */
+/* A new text, formatted as printf does; cut at SKERRY_TEXT_BYTES. It takes just its own length: an isolate whose memory has to grow
+ * for one text costs its call twice. */
 static inline char *skerry_text(const char *format, ...)
 {
-    char *text = malloc(SKERRY_TEXT_BYTES);
+    static char formatted[SKERRY_TEXT_BYTES];
     va_list given;
     va_start(given, format);
-    vsnprintf(text, SKERRY_TEXT_BYTES, format, given);
+    int length = vsnprintf(formatted, sizeof(formatted), format, given);
     va_end(given);
+    size_t bytes = length < 0 ? 0 : length < SKERRY_TEXT_BYTES ? (size_t)length : SKERRY_TEXT_BYTES - 1;
+    char *text = malloc(bytes + 1);
+    memcpy(text, formatted, bytes);
+    text[bytes] = 0;
     return text;
 }
 
