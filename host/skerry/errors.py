@@ -92,7 +92,6 @@ ERRORS: Final[dict[str, ErrorSpec]] = {
     "NodeNotFound": _client(400, "Install Node 18 or newer; only building TypeScript needs it."),
     "NpmInstallFailed": _client(400, "Check the network and npm's registry setting, then build again."),
     "AppInvalid": _client(400, "The app's folder is not laid out as the message says it must be."),
-    "NodeRuntimeNotServed": _client(400, 'Remove "use node": functions run in the isolate runtime only, for now.'),
     "CompileFailed": _client(400, "The app's code does not compile; each diagnostic has its file and line."),
     "ModuleLoadFailed": _client(400, "The app's code fails while its modules load; the message has the source line."),
     "PreludeBuildFailed": _system(

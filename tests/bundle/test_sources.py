@@ -130,10 +130,18 @@ def test_a_source_file_at_its_size_limit(tmp_path: Path) -> None:
     "text",
     ['"use node";', "'use node'", '// why\n/* and */ "use strict"; "use node"', '\ufeff"use node"\nimport x from "y"'],
 )
-def test_modules_for_the_node_runtime_are_refused(tmp_path: Path, text: str) -> None:
-    write_app(tmp_path, {"convex/a.ts": text})
+def test_modules_for_the_node_runtime_are_left_out_and_named(tmp_path: Path, text: str) -> None:
+    write_app(tmp_path, {"convex/a.ts": text, "convex/b.ts": ""})
+    found = find_sources(tmp_path)
+    assert [entry.name for entry in found.entries] == ["b"]
+    assert found.node_modules == ("a",)
+
+
+@pytest.mark.parametrize("name", ["schema", "http", "crons", "auth.config"])
+def test_what_describes_the_app_cannot_ask_for_node(tmp_path: Path, name: str) -> None:
+    write_app(tmp_path, {f"convex/{name}.ts": '"use node";'})
     code, message = refusal(tmp_path)
-    assert code == "NodeRuntimeNotServed" and "convex/a.ts" in message and "not served yet" in message
+    assert code == "AppInvalid" and name in message and "use node" in message
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 // Runs beside the `skerry` command on a developer's machine, never in the server. Reads one JSON request a line from
 // standard input, answers with one JSON line on standard output, in order, and ends with its input. A request:
 //
-//   {"root": DIR, "entries": [{"name", "path"}], "packages": DIR, "resolutions": {...} | null}
+//   {"root": DIR, "entries": [{"name", "path"}], "node": [NAME], "packages": DIR, "resolutions": {...} | null}
 //
 // `root` is the app's folder; `path` is relative to it; `packages` is the node_modules folder of the pinned tool packages,
 // searched after the app's own. `resolutions` (when a bundle is verified) says what each bare import led to the first time.
@@ -125,7 +125,7 @@ function packageVersion(folder) {
 function entryText(request) {
   const imports = request.entries.map((e, i) => `import * as m${i} from ${JSON.stringify("./" + e.path)};`);
   const fields = request.entries.map((e, i) => `${JSON.stringify(e.name)}: m${i}`);
-  return `${imports.join("\n")}\nskerryRegister({ ${fields.join(", ")} });\n`;
+  return `${imports.join("\n")}\nskerryRegister({ ${fields.join(", ")} }, ${JSON.stringify(request.node)});\n`;
 }
 
 // -- one request ---------------------------------------------------------------------------------------------------

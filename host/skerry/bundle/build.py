@@ -37,7 +37,7 @@ from skerry.bundle.esbuild import Bundler, Script
 from skerry.bundle.folders import cache_folder
 from skerry.bundle.image import STATUS_DONE, Runner, build_image
 from skerry.bundle.image import Script as ImageScript
-from skerry.bundle.manifest import Manifest
+from skerry.bundle.manifest import Manifest, node_modules_of
 from skerry.bundle.node import Progress
 from skerry.bundle.prelude import PRELUDE_NAME, prelude_script
 from skerry.bundle.source_maps import SCRIPT_NAME, StackMapper, shown_path
@@ -83,7 +83,7 @@ def build_app(
 
     `bundler` may be kept between builds; without a `seed`, it follows from the sources.
 
-    Raises: ClientError `AppInvalid`, `NodeRuntimeNotServed`, `CompileFailed`, `ModuleLoadFailed`, `NodeNotFound`,
+    Raises: ClientError `AppInvalid`, `CompileFailed`, `ModuleLoadFailed`, `NodeNotFound`,
     `NpmInstallFailed`, `BundleTooLarge`.
     """
     sources = find_sources(folder)
@@ -107,7 +107,7 @@ def rebuild(
     with tempfile.TemporaryDirectory(prefix="skerry-verify-") as temporary, Bundler(progress) as bundler:
         root, packages = _lay_out(bundle, Path(temporary).resolve())
         entries = tuple(EntryModule(name, path) for name, path in manifest.entries.items())
-        sources = AppSources(root, manifest.functions_folder, entries)
+        sources = AppSources(root, manifest.functions_folder, entries, node_modules_of(manifest.features))
         progress("bundling again")
         script = bundler.bundle(sources, packages=packages, resolutions=resolutions)
         seed = bytes.fromhex(manifest.seed)

@@ -110,6 +110,7 @@ class Bundler:
             {
                 "root": str(sources.root),
                 "entries": [{"name": entry.name, "path": entry.path} for entry in sources.entries],
+                "node": list(sources.node_modules),
                 # Real paths on both sides: the bundler follows links.
                 "packages": os.path.realpath(packages or self._packages / "node_modules"),
                 "resolutions": None if resolutions is None else dict(resolutions),

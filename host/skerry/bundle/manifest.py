@@ -15,6 +15,7 @@ from skerry.errors import ClientError
 from skerry.limits import APP_ENTRY_MODULES_MAX, BUNDLE_MANIFEST_BYTES_MAX
 
 FORMAT: Final = 1
+_NODE: Final = "node:"
 _CLOCK_MS_MAX: Final = 2**53
 
 
@@ -67,6 +68,13 @@ class Manifest:
             named = wrong or sorted(str(name)[:40] for name in fields.keys() - _CHECKS.keys())
             raise ClientError("BundleInvalid", f"The manifest's field {named[0]} is not as a manifest has it.")
         return Manifest(**fields)
+
+
+def node_modules_of(features: list[Any]) -> tuple[str, ...]:
+    """The modules that ask for the Node runtime, as `describe` lists them among the features (`node:<module>`)."""
+    return tuple(
+        sorted(item.removeprefix(_NODE) for item in features if isinstance(item, str) and item.startswith(_NODE))
+    )
 
 
 def _is_digest(value: Any) -> bool:

@@ -112,7 +112,9 @@ def node_environment() -> dict[str, str]:
     Node.
     """
     dropped = {"NODE_OPTIONS", "NODE_PATH", "NODE_ENV"}
-    return {name: value for name, value in os.environ.items() if name not in dropped}
+    kept = {name: value for name, value in os.environ.items() if name not in dropped}
+    # Behind a proxy that reads TLS, the machine trusts a certificate that Node alone would not.
+    return {"NODE_USE_SYSTEM_CA": "1", **kept}
 
 
 def _candidates(search_path: str | None) -> list[str]:
@@ -170,6 +172,8 @@ def _install_packages(node: Node, files: Sequence[Path], folder: Path) -> None:
             shutil.copyfile(file, part.path / file.name)
         # Scripts stay off: nothing that is installed needs one, and none of it should run before it is asked to.
         command = [*node.npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--omit=peer", "--loglevel=error"]
+        # npm's own pauses between attempts keep whoever is offline waiting for 70 seconds.
+        command += ["--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=5000"]
         result = _run(command, seconds=INSTALL_SECONDS_MAX, cwd=part.path)
         if result is None or result.returncode != 0:
             said = (

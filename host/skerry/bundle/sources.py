@@ -29,6 +29,8 @@ from skerry.limits import (
 CODE_EXTENSIONS: Final = frozenset({".ts", ".tsx", ".mts", ".cts", ".js", ".jsx", ".mjs", ".cjs"})
 # Two dots in the name, and still modules: at the top of the functions folder only.
 _DOTTED_MODULES: Final = frozenset({"auth.config", "convex.config"})
+# What describes the app must load where the app does.
+_ISOLATE_ONLY: Final = frozenset({"schema", "http", "crons", "auth.config", "convex.config"})
 _COMPONENT: Final = re.compile(r"[A-Za-z0-9_.]+")
 _TOKEN_BEFORE_DIRECTIVES: Final = re.compile(r"\s+|//[^\n]*|/\*.*?\*/|;", re.DOTALL)
 _DIRECTIVE: Final = re.compile(r"""(?:"([^"\\\n]*)"|'([^'\\\n]*)')""")
@@ -46,17 +48,22 @@ class EntryModule:
 
 @dataclass(frozen=True, slots=True)
 class AppSources:
-    """An app's folder, its functions folder relative to it, and its entry modules in the order of their names."""
+    """An app's folder, its functions folder relative to it, and its entry modules in the order of their names.
+
+    Shape: `node_modules` names the modules that ask for the Node runtime: they are left out of the image, and calling one
+    of their functions says so.
+    """
 
     root: Path
     functions_folder: str
     entries: tuple[EntryModule, ...]
+    node_modules: tuple[str, ...] = ()
 
 
 def find_sources(root: Path) -> AppSources:
     """The entry modules of the app in the folder `root`.
 
-    Raises: ClientError `AppInvalid`, `NodeRuntimeNotServed`.
+    Raises: ClientError `AppInvalid`.
     Limits: APP_ENTRY_MODULES_MAX, MODULE_PATH_COMPONENT_CHARS_MAX, SOURCE_FILE_BYTES_MAX, CONVEX_JSON_BYTES_MAX.
     """
     # Not resolved through links inside: a linked file keeps the name it is linked under.
@@ -72,6 +79,7 @@ def find_sources(root: Path) -> AppSources:
             "`functions`.",
         )
     entries: dict[str, EntryModule] = {}
+    node_modules: set[str] = set()
     for relative in _code_files(folder):
         name = _module_name(relative, functions_folder)
         path = f"{functions_folder}/{relative}"
@@ -81,9 +89,13 @@ def find_sources(root: Path) -> AppSources:
             )
         if len(entries) >= APP_ENTRY_MODULES_MAX:
             raise ClientError("AppInvalid", f"{functions_folder}/ has more than {APP_ENTRY_MODULES_MAX} modules.")
-        _check_content(folder / relative, path)
         entries[name] = EntryModule(name, path)
-    return AppSources(root, functions_folder, tuple(entries[name] for name in sorted(entries)))
+        if _asks_for_node(folder / relative, path):
+            if name in _ISOLATE_ONLY:
+                raise ClientError("AppInvalid", f'{path} cannot run in Node: remove the directive "use node".')
+            node_modules.add(name)
+    served = tuple(entries[name] for name in sorted(entries) if name not in node_modules)
+    return AppSources(root, functions_folder, served, tuple(sorted(node_modules)))
 
 
 def uses_node_runtime(text: str) -> bool:
@@ -168,12 +180,7 @@ def _module_name(relative: str, functions_folder: str) -> str:
     return name
 
 
-def _check_content(file: Path, path: str) -> None:
+def _asks_for_node(file: Path, path: str) -> bool:
     if file.stat().st_size > SOURCE_FILE_BYTES_MAX:
         raise ClientError("AppInvalid", f"{path} is larger than {SOURCE_FILE_BYTES_MAX} bytes.")
-    if uses_node_runtime(file.read_text("utf-8", errors="replace").removeprefix("\ufeff")):
-        raise ClientError(
-            "NodeRuntimeNotServed",
-            f'{path} asks for the Node runtime with "use node", which is not served yet: remove the directive, or '
-            "move the file out of the app.",
-        )
+    return uses_node_runtime(file.read_text("utf-8", errors="replace").removeprefix("\ufeff"))

@@ -263,6 +263,10 @@ def _find(version: Version, request: CallRequest) -> FunctionSpec:
             "BadConvexFunctionIdentifier", f"{request.path!r:.200} is no function path. Write module:function."
         )
     spec = version.functions.get(path)
+    if spec is None and f"node:{path.rpartition(':')[0]}" in version.features:
+        raise DeveloperError(
+            "FeatureNotServed", f"'{path}' is in a \"use node\" module: the Node runtime is not served yet."
+        )
     if spec is None or spec.kind == "httpAction" or not (spec.is_public or request.is_admin):
         raise DeveloperError("FunctionPathNotFound", _missing(request, ""))
     if request.kind is not None and spec.kind != request.kind:

@@ -59,7 +59,8 @@ class Description:
             if len(self.functions) != len(self.listed):
                 raise _invalid("a function is there twice")
             self.schema: Any = fields.get("schema")
-            self.features = [str(item)[: limits.IDENTIFIER_CHARS_MAX] for item in _list(fields, "features", 64)]
+            features = _list(fields, "features", limits.APP_ENTRY_MODULES_MAX)
+            self.features = [str(item)[: limits.FIELD_NAME_CHARS_MAX] for item in features]
         except DeveloperError as error:
             raise ClientError(
                 "DescriptionInvalid", f"The module's description is not valid: {error.message}"

@@ -73,7 +73,12 @@ def entropy_length(argument: bytes) -> int:
     return length
 
 
-LOAD_OPERATIONS: Final[dict[bytes, Hostcall]] = {b"log": _log, b"entropy": _entropy}
+def _environment(_host: LoadHost, _argument: bytes, _raw: bytes | None) -> bytes:
+    """Unset, whatever the name: an image belongs to no deployment yet, and its bytes must not depend on one."""
+    return b"null"
+
+
+LOAD_OPERATIONS: Final[dict[bytes, Hostcall]] = {b"log": _log, b"entropy": _entropy, b"env/get": _environment}
 
 
 class BuildRunner:

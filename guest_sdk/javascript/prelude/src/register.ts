@@ -45,7 +45,9 @@ export function installRegister(): void {
   engine.setUncaughtFormatter(formatUncaught);
 }
 
-function register(modules: Record<string, Namespace>): void {
+// `nodeModules` ask for the Node runtime and are not here; the host answers for their functions.
+function register(modules: Record<string, Namespace>, nodeModules: string[] = []): void {
+  for (const path of nodeModules) features.add(`node:${path}`);
   for (const path of Object.keys(modules).sort()) {
     const namespace = modules[path]!;
     if (path === "schema") {
