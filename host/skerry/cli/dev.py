@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 _PORT: Final = click.IntRange(0, 65535)
 
+# Failures of the machine or the network: no edit of the app mends them.
+_NOT_THE_APPS: Final = {"NodeNotFound", "NpmInstallFailed", "EngineBuildFailed", "PreludeBuildFailed"}
+
 
 @click.command("dev")
 @click.argument("app", type=APP, default=Path())
@@ -135,8 +138,8 @@ class _Follower:
             )
             activating.result()
         except SkerryError as error:
-            kept = "the last good version stays live" if live else "nothing is live yet; correct it and save"
-            self._out.failed(error, kept)
+            again = "save any file to try again" if error.code in _NOT_THE_APPS else "correct it and save"
+            self._out.failed(error, "the last good version stays live" if live else f"nothing is live yet; {again}")
             return live
         except (RuntimeError, asyncio.CancelledError):
             if self._stop.is_set():  # the loop has ended under the last deploy
