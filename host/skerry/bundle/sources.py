@@ -50,8 +50,8 @@ class EntryModule:
 class AppSources:
     """An app's folder, its functions folder relative to it, and its entry modules in the order of their names.
 
-    Shape: `node_modules` names the modules that ask for the Node runtime: they are left out of the image, and calling one
-    of their functions says so.
+    Shape: `node_modules` names the modules that ask for the Node runtime: they are left out of the image, and calling
+    one of their functions says so.
     """
 
     root: Path
