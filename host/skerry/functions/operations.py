@@ -14,7 +14,7 @@ import orjson
 
 from skerry import limits
 from skerry.errors import DeveloperError
-from skerry.functions.crypto_ops import CRYPTO_OPERATIONS, run_crypto
+from skerry.functions.crypto_ops import CRYPTO_OPERATIONS, crypto_cost_us, run_crypto
 from skerry.functions.failures import log_line
 from skerry.functions.frame import Frame, NestedCall
 from skerry.functions.function_table import normalise_path
@@ -269,7 +269,10 @@ def _request_metadata(frame: Frame, _argument: bytes, _raw: bytes | None) -> byt
 
 def _crypto(operation: str) -> "Operation":
     def run(frame: Frame, argument: bytes, raw: bytes | None) -> bytes:
-        result = run_crypto(operation, _fields(argument), raw, deterministic=True, entropy=frame.entropy)
+        fields = _fields(argument)
+        # Nothing interrupts a key derivation: an inline call that asks for a long one goes to the background first.
+        frame.call.cpu.expect(crypto_cost_us(operation, fields, len(raw or b"")))
+        result = run_crypto(operation, fields, raw, deterministic=True, entropy=frame.entropy)
         return result if type(result) is bytes else orjson.dumps(result)
 
     return run

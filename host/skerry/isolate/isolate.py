@@ -84,6 +84,14 @@ class CpuBudget:
             return 0
         return max(1, min(left_ns // (limits.EPOCH_TICK_MS * 1_000_000), limits.CPU_LOOK_TICKS_MAX))
 
+    def expect(self, cost_us: int) -> None:
+        """Ends the call before host work that would outrun what is left, and that nothing can interrupt once begun.
+
+        Raises: what `spent` gives.
+        """
+        if cost_us * 1_000 > self.end_ns - self.clock_ns():
+            raise self.spent()
+
     def spent(self) -> Exception:
         """What ends the call when nothing is left."""
         return DeveloperError(

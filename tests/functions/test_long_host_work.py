@@ -1,0 +1,42 @@
+"""Host work that nothing can interrupt is not done on the loop thread."""
+
+from pathlib import Path
+
+import pytest
+
+from skerry.bundle.build import build_app
+from skerry.isolate import ModuleCache, build_runner_at
+from tests.bundle.apps import CLOCK_MS, SERVER, write_app
+from tests.fixtures.world import World
+
+APP = {
+    "package.json": '{"dependencies": {"convex": "1"}}',
+    "convex/server.ts": SERVER,
+    "convex/keys.ts": """
+        import { query } from "./server";
+        export const derive = query({ handler: async (ctx: any, { rounds }: any) => {
+          const bytes = (text: string) => new TextEncoder().encode(text);
+          const key = await crypto.subtle.importKey("raw", bytes("password"), "PBKDF2", false, ["deriveBits"]);
+          const algorithm = { name: "PBKDF2", hash: "SHA-256", salt: bytes("salt"), iterations: rounds };
+          return [...new Uint8Array(await crypto.subtle.deriveBits(algorithm, key, 64))].join(",");
+        } });
+    """,
+}
+
+
+@pytest.fixture
+def world(tmp_path: Path, compiled: Path, cache: ModuleCache) -> World:
+    folder = write_app(tmp_path / "app", APP)
+    bundle = build_app(folder, clock_ms=CLOCK_MS, instantiate_at=build_runner_at(cache))
+    made = World(tmp_path / "data", compiled)
+    made.activate(bundle.to_bytes())
+    return made
+
+
+def test_a_long_key_derivation_runs_in_the_background_and_gives_the_same(world: World) -> None:
+    with world:
+        lane = world.deployment.lane
+        world.query("keys:derive", {"rounds": 1})
+        assert (lane.calls_inline, lane.calls_patient) == (1, 0)
+        assert world.query("keys:derive", {"rounds": 100_000}) == "3,148,162,237,227,50,201,161"
+        assert (lane.calls_inline, lane.calls_patient) == (2, 1)
