@@ -13,7 +13,13 @@ from skerry.bundle import bundle_file
 from skerry.bundle.bundle_file import Bundle, digest_of, make_bundle, read_bundle
 from skerry.bundle.manifest import Manifest
 from skerry.errors import ClientError, SkerryError
-from skerry.limits import BUNDLE_ENTRIES_MAX, BUNDLE_ENTRY_NAME_BYTES_MAX, BUNDLE_FILE_BYTES_MAX
+from skerry.limits import (
+    BUNDLE_ENTRIES_MAX,
+    BUNDLE_ENTRY_NAME_BYTES_MAX,
+    BUNDLE_FILE_BYTES_MAX,
+    BUNDLE_IMAGE_BYTES_MAX,
+    BUNDLE_MANIFEST_BYTES_MAX,
+)
 
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -149,6 +155,19 @@ def test_entry_bytes_at_the_limit(name: str, monkeypatch: pytest.MonkeyPatch) ->
     read_bundle(raw)
     monkeypatch.setitem(bundle_file._ENTRY_BYTES_MAX, name, len(made.entries[name]) - 1)  # pyright: ignore[reportPrivateUsage] - the bound under test
     assert code_of(raw) == "BundleTooLarge"
+
+
+@pytest.mark.parametrize(
+    ("name", "bound"), [("image.wasm", BUNDLE_IMAGE_BYTES_MAX), ("manifest.json", BUNDLE_MANIFEST_BYTES_MAX)]
+)
+def test_the_large_entries_at_their_limit(name: str, bound: int) -> None:
+    entries = dict(bundle().entries)
+    entries[name] = entries[name].ljust(bound)  # a manifest may end in spaces
+    assert make_bundle(entries).entries[name] == entries[name]
+    entries[name] += b" "
+    with pytest.raises(ClientError) as caught:
+        make_bundle(entries)
+    assert caught.value.code == "BundleTooLarge"
 
 
 def test_the_number_of_entries_at_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import wasmtime
 from skerry.bundle import wasm_binary
 from skerry.bundle.wasm_binary import (
     DATA,
+    ELEMENT,
     EXPORT,
     FUNCTION,
     GLOBAL,
@@ -111,6 +112,7 @@ COUNTED = [
     (TYPE, "MODULE_TYPES_MAX", b"\x60\0\0", b""),
     (IMPORT, "MODULE_IMPORTS_MAX", b"\0\0\0\0", encode_section(TYPE, b"\1\x60\0\0")),
     (GLOBAL, "MODULE_GLOBALS_MAX", b"\x7f\0\x41\0\x0b", b""),
+    (ELEMENT, "MODULE_ELEMENT_SEGMENTS_MAX", b"\1\0\0", b""),
     (DATA, "MODULE_DATA_SEGMENTS_MAX", b"\1\0", b""),
 ]
 
@@ -172,8 +174,16 @@ def test_tables_are_read_at_their_bound_and_refused_past_it() -> None:
     refusal(MAGIC + encode_section(TABLE, b"\1\x70\0" + encode_unsigned(bound + 1)))
 
 
-def test_a_module_is_refused_past_its_size() -> None:
-    assert "bytes" in refusal(MAGIC + bytes(wasm_binary.MODULE_BYTES_MAX - 7))
+def test_a_module_is_read_at_its_bound_and_refused_past_it() -> None:
+    def module(size: int) -> bytes:
+        padding = b"\0" + bytes(size - len(MAGIC) - 6)  # a custom section without a name
+        raw = MAGIC + encode_section(0, padding)
+        assert len(raw) == size
+        return raw
+
+    bound = wasm_binary.MODULE_BYTES_MAX
+    assert len(parse_module(module(bound)).sections) == 1
+    assert str(bound) in refusal(module(bound + 1))
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,8 @@ from skerry.limits import (
     MIB,
     STORAGE_ADDRESS_SPACE_BYTES_MAX,
     STORAGE_GROUP_BATCHES_MAX,
+    STORAGE_GROUP_BYTES_MAX,
+    STORAGE_MAP_BYTES_MAX,
     STORAGE_READERS_MAX,
     STORAGE_SHORT_KEY_BYTES_MAX,
     STORAGE_WRITES_PER_SLICE,
@@ -142,6 +144,16 @@ def test_readers_at_the_bound_and_one_past_it(folder: Path) -> None:
     engine.close()
 
 
+def test_a_map_grows_to_its_bound_and_no_further(folder: Path) -> None:
+    engine = LmdbEngine(folder, map_bytes=STORAGE_MAP_BYTES_MAX // 2)
+    engine.grow()
+    assert engine.usage.map_bytes == STORAGE_MAP_BYTES_MAX
+    with pytest.raises(SystemFault) as caught:
+        engine.grow()
+    assert caught.value.code == "StorageFull"
+    engine.close()
+
+
 class Groups:
     """Sizes of the groups that an engine makes of what is queued while it is kept waiting."""
 
@@ -180,10 +192,11 @@ def test_batches_of_a_group_at_the_bound_and_one_past_it(folder: Path, past: int
 
 @pytest.mark.parametrize(("past", "sizes"), [(0, [4]), (1, [3, 1])])
 def test_bytes_of_a_group_at_the_bound_and_one_past_it(folder: Path, past: int, sizes: list[int]) -> None:
-    engine = LmdbEngine(folder, map_bytes=64 * MIB, group_bytes_max=4 * KIB)
+    engine = LmdbEngine(folder, map_bytes=256 * MIB)
     key = b"k" * 24
-    batches: list[list[Write]] = [[(Tree.META, key, b"v" * (KIB - 24))] for _ in range(3)]
-    batches.append([(Tree.META, key, b"v" * (KIB - 24 + past))])
+    value = bytes(STORAGE_GROUP_BYTES_MAX // 4 - len(key))
+    batches: list[list[Write]] = [[(Tree.META, key, value)] for _ in range(3)]
+    batches.append([(Tree.META, key, value + bytes(past))])
     assert Groups(engine).of(batches) == sizes
 
 
