@@ -200,6 +200,8 @@ assert QUERY_JSON_BYTES_MAX < HOSTCALL_ARGUMENT_BYTES_MAX
 # -- HTTP --------------------------------------------------------------------------------------------------------
 HTTP_BODY_BYTES_MAX = 2 * FUNCTION_ARGS_BYTES_MAX + 64 * KIB  # of a call: arguments grow when written as JSON
 HTTP_BODY_NESTING_MAX = VALUE_JSON_NESTING_MAX + 2  # the body's object, and the array around positional arguments
+HTTP_ACCEPTS_PER_TURN_MAX = 256  # connections taken each time the loop looks; the rest waits for the next turn
+HTTP_ACCEPT_PAUSE_SECONDS = 0.1  # after running out of descriptors
 HTTP_BATCH_QUERIES_MAX = 1_000
 HTTP_BATCH_ATTEMPTS_MAX = 4  # to answer a batch from one state while others write
 HTTP_BODY_SECONDS_MAX = 300  # for a body to arrive, a bundle's too; then the connection is closed

@@ -169,7 +169,7 @@ def test_bad_route(server: RunningServer, method: str, path: str, status: int, c
 
 def test_a_wrong_method_is_told_the_right_ones(server: RunningServer) -> None:
     assert server.ask("PUT", "/api/query").headers["allow"] == "GET, POST"
-    assert server.ask("PUT", "/version").headers["allow"] == "GET, HEAD"
+    assert sorted(server.ask("PUT", "/version").headers["allow"].split(", ")) == ["GET", "HEAD"]
 
 
 def test_a_query_string_at_the_bound_is_read(server: RunningServer) -> None:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 import uvicorn
 import uvloop
@@ -23,6 +23,7 @@ from starlette.types import ASGIApp
 from skerry.admin.keys import Keys, open_keys
 from skerry.errors import SystemFault
 from skerry.functions.deployment import Deployment
+from skerry.http.acceptor import Acceptor
 from skerry.http.app import ServerState, make_app, site_app
 from skerry.http.connection import BoundedProtocol
 from skerry.limits import HTTP_IDLE_SECONDS_MAX, HTTP_SHUTDOWN_SECONDS_MAX
@@ -152,10 +153,11 @@ async def _run(
 
 
 class _QuietServer(uvicorn.Server):
-    """A uvicorn server that leaves signals to its process, which has two of them."""
+    """A uvicorn server that leaves signals to its process, which has two of them, and connections to an `Acceptor`."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, listener: socket.socket) -> None:
         super().__init__(config)
+        self._listener = listener
         self.listening = asyncio.Event()
 
     @contextlib.contextmanager
@@ -164,9 +166,14 @@ class _QuietServer(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         try:
-            await super().startup(sockets)
+            await super().startup([])
+            acceptor = Acceptor(asyncio.get_running_loop(), self._listener, self._make_protocol)
+            self.servers.append(cast("asyncio.Server", acceptor))
         finally:
             self.listening.set()
+
+    def _make_protocol(self) -> BoundedProtocol:
+        return BoundedProtocol(self.config, self.server_state, self.lifespan.state)
 
 
 class _Port:
@@ -188,7 +195,7 @@ class _Port:
             timeout_graceful_shutdown=HTTP_SHUTDOWN_SECONDS_MAX,
             backlog=_BACKLOG,
         )
-        self.server = _QuietServer(config)
+        self.server = _QuietServer(config, listener)
 
     async def serve(self) -> None:
         await self.server.serve(sockets=[self._listener])
