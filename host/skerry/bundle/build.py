@@ -66,7 +66,7 @@ class Parts:
 
 def default_parts(progress: Progress) -> Parts:
     """The engine and the prelude of this installation, built where a checkout has not built them yet."""
-    return Parts(engine_wasm(cache_folder()), prelude_script(progress))
+    return Parts(engine_wasm(cache_folder(), progress=progress), prelude_script(progress))
 
 
 def build_app(

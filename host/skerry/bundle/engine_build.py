@@ -25,6 +25,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from skerry.bundle.node import Progress
 from skerry.errors import SystemFault
 from skerry.limits import GUEST_MEMORY_BYTES_MAX
 
@@ -137,17 +138,21 @@ _ENGINE_SOURCES: Final = _REPOSITORY / "guest_sdk" / "javascript" / "engine"
 _C_SDK: Final = _REPOSITORY / "guest_sdk" / "c"
 
 
-def engine_wasm(cache_dir: Path | None = None, *, sdist: Path | None = None) -> bytes:
+def engine_wasm(
+    cache_dir: Path | None = None, *, sdist: Path | None = None, progress: Progress = lambda _: None
+) -> bytes:
     """The bytes of the JavaScript engine guest: prebuilt where the package carries it, else from the cache or built.
 
     Raises: SystemFault `EngineBuildFailed` when a source or the compiler is missing or fails.
     """
     if _PREBUILT.is_file():
         return _PREBUILT.read_bytes()
-    return build_engine(cache_dir, sdist=sdist).read_bytes()
+    return build_engine(cache_dir, sdist=sdist, progress=progress).read_bytes()
 
 
-def build_engine(cache_dir: Path | None = None, *, sdist: Path | None = None) -> Path:
+def build_engine(
+    cache_dir: Path | None = None, *, sdist: Path | None = None, progress: Progress = lambda _: None
+) -> Path:
     """The path of the built engine in the cache; builds it first where it is not there.
 
     `sdist` is the pinned source distribution, for builds without a network. Raises: SystemFault `EngineBuildFailed`.
@@ -158,6 +163,7 @@ def build_engine(cache_dir: Path | None = None, *, sdist: Path | None = None) ->
     pinned = QUICKJS_SHA256 + repr((QUICKJS_FRAMES, QUICKJS_CHANGES))
     built = cache / "engine" / f"{_digest(sources, flags, pinned)}.wasm"
     if not built.is_file():
+        progress("building the JavaScript engine (once; about a minute)")
         with _locked(cache / "engine.lock"):
             if not built.is_file():
                 upstream = _read_upstream(sdist or _download_sdist(cache))
