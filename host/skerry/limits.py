@@ -82,7 +82,6 @@ INLINE_SLICE_MS = 5
 CPU_LOOK_TICKS_MAX = 50
 POOL_MEMORY_RESIDENT_BYTES = 1472 * KIB  # where the JavaScript engine keeps what calls touch (arena.c)
 POOL_TABLE_RESIDENT_BYTES = 16 * KIB
-WASM_MODULE_BYTES_MAX = 64 * MIB
 COMPILED_FILES_KEPT_MAX = 64  # of native code, some megabytes each
 
 # -- guest ABI ---------------------------------------------------------------------------------------------------

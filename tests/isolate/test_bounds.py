@@ -4,7 +4,7 @@ import pytest
 
 from skerry import limits
 from skerry.errors import ClientError, DeveloperError
-from skerry.functions import function_table, module_check
+from skerry.functions import function_table
 from skerry.isolate import DONE, CpuBudget, CpuSlice, EntropyStream, ModuleCache, SliceSpent
 from skerry.isolate.build_runner import LOAD_OPERATIONS, entropy_length
 from tests.fixtures.guests import wat_guest
@@ -72,16 +72,6 @@ def test_a_hostcall_over_its_bound_is_a_coded_error(cache: ModuleCache, what: st
         assert isolate.parked is not None and b'"code":"HostcallTooLarge"' in isolate.parked
     finally:
         isolate.close()
-
-
-def test_a_module_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    wasm = wat_guest("finds_table")
-    monkeypatch.setattr(limits, "WASM_MODULE_BYTES_MAX", len(wasm))
-    module_check.check_module(wasm)
-    monkeypatch.setattr(limits, "WASM_MODULE_BYTES_MAX", len(wasm) - 1)
-    with pytest.raises(ClientError) as caught:
-        module_check.check_module(wasm)
-    assert caught.value.code == "GuestModuleInvalid"
 
 
 def test_a_description_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:

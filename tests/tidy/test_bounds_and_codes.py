@@ -7,8 +7,6 @@ import importlib
 import re
 from pathlib import Path
 
-import pytest
-
 from tests.tidy.source_files import PACKAGE, REPOSITORY, package_files
 
 # Bounds that no call can reach alone, each with its reason.
@@ -21,14 +19,12 @@ def test_words_are_found_in_tests_and_host() -> None:
     assert "test_words_are_found_in_tests_and_host" not in _words_of_host()
 
 
-@pytest.mark.xfail(reason="rooms are still being built; remove this mark when the list below is empty", strict=True)
 def test_every_bound_is_named_in_a_test() -> None:
     names = {name for name in vars(importlib.import_module("skerry.limits")) if name.endswith(("_MAX", "_MIN"))}
     missing = sorted(names - _words_of_tests() - set(NOT_REACHABLE))
     assert not missing, missing
 
 
-@pytest.mark.xfail(reason="rooms are still being built; remove this mark when the list below is empty", strict=True)
 def test_every_error_code_is_raised_and_tested() -> None:
     codes = set(importlib.import_module("skerry.errors").ERRORS)
     missing = {"never raised": sorted(codes - _words_of_host()), "untested": sorted(codes - _words_of_tests())}

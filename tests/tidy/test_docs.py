@@ -53,7 +53,6 @@ def test_gen_docs_check_agrees() -> None:
     assert done.returncode == 0
 
 
-@pytest.mark.xfail(reason="rooms are still being built; remove this mark when every proof is there", strict=True)
 def test_every_proof_that_is_named_exists() -> None:
     pages = [REPOSITORY / name for name in ("README.md", "ARCHITECTURE.md", "SECURITY.md")]
     named = {name for page in pages for name in re.findall(r"`(tests/[\w/.-]+)`", page.read_text())}

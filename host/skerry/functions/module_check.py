@@ -34,8 +34,6 @@ _IMPORTS: Final[dict[tuple[str, str], tuple[tuple[str, ...], tuple[str, ...]]]] 
 
 def check_module(wasm: bytes) -> Module:
     """The parsed module. Raises: ClientError `GuestModuleInvalid`."""
-    if len(wasm) > limits.WASM_MODULE_BYTES_MAX:
-        _refuse(f"it has more than {limits.WASM_MODULE_BYTES_MAX} bytes")
     module = parse_module(wasm)
     if module.start is not None:
         _refuse("it has a start function; run set-up code from _initialize")
