@@ -41,7 +41,7 @@ def _clock_ms(_context: click.Context, _parameter: click.Parameter, value: str |
     return milliseconds
 
 
-@click.command("build")
+@click.command("build", short_help="Write APP as one file, a bundle.")
 @click.argument("app", type=APP)
 @click.option("-o", "--out", type=click.Path(path_type=Path, dir_okay=False), help="Where to write the bundle.")
 @click.option("--clock", callback=_clock_ms, help="The time that modules see while they load; now if not given.")
@@ -65,7 +65,7 @@ def build_command(app: Path, out: Path | None, clock: int | None, check_types: b
     )
 
 
-@click.command("verify")
+@click.command("verify", short_help="Check that BUNDLE is what its sources say.")
 @click.argument("bundle", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--json", "as_json", is_flag=True, help="The result as JSON.")
 @speaking

@@ -14,7 +14,7 @@ from skerry.errors import ClientError
 from skerry.limits import BUNDLE_FILE_BYTES_MAX
 
 
-@click.command("deploy")
+@click.command("deploy", short_help="Put APP or a bundle on a server.")
 @click.argument("app", type=click.Path(path_type=Path, exists=True))
 @click.option("--url", help=f"The server; {URL_VARIABLE} if not given.")
 @click.option("--admin-key", help=f"The admin key; {ADMIN_KEY_VARIABLE} if not given.")

@@ -34,7 +34,7 @@ _PORT: Final = click.IntRange(0, 65535)
 _NOT_THE_APPS: Final = {"NodeNotFound", "NpmInstallFailed", "EngineBuildFailed", "PreludeBuildFailed"}
 
 
-@click.command("dev")
+@click.command("dev", short_help="Serve APP here and redeploy it on every change.")
 @click.argument("app", type=APP, default=Path())
 @click.option("--data", type=click.Path(path_type=Path, file_okay=False), help="The data folder; .skerry in APP.")
 @click.option("--port", type=_PORT, default=PORT_DEFAULT, show_default=True, help="The port of the API; 0 for any.")

@@ -13,7 +13,7 @@ from skerry.cli.output import EXIT_FAILED, current, speaking
 _HEADERS = {"Content-Type": "application/json"}
 
 
-@click.command("run")
+@click.command("run", short_help="Call one function and print its result.")
 @click.argument("function")
 @click.argument("args", default="{}")
 @click.option("--url", help=f"The server; {URL_VARIABLE} if not given.")

@@ -23,7 +23,7 @@ SITE_PORT_DEFAULT = 3211
 _PORT = click.IntRange(0, 65535)
 
 
-@click.command("serve")
+@click.command("serve", short_help="Serve one deployment until Ctrl-C.")
 @click.option(
     "--data",
     type=click.Path(path_type=Path, file_okay=False),

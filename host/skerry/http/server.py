@@ -206,7 +206,9 @@ def _listen(host: str, port: int) -> socket.socket:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except OSError as error:
-        raise SystemFault("PortInUse", f"Cannot listen on {host} port {port}: {error.strerror or error}.") from None
+        # What the library says names the address again; the system's words are enough.
+        why = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+        raise SystemFault("PortInUse", f"Cannot listen on {host} port {port}: {why}.") from None
 
 
 def _url(listener: socket.socket) -> str:
