@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 _PORT: Final = click.IntRange(0, 65535)
 
+# How long after Ctrl-C this side hears of it, at most.
+_STOP_SECONDS: Final = 1.0
+
 # Failures of the machine or the network: no edit of the app mends them.
 _NOT_THE_APPS: Final = {"NodeNotFound", "NpmInstallFailed", "EngineBuildFailed", "PreludeBuildFailed"}
 
@@ -138,6 +141,9 @@ class _Follower:
             )
             activating.result()
         except SkerryError as error:
+            # Ctrl-C ends npm and the compiler too: that is no failure of theirs.
+            if error.code in _NOT_THE_APPS and self._stop.wait(_STOP_SECONDS):
+                return live
             again = "save any file to try again" if error.code in _NOT_THE_APPS else "correct it and save"
             self._out.failed(error, "the last good version stays live" if live else f"nothing is live yet; {again}")
             return live
