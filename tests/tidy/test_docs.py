@@ -68,7 +68,9 @@ def test_every_proof_that_is_named_exists() -> None:
 def test_routes_are_the_documented_ones() -> None:
     """`skerry.http.routes.ROUTES` holds (method, path) of everything that is served."""
     served = {(method, path) for method, path, *_ in importlib.import_module("skerry.http.routes").ROUTES}
-    documented = set(re.findall(r"^\| `([A-Z]+)` \| `(\S+)` \|", (DOCS / "http.md").read_text(), re.M))
+    rows = re.findall(r"^\| `([A-Z]+)` \| `(\S+)` \|", (DOCS / "http.md").read_text(), re.M)
+    documented = set(rows)
+    assert len(rows) == len(documented)
     assert {(method, _plain(path)) for method, path in served} == documented
 
 

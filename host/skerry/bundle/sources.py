@@ -6,8 +6,8 @@ it is an entry module, called by its path without the extension, except what Con
 and folders of nested components. `schema`, `auth.config` and `convex.config` are modules too: what they declare is
 read from them.
 
-Refused, with a sentence that says what to change: module paths that could not be called, two files for one module,
-`_deps/` (kept for bundlers), and modules that ask for the Node runtime.
+Refused, with a sentence that says what to change: module paths that could not be called, two files for one module and
+`_deps/` (kept for bundlers). Modules that ask for the Node runtime are left out, and calling them is refused.
 """
 
 import os
