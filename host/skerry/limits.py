@@ -24,6 +24,7 @@ MODULE_PATH_COMPONENT_CHARS_MAX = 64
 FUNCTION_NAME_CHARS_MAX = 128
 TABLE_NUMBER_MAX = 2**32 - 1
 TABLE_NUMBER_CACHE_ENTRIES_MAX = 4096  # table prefixes of ids kept ready, per process
+DOCUMENT_ID_CACHE_ENTRIES_MAX = 4096  # decoded ids a process remembers
 DOCUMENT_ID_SHOWN_CHARS_MAX = 64  # of a string that is no id, in its error
 VALIDATOR_NESTING_MAX = 64
 VALIDATOR_NODES_MAX = 8192  # parts of one validator

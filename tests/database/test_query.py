@@ -406,18 +406,6 @@ def test_plans_are_cached_by_text_and_follow_the_catalog(memory: World) -> None:
     assert memory.read(lambda q: q.collect_query(fresh)) == b"[]"
 
 
-def test_the_plan_cache_is_bounded(memory: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    from skerry.database import query as module
-
-    monkeypatch.setattr(module, "PLAN_CACHE_ENTRIES_MAX", 3)
-    t = memory.begin(writable=False)
-    for n in range(5):
-        t.collect_query(json_dumps({"query": scan_query("t"), "n": n}))
-    t.collect_query(json_dumps({"query": scan_query("t"), "n": "x" * limits.PLAN_CACHE_TEXT_BYTES_MAX}))
-    plans = memory.database._plans
-    assert len(plans) == 3 and all(len(text) < limits.PLAN_CACHE_TEXT_BYTES_MAX for text in plans)
-
-
 @pytest.mark.parametrize("kind", ["Eq", "Lte", "Gt"])
 def test_bounds_on_all_fields_reach_behind_every_id(kind: str) -> None:
     fields = ("a", "_creationTime")

@@ -5,7 +5,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skerry.errors import DeveloperError
-from skerry.limits import DOCUMENT_ID_SHOWN_CHARS_MAX, TABLE_NUMBER_CACHE_ENTRIES_MAX, TABLE_NUMBER_MAX
+from skerry.limits import (
+    DOCUMENT_ID_CACHE_ENTRIES_MAX,
+    DOCUMENT_ID_SHOWN_CHARS_MAX,
+    TABLE_NUMBER_CACHE_ENTRIES_MAX,
+    TABLE_NUMBER_MAX,
+)
 from skerry.value import decode_document_id, encode_document_id, ids, normalize_id, try_decode_document_id
 
 LOW = bytes(range(16))
@@ -128,3 +133,10 @@ def test_normalize_id():
 def test_random_strings_are_only_refused(text):
     decoded = try_decode_document_id(text)
     assert decoded is None or encode_document_id(*decoded) == text
+
+
+def test_the_cache_of_decoded_ids_is_bounded():
+    for number in range(DOCUMENT_ID_CACHE_ENTRIES_MAX + 1):
+        text = encode_document_id(1, number.to_bytes(16, "big"))
+        assert try_decode_document_id(text) == (1, number.to_bytes(16, "big"))
+    assert ids._decoded.cache_info().currsize == DOCUMENT_ID_CACHE_ENTRIES_MAX

@@ -22,7 +22,7 @@ from skerry.database.catalog import Catalog, dump_table
 from skerry.database.catalog_store import TABLE_PREFIX, load_catalog, unfinished_indexes
 from skerry.database.commit_log import CommitRecord, commit_writes, drop_from_overlay
 from skerry.database.overlay import IndexLayer, Overlay
-from skerry.database.query import Plan
+from skerry.database.plan_cache import PlanCache
 from skerry.database.read_set import WriteIndex
 from skerry.database.schema_change import apply_schema, clear_indexes
 from skerry.database.transaction import Transaction
@@ -91,7 +91,7 @@ class Database:
         self._detached_lock = Lock()
         self._recovery_lock = Lock()
         self._epoch = 0
-        self._plans: dict[bytes, Plan] = {}
+        self._plans = PlanCache()
         snapshot = engine.snapshot()
         clear_indexes(engine, unfinished_indexes(snapshot))
         self._view = View(snapshot, Overlay())
@@ -396,7 +396,7 @@ class Database:
             snapshot,
             None,
             catalog,
-            {},
+            PlanCache(),
             writable=writable,
             detached=True,
             now_ms=now_ms,

@@ -1,6 +1,6 @@
 """Queries compiled to plans: the source resolved to a key range of one index, and the operators behind it.
 
-A plan belongs to one catalog and holds no state of a call, so it is cached by the text of the query.
+A plan belongs to one catalog and holds no state of a call, so it can be kept: `plan_cache` does.
 
 Range rule: equality on leading fields of the index in index order, then at most one lower and one upper bound on
 the next field.
@@ -17,14 +17,13 @@ from skerry.database.catalog import CREATION_TIME, Catalog, Index, Table
 from skerry.database.filters import Filter
 from skerry.errors import DeveloperError
 from skerry.limits import (
-    PLAN_CACHE_ENTRIES_MAX,
-    PLAN_CACHE_TEXT_BYTES_MAX,
     QUERY_FINGERPRINT_BYTES,
     QUERY_JSON_BYTES_MAX,
     QUERY_JSON_NESTING_MAX,
     QUERY_OPERATORS_MAX,
 )
 from skerry.value import (
+    UNDEFINED,
     UndefinedAt,
     after_prefix,
     decode,
@@ -53,13 +52,13 @@ class Plan:
 
     __slots__ = (
         "_fingerprint",
-        "_query",
         "catalog",
         "first_limit",
         "index",
         "limits",
         "lower",
         "operators",
+        "query",
         "reverse",
         "table",
         "table_name",
@@ -77,7 +76,7 @@ class Plan:
         reverse: bool,
         operators: tuple[Operator, ...],
     ) -> None:
-        self._query = query
+        self.query = query
         self._fingerprint: bytes | None = None
         self.catalog = catalog
         self.table_name = table_name
@@ -92,7 +91,7 @@ class Plan:
     def fingerprint(self) -> bytes:
         """What binds a cursor to its query: equal for equal query JSON."""
         if self._fingerprint is None:
-            text = orjson.dumps(self._query, option=orjson.OPT_SORT_KEYS)
+            text = orjson.dumps(self.query, option=orjson.OPT_SORT_KEYS)
             self._fingerprint = blake2b(text, digest_size=QUERY_FINGERPRINT_BYTES).digest()
         return self._fingerprint
 
@@ -132,13 +131,27 @@ def parse_query_argument(argument: bytes) -> Any:
     return cast("dict[str, Any]", parsed)["query"]
 
 
-def remember_plan(plans: dict[bytes, Plan], text: bytes, plan: Plan) -> None:
-    """Keep a plan, and forget the oldest once there are too many or the text is too long to be worth it."""
-    if len(text) > PLAN_CACHE_TEXT_BYTES_MAX:
-        return
-    if len(plans) >= PLAN_CACHE_ENTRIES_MAX:
-        del plans[next(iter(plans))]
-    plans[text] = plan
+def equality_value(query: Any) -> Any:
+    """The one value of a query whose range is a single equality, `UNDEFINED` for every other query."""
+    source: Any = query["source"]
+    if source["type"] != "IndexRange":
+        return UNDEFINED
+    expressions = source.get("range", ())
+    if len(expressions) != 1 or expressions[0]["type"] != "Eq":
+        return UNDEFINED
+    return expressions[0].get("value", UNDEFINED)
+
+
+def rebound(plan: Plan, value: Any) -> Plan:
+    """The plan of a query that differs only in the value of its single equality, a scalar other than a large integer.
+
+    Limits: not for the index `by_id`.
+    """
+    index, query = plan.index, plan.query
+    source = query["source"]
+    moved = {**query, "source": {**source, "range": [{**source["range"][0], "value": value}]}}
+    bounds = _key_bounds(1 if index is None else len(index.range_fields), [value], None, None)
+    return Plan(plan.catalog, moved, plan.table_name, plan.table, index, bounds, plan.reverse, plan.operators)
 
 
 def _index_range(

@@ -96,6 +96,21 @@ class IndexScan:
         self.after = key
         return key
 
+    def next_keys(self, count_max: int) -> list[bytes]:
+        """At least one and at most this many of the next keys, as many as are at hand; none at the end of the range.
+
+        Limits: the layers must not change before the keys are used.
+        """
+        key = self.next_key()
+        if key is None:
+            return []
+        at = self._buffer_at
+        rest = self._buffer[at : at + count_max - 1]
+        if rest:
+            self._buffer_at = at + len(rest)
+            self.after = rest[-1]
+        return [key, *rest]
+
     def read_range(self) -> Range:
         """The part of the range that has been read so far."""
         if self.exhausted:

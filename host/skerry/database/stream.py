@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from skerry.database.transaction import Transaction
 
 _INTERNAL_ID_BYTES: Final = 16
+_NO_DOCUMENT: Final = "An index entry leads to no document."
 
 
 class QueryStream:
@@ -81,7 +82,7 @@ class QueryStream:
         else:
             stored = transaction.base(document_key)
             if stored is None:
-                raise SystemFault("IndexCorrupted", "An index entry leads to no document.")
+                raise SystemFault("IndexCorrupted", _NO_DOCUMENT)
             json, size = stored[HEADER_BYTES:], int.from_bytes(stored[:4], "big") & SIZE_MASK
         transaction.usage.read_document(size)
         self.rows_read += 1
@@ -91,6 +92,9 @@ class QueryStream:
     def collect(self) -> bytes:
         """All that is left, as a JSON array."""
         documents: list[bytes] = []
+        if not self._has_filter:
+            self._gather(documents)
+            return b"[" + b",".join(documents) + b"]"
         append, step = documents.append, self.step
         while True:
             document = step()
@@ -98,6 +102,35 @@ class QueryStream:
                 return b"[" + b",".join(documents) + b"]"
             if document is not True:
                 append(document)
+
+    def _gather(self, documents: list[bytes]) -> None:
+        """As `step` to the end, for a query without filters: keys by the handful, counters in local variables."""
+        scan, transaction = self.scan, self._transaction
+        if scan is None:
+            return
+        room = min(self._limits) if self._limits else SCAN_CHUNK_KEYS_MAX
+        prefix, writes, usage = self._prefix, transaction.writes, transaction.usage
+        base, read_document = transaction.base_reader(), usage.read_document
+        append, size_of = documents.append, int.from_bytes
+        while room:
+            keys = scan.next_keys(room)
+            if not keys:
+                return
+            for key in keys:
+                document_key = prefix + key[-_INTERNAL_ID_BYTES:]
+                if writes:
+                    write = writes.get(document_key)
+                    if write is not None and write.json is not None:
+                        read_document(write.size)
+                        append(write.json)
+                        continue
+                stored = base(document_key)
+                if stored is None:
+                    raise SystemFault("IndexCorrupted", _NO_DOCUMENT)
+                read_document(size_of(stored[:4], "big") & SIZE_MASK)
+                append(stored[HEADER_BYTES:])
+            if self._limits:
+                room -= len(keys)
 
     def _passes(self, json: bytes, size: int) -> bool:
         """Whether the document passes each operator in turn; spends the limits on its way."""

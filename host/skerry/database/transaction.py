@@ -14,6 +14,7 @@ functions.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from skerry.database.birth import Birth
@@ -27,7 +28,8 @@ from skerry.database.catalog import (
 )
 from skerry.database.overlay import IndexLayer, Overlay
 from skerry.database.page import PageRequest, read_page
-from skerry.database.query import Plan, compile_query, parse_query_argument, remember_plan
+from skerry.database.plan_cache import PlanCache
+from skerry.database.query import Plan, compile_query
 from skerry.database.read_set import ReadSet
 from skerry.database.refusals import bad_argument, id_of_other_table, nonexistent, undecodable_id
 from skerry.database.scan import Range
@@ -114,7 +116,7 @@ class Transaction:
         snapshot: StorageSnapshot,
         overlay: Overlay | None,
         catalog: Catalog,
-        plans: dict[bytes, Plan],
+        plans: PlanCache,
         *,
         writable: bool,
         detached: bool,
@@ -205,6 +207,10 @@ class Transaction:
             if stored is not _MISSING:
                 return cast("bytes | None", stored)
         return self.snapshot.get(_DOCUMENTS, key)
+
+    def base_reader(self) -> Callable[[bytes], bytes | None]:
+        """`base`, for a run of reads with no write between them."""
+        return self.base if self._overlay_documents else partial(self.snapshot.get, _DOCUMENTS)
 
     def normalize_id(self, table: str, text: str) -> str | None:
         """The id string if it is an id of `table`, else None."""
@@ -380,15 +386,7 @@ class Transaction:
         self.paginated, self.journal, self.journal_out, self._streams = state
 
     def _plan(self, query: Any) -> Plan:
-        catalog = self.catalog
-        if type(query) is not bytes:
-            return compile_query(query, catalog)
-        plans = self._plans
-        plan = plans.get(query)
-        if plan is None or plan.catalog is not catalog:
-            plan = compile_query(parse_query_argument(query), catalog)
-            remember_plan(plans, query, plan)
-        return plan
+        return self._plans.plan(query, self.catalog) if type(query) is bytes else compile_query(query, self.catalog)
 
     def note_absent_table(self, name: str) -> None:
         """Record that the function saw that a table does not exist."""

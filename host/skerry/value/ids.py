@@ -14,7 +14,12 @@ from itertools import accumulate
 from typing import Final
 
 from skerry.errors import DeveloperError
-from skerry.limits import DOCUMENT_ID_SHOWN_CHARS_MAX, TABLE_NUMBER_CACHE_ENTRIES_MAX, TABLE_NUMBER_MAX
+from skerry.limits import (
+    DOCUMENT_ID_CACHE_ENTRIES_MAX,
+    DOCUMENT_ID_SHOWN_CHARS_MAX,
+    TABLE_NUMBER_CACHE_ENTRIES_MAX,
+    TABLE_NUMBER_MAX,
+)
 
 INTERNAL_ID_BYTES: Final = 16
 
@@ -65,9 +70,15 @@ def decode_document_id(text: str) -> tuple[int, bytes]:
 
 def try_decode_document_id(text: str) -> tuple[int, bytes] | None:
     """As `decode_document_id`, but None for a string that is no id."""
-    shape = _SHAPES.get(len(text))
-    if shape is None or not text.isascii():
+    return _decoded(text) if len(text) in _SHAPES else None
+
+
+@lru_cache(DOCUMENT_ID_CACHE_ENTRIES_MAX)
+def _decoded(text: str) -> tuple[int, bytes] | None:
+    """A string that is as long as an id. Cached, because one call names the same id several times."""
+    if not text.isascii():
         return None
+    shape = _SHAPES[len(text)]
     try:
         number = int(text.encode().translate(_TO_PYTHON), 32)
     except ValueError:
