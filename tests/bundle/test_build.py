@@ -192,6 +192,22 @@ def test_other_ways_to_fail_at_load(build: Callable[..., Bundle], tmp_path: Path
     assert error.code == "ModuleLoadFailed" and said in error.message
 
 
+def test_an_app_that_uses_a_component_is_told_so(build: Callable[..., Bundle], tmp_path: Path) -> None:
+    write_app(
+        tmp_path,
+        {
+            "parts/counter/convex.config.ts": "import { defineComponent } from 'convex/server';\n"
+            "export default defineComponent('counter');",
+            "convex/convex.config.ts": "import { defineApp } from 'convex/server';\n"
+            "import counter from '../parts/counter/convex.config';\n"
+            "const app = defineApp();\napp.use(counter);\nexport default app;",
+        },
+    )
+    error = refusal(build, tmp_path)
+    assert error.code == "ModuleLoadFailed" and error.data["line"] == 4
+    assert "Components are not served yet" in error.message
+
+
 def test_features_that_are_not_served_build_all_the_same(build: Callable[..., Bundle], tmp_path: Path) -> None:
     write_app(
         tmp_path,

@@ -50,6 +50,8 @@ ESBUILD_VERSION: Final = "0.27.0"
 OPTIONS_VERSION: Final = "1"
 # What the engine throws when modules take too long to load.
 _ENDLESS: Final = ("InternalError", "interrupted")
+# What `app.use` of the convex package says outside of Convex's own bundler.
+_COMPONENT_WITHOUT_PATH: Final = "componentDefinitionPath"
 _SEED_PURPOSE: Final = b"skerry deploy-time seed 1\0"
 
 # Instances of a module for one build: (clock in ms, seed) -> (module bytes -> runner).
@@ -227,6 +229,8 @@ def _refuse_load(error: Mapping[str, Any], stacks: StackMapper, sources: Mapping
     what = f"Uncaught {name}: {message}" if name else f"Uncaught {message}"
     if (name, message) == _ENDLESS:
         what = "This code runs for too long while its module loads: does it end?"
+    elif _COMPONENT_WITHOUT_PATH in message:
+        what = "Components are not served yet: leave app.use out."
     place = stacks.locate(stack)
     if place is None:
         raise ClientError("ModuleLoadFailed", f"A module fails while it loads: {what}", {"message": what})
