@@ -14,10 +14,18 @@ from skerry.bundle.esbuild import Bundler
 from skerry.bundle.node import tool_packages
 from skerry.bundle.sources import find_sources
 from tests.bundle.apps import CLOCK_MS, SERVER, instantiate_at, run, write_app
-from tests.bundle.runner import Refused
+from tests.bundle.runner import Refused, Ticketed
 
 VALUES = "dist/esm/values/value.js"
 QUERY = "dist/esm/server/impl/query_impl.js"
+SYSCALL = "dist/esm/server/impl/syscall.js"
+REGISTRATION = "dist/esm/server/impl/registration_impl.js"
+MARKS = {
+    VALUES: "skerryBound",
+    QUERY: "QueryImpl.prototype.collect",
+    SYSCALL: "skerryPerform =",
+    REGISTRATION: "args = skerryTextToConvex(argsStr)",
+}
 
 # Every kind of value and of refusal, each as a JavaScript expression.
 TO_JSON = [
@@ -244,8 +252,86 @@ def test_collect_is_one_hostcall_with_the_same_answers(images: Callable[[str], t
         own_status, own_value, _ = answered(own, name)
         assert (name, status, value) == (name, own_status, own_value)
     assert answered(bound, "collect")[2] == ["collect"]
-    assert answered(bound, "first")[2] == ["collect"]
+    assert answered(bound, "first")[2] == answered(bound, "unique")[2] == answered(bound, "take")[2] == ["collect"]
     assert "1.0/queryStreamNext" in answered(own, "first")[2]
+
+
+OPERATIONS = """
+import { query, mutation } from './server';
+const caught = async (run) => {
+  try {
+    return ['answered', await run()];
+  } catch (e) {
+    return [e.name, e.message, e.data ?? null];
+  }
+};
+export const get = query(async (ctx) => [await ctx.db.get('there'), await ctx.db.get('gone')]);
+export const getRefused = query((ctx) => caught(() => ctx.db.get('refused')));
+export const getRefusedWithData = query((ctx) => caught(() => ctx.db.get('conflict')));
+export const getUncaught = query((ctx) => ctx.db.get('conflict'));
+export const getOdd = query((ctx) => caught(() => ctx.db.get(5)));
+export const getText = query((ctx) => ctx.db.get('"\\\\\\n é \\u{1f600} \\ud800'));
+export const junk = query((ctx) => caught(() => ctx.db.get('junk')));
+export const odd = query((ctx) => caught(() => ctx.db.get('odd')));
+export const later = query((ctx) => ctx.db.get('later'));
+export const write = mutation(async (ctx) => {
+  const id = await ctx.db.insert('t', { b: 1n, a: [1.5, -0, 'x'], c: undefined, d: new ArrayBuffer(2) });
+  await ctx.db.patch(id, { z: undefined, y: { deep: [null, true] } });
+  await ctx.db.replace(id, {});
+  await ctx.db.delete(id);
+  return await caught(() => ctx.db.insert('t', { f: () => 1 }));
+});
+export const order = query(async (ctx) => {
+  const seen = [];
+  const asked = (async () => { await ctx.db.get('there'); seen.push('answer'); })();
+  const refused = (async () => { try { await ctx.db.get('conflict'); } catch { seen.push('refusal'); } })();
+  const turns = (async () => { for (let i = 0; i < 16; i++) { await null; seen.push(i); } })();
+  await Promise.all([asked, refused, turns]);
+  return seen;
+});
+export const result = query(() => ({ b: 1n, a: [-0, 'é\\n"', { z: 1, y: undefined }] }));
+export const nothing = query(() => undefined);
+export const badResult = query(() => ({ bad: new Set() }));
+export const args = query((ctx, args) => args);
+"""
+ANSWERS = {
+    "there": b'{"_id":"there","n":{"$integer":"AQAAAAAAAAA="},"text":"\xc3\xa9 \\n"}',
+    "junk": b"{not json",
+    "odd": b'{"$nothing":1}',
+}
+
+
+def operated(image: bytes, name: str) -> tuple[str, Any, list[tuple[str, Any]]]:
+    runner = run(image)
+
+    def get(argument: str, _: bytes) -> bytes:
+        asked = json.loads(argument)["id"]
+        if asked == "refused":
+            raise Refused("no", "IndexNotFoundError")
+        if asked == "conflict":
+            raise Refused("no", "Refused", {"n": {"$integer": "AQAAAAAAAAA="}})
+        if asked == "later":
+            raise Ticketed(7)
+        return ANSWERS.get(asked, b"null")
+
+    runner.ops["1.0/get"] = get
+    runner.ops["1.0/insert"] = lambda *_: b'{"_id": "new"}'
+    for op in ("1.0/shallowMerge", "1.0/replace", "1.0/remove"):
+        runner.ops[op] = lambda *_: b"null"
+    kind = "mutation" if name == "write" else "query"
+    status, value = runner.invoke(f"q:{name}", '[{"n":{"$integer":"AQAAAAAAAAA="},"a":[1,"\\u00e9",{}]}]', kind)
+    if status == "pending":
+        status, value = runner.resume((7, 0, b'{"late":true}'))
+    if status == "failed":
+        value = {**value, "stack": re.sub(r":\d+:\d+|.*native.*\n", "", value["stack"])}
+    return status, value, [(op, argument) for op, argument, _ in runner.hostcalls]
+
+
+def test_operations_send_and_answer_what_the_packages_own_do(images: Callable[[str], tuple[bytes, bytes]]) -> None:
+    bound, own = images(OPERATIONS)
+    for name in re.findall(r"export const (\w+)", OPERATIONS):
+        assert (name, *operated(bound, name)) == (name, *operated(own, name))
+    assert operated(bound, "later")[1] == {"late": True}
 
 
 @pytest.mark.parametrize(("file", "before", "after"), [
@@ -253,13 +339,16 @@ def test_collect_is_one_hostcall_with_the_same_answers(images: Callable[[str], t
     (VALUES, "export function jsonToConvex(value) {", "export function jsonToConvex(value, more) {"),
     (VALUES, 'if (key === "$map") {', 'if (key === "$new") { return 1; } if (key === "$map") {'),
     (QUERY, "async collect() {", "async collect(more) {"),
+    (QUERY, "await this.take(2)", "await this.take(3)"),
+    (SYSCALL, "resultStr = await Convex", "resultStr = await globalThis.Convex"),
+    (REGISTRATION, "jsonToConvex(JSON.parse(argsStr))", "jsonToConvex(JSON.parse(argsStr), 1)"),
 ])  # fmt: skip
 def test_a_file_of_another_shape_stays_as_it_is(
     bundler: Bundler, tmp_path: Path, file: str, before: str, after: str
 ) -> None:
     copy = write_app(tmp_path, {"convex/a.ts": SERVER}) / "node_modules" / "convex"
     shutil.copytree(package_folder(), copy, ignore=shutil.ignore_patterns("*.map", "*.d.ts", "src", "cli", "cjs*"))
-    mark = {VALUES: "skerryBound", QUERY: "QueryImpl.prototype.collect"}[file]
+    mark = MARKS[file]
     assert mark in bundler.bundle(find_sources(tmp_path)).text
     text = (copy / file).read_text()
     assert before in text

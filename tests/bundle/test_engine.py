@@ -2,6 +2,8 @@
 
 import json
 import struct
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 import wasmtime
@@ -298,6 +300,48 @@ def test_endless_work_ends_at_the_deadline(guest: GuestRunner, source: str) -> N
         assert "interrupt" in str(trap)
     finally:
         timer.cancel()
+
+
+COUNTING = """
+__skerry.setInvoker(async (kind) => {
+  const spin = async () => {
+    for (let n = 0; ; n++) {
+      for (let i = 0; i < 10000000; i++);
+      __skerry.hostcall('count', String(n));
+    }
+  };
+  for (;;) try { await spin(); } catch {} finally { await null; }
+});
+"""
+
+
+def test_a_call_that_never_ends_stops_at_the_same_place_every_time(compiled_engine: Compiled) -> None:
+    def counted(_: int) -> tuple[Any, list[Any]]:
+        guest = GuestRunner(compiled_engine).boot()
+        guest.ops["count"] = lambda *_: b"null"
+        guest.eval(COUNTING)
+        result = guest.invoke("a:b")
+        return result, guest.hostcalls
+
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(counted, range(2))
+    assert first == second and first[0][0] == "failed" and len(first[1]) > 10
+    error = first[0][1]
+    assert (error["name"], error["message"]) == (
+        "FunctionTimedOut",
+        "Function execution timed out (maximum duration: 5s)",
+    )
+    assert "spin" in error["stack"]
+
+
+def test_a_spent_call_ends_whatever_it_has_left_to_run(guest: GuestRunner) -> None:
+    guest.eval("""
+    __skerry.setInvoker(async () => {
+      const spin = async () => { for (;;); };
+      for (;;) { try { spin(); } catch { continue; } finally { continue; } }
+    });
+    """)
+    assert guest.invoke("a:b")[1]["name"] == "FunctionTimedOut"
 
 
 def test_spent_memory_is_an_error_and_the_isolate_lives_on(guest: GuestRunner) -> None:

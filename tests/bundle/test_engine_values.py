@@ -51,6 +51,22 @@ def test_random_json_converts_as_the_package_converts_it(bound: GuestRunner, see
     assert bound.eval(f"fuzzJson({seed}, {CASES_PER_SEED})") == ("done", "equal")
 
 
+@pytest.mark.parametrize("seed", range(1, 9))
+def test_random_arguments_of_operations_are_what_stringify_makes_of_them(bound: GuestRunner, seed: int) -> None:
+    sent: list[bytes] = []
+
+    def echo(argument: str, _: bytes) -> bytes:
+        sent.append(argument.encode())
+        return b"null"
+
+    bound.ops["echo"] = echo
+    bound.ops["last"] = lambda *_: sent[-1]
+    in_call = f"__skerry.setInvoker(() => JSON.stringify(fuzzArguments({seed}, {CASES_PER_SEED}))); null"
+    assert bound.eval(in_call)[0] == "done"
+    assert bound.invoke("a:b") == ("done", "equal")
+    assert len(sent) > CASES_PER_SEED / 4
+
+
 def test_the_cases_by_name_convert_as_the_package_converts_them(bound: GuestRunner) -> None:
     assert bound.eval("namedCases()") == ("done", "equal")
 

@@ -32,7 +32,7 @@ def refusal(bundler: Bundler, root: Path) -> CompileError:
 def test_modules_are_registered_under_their_names(bundler: Bundler, tmp_path: Path) -> None:
     write_app(tmp_path, {"convex/a.ts": "export const x: number = 1;", "convex/b/c.ts": "export default 2;"})
     script = bundle(bundler, tmp_path)
-    assert 'skerryRegister({ a: a_exports, "b/c": c_exports })' in script.text
+    assert 'skerryRegister({ a: a_exports, "b/c": c_exports }, [])' in script.text
     assert script.text.startswith("(() => {")
     assert list(script.sources) == ["app/convex/a.ts", "app/convex/b/c.ts"]
 

@@ -65,7 +65,7 @@ const ODD = [
 ];
 
 function text() {
-  return pick(["", "a", "hello", "é", "\u{1f600}", "\ud800", "x".repeat(100), "$", "a" + random(100) + "b"]);
+  return pick(["", "a", "hello", "é", "\u{1f600}", "\ud800", "x".repeat(100), "$", "a" + random(100) + "b", "q\"\\/\b\f\n\r\t\u0001\u007f\u2028", "é\n\ud800", "日本\u{1f600}\udc00"]);
 }
 
 function bytes() {
@@ -100,6 +100,40 @@ function compareConversion(name, convert, argument, round) {
   return expectedEffects === gotEffects ? "equal" : `${name} ${convert} ${round}: effects ${expectedEffects} and ${gotEffects}`;
 }
 
+function compareText(name, argument, round) {
+  effects = [];
+  const expected = outcome(() => JSON.stringify(original.convexToJson(argument))), expectedEffects = effects.join();
+  effects = [];
+  const got = outcome(() => native.convexToJsonText(argument)), gotEffects = effects.join();
+  if (expected !== got) return `${name} text ${round}: expected ${expected} got ${got}`.slice(0, 4000);
+  return expectedEffects === gotEffects ? "equal" : `${name} text ${round}: effects ${expectedEffects} and ${gotEffects}`;
+}
+
+// What a bound operation sends, against JSON.stringify: any value at all may be the argument.
+function fuzzArguments(first, count) {
+  seed = first;
+  for (let round = 0; round < count; round++) {
+    const argument = random(2) ? value(4, round % 2 === 1) : json2(random(3));
+    effects = [];
+    const expected = outcome(() => JSON.stringify(argument)), expectedEffects = effects.join();
+    effects = [];
+    const own = (op, given) => JSON.stringify(given);
+    const ask = __skerry.bindOperation(own);
+    const got = outcome(() => {
+      const answer = ask("echo", argument);
+      return typeof answer === "object" ? __skerry.hostcall("last", "null") : answer;
+    });
+    const gotEffects = effects.join();
+    if (expected !== got) return `arguments ${round}: expected ${expected} got ${got}`.slice(0, 4000);
+    if (expectedEffects !== gotEffects) return `arguments ${round}: effects ${expectedEffects} and ${gotEffects}`;
+  }
+  return "equal";
+}
+
+function json2(depth) {
+  try { return JSON.parse(json(depth)); } catch { return undefined; }
+}
+
 function fuzzValues(first, count) {
   seed = first;
   for (let round = 0; round < count; round++) {
@@ -109,6 +143,8 @@ function fuzzValues(first, count) {
       const result = compareConversion("value", convert, argument, round);
       if (result !== "equal") return result;
     }
+    const result = compareText("value", argument, round);
+    if (result !== "equal") return result;
     if (outcome(() => argument) !== before) return `round ${round} changed its argument`;
   }
   return "equal";
@@ -134,10 +170,16 @@ function json(depth) {
   return `{${items.map((item) => `${JSON.stringify(pick(random(10) ? PLAIN_KEYS : KEYS))}:${item}`).join()}}`;
 }
 
+function alike() {
+  const keys = PLAIN_KEYS.slice(random(4), 5 + random(6));
+  const one = () => `{${keys.filter(() => random(12)).map((key) => `${JSON.stringify(random(30) ? key : pick(KEYS))}:${json(random(3))}`).join()}}`;
+  return `[${Array.from({ length: 2 + random(6) }, one).join()}]`;
+}
+
 function fuzzJson(first, count) {
   seed = first;
   for (let round = 0; round < count; round++) {
-    const source = random(50) === 0 ? json(2).slice(1) : json(4);
+    const source = random(50) === 0 ? json(2).slice(1) : random(3) ? json(4) : alike();
     const whole = compareCalls(`text ${round} ${source}`, () => original.jsonToConvex(JSON.parse(source)), () => native.jsonTextToConvex(source));
     if (whole !== "equal") return whole;
     let parsed;
@@ -161,6 +203,14 @@ function namedCases() {
       const result = compareConversion("named", convert, make(), round);
       if (result !== "equal") return result;
     }
+    const result = compareText("named", make(), round);
+    if (result !== "equal") return result;
+  }
+  for (const [prototype, sample] of [[Object.prototype, { a: [1] }], [Array.prototype, { a: [1] }]]) {
+    prototype.toJSON = function () { effects.push("toJSON"); return "own"; };
+    const result = compareText("toJSON", sample, 0);
+    delete prototype.toJSON;
+    if (result !== "equal") return result;
   }
   Object.defineProperty(Object.prototype, "title", { set() { effects.push("set"); }, configurable: true });
   const tampered = compareConversion("tampered", "convexToJson", { title: 1, a: 2 }, 0);

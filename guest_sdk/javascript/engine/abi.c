@@ -31,6 +31,8 @@ EXPORT("invoke") uint64_t invoke(uint32_t length)
 {
     JSContext *ctx = engine.ctx;
     JS_UpdateStackTop(engine.rt);
+    begin_budget(CALL_LOTS_MAX);
+    ctx->interrupt_counter = JS_INTERRUPT_COUNTER_INIT;
     const char *request = take_entry(ctx, length);
     if (!request)
         return failed_with_exception(ctx);

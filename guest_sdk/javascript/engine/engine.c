@@ -6,10 +6,13 @@
  *   arena.c      where the engine's memory comes from (included in the middle of the engine)
  *   json.c       the common cases of JSON text, faster (included there too)
  *   state.c      the one engine of this module and what a call leaves in it
+ *   budget.c     how much a guest may compute
  *   clock.c      time: the host's clock, at most once per call
  *   host.c       hostcalls: arguments out, answers in, tickets
  *   random.c     Math.random, seeded by the host at first use in a call
  *   values.c     Convex values to and from their JSON form, without running JavaScript
+ *   text.c       JSON text of values and values of JSON text, in one pass
+ *   bind.c       what the build binds into the `convex` package
  *   native.c     the object the prelude receives as `__skerry`
  *   settle.c     running jobs until a call is done, failed or pending; the error object
  *   lifecycle.c  boot, eval, freeze: the build-time exports
@@ -32,6 +35,7 @@ static int skerry_clock_gettime(clockid_t clock, struct timespec *now);
 
 #include "quickjs.h"
 struct JSProxyData;
+static void note_spent_budget(JSContext *ctx);
 static inline __attribute__((always_inline)) uintptr_t js_get_stack_pointer(void);
 static inline __attribute__((always_inline)) bool js_check_stack_overflow(JSRuntime *rt, size_t alloca_size);
 static inline __attribute__((always_inline)) struct JSProxyData *get_proxy_method(JSContext *ctx, JSValue *method,
@@ -46,10 +50,13 @@ static inline __attribute__((always_inline)) struct JSProxyData *get_proxy_metho
 #undef realloc
 
 #include "state.c"
+#include "budget.c"
 #include "clock.c"
 #include "host.c"
 #include "random.c"
 #include "values.c"
+#include "text.c"
+#include "bind.c"
 #include "native.c"
 #include "settle.c"
 #include "lifecycle.c"

@@ -10,20 +10,6 @@ static uint32_t read_u32(const uint8_t *bytes)
     return bytes[0] | (uint32_t)bytes[1] << 8 | (uint32_t)bytes[2] << 16 | (uint32_t)bytes[3] << 24;
 }
 
-/* Modules that never finish loading are stopped after a fixed amount of work (loops and calls, counted by the engine in lots of
- * 10,000), the same on every machine; the error's stack says where. The host's own deadline is behind it. */
-#define IMPORT_LOTS_MAX 6000
-
-static int import_lots;
-
-static int stop_endless_import(JSRuntime *rt, void *opaque)
-{
-    if (++import_lots < IMPORT_LOTS_MAX)
-        return 0;
-    import_lots = 0; /* what formats the error has to run */
-    return 1;
-}
-
 EXPORT("skerry_boot") int32_t skerry_boot(void)
 {
     engine.kind = CALL_IMPORT;
@@ -34,7 +20,8 @@ EXPORT("skerry_boot") int32_t skerry_boot(void)
     if (!engine.rt)
         return 1;
     JS_SetMaxStackSize(engine.rt, STACK_BYTES_MAX);
-    JS_SetInterruptHandler(engine.rt, stop_endless_import, NULL);
+    JS_SetInterruptHandler(engine.rt, count_lot, NULL);
+    begin_budget(IMPORT_LOTS_MAX);
     JS_SetHostPromiseRejectionTracker(engine.rt, track_rejection, NULL);
     engine.ctx = JS_NewContext(engine.rt);
     if (!engine.ctx || !seed_generator(engine.ctx))
@@ -149,8 +136,8 @@ EXPORT("skerry_freeze") uint64_t skerry_freeze(void)
         return failed_with_exception(ctx);
     if (engine.rejection_count)
         return failed_with(ctx, take_unhandled_reason(ctx));
-    JS_SetInterruptHandler(engine.rt, NULL, NULL);
-    import_lots = 0;
+    begin_budget(CALL_LOTS_MAX);
+    engine.ctx->interrupt_counter = JS_INTERRUPT_COUNTER_INIT;
     JS_FreeValue(ctx, engine.promise);
     engine.promise = JS_UNDEFINED;
     js_free_rt(engine.rt, engine.tickets);

@@ -8,7 +8,7 @@
  *   contextKind() -> "query" | "mutation" | "action" | "httpAction" | "import";  requestId() -> string
  *   setInvoker(fn(kind, name, requestId, argsJson) -> string | Promise<string>)
  *   setDescriber(fn() -> string | Promise<string>);  setUncaughtFormatter(fn(reason) -> string)
- *   bindValues(originals) -> native value conversions (see values.c)
+ *   bindValues(originals) -> native value conversions;  bindOperation(own, jsonToConvex?) -> a native `own(op, argument)` (bind.c)
  */
 static JSValue js_hostcall_json(JSContext *ctx, JSValueConst self, int argc, JSValueConst *argv)
 {
@@ -60,6 +60,7 @@ static const JSCFunctionListEntry NATIVE_FUNCTIONS[] = {
     JS_CFUNC_MAGIC_DEF("setDescriber", 1, js_set_function, 1),
     JS_CFUNC_MAGIC_DEF("setUncaughtFormatter", 1, js_set_function, 2),
     JS_CFUNC_DEF("bindValues", 1, js_bind_values),
+    JS_CFUNC_DEF("bindOperation", 2, js_bind_operation),
 };
 
 static void add_native_object(JSContext *ctx)

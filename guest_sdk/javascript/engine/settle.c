@@ -58,8 +58,12 @@ static uint64_t failed_plainly(JSContext *ctx, JSValueConst reason)
     return packed_string(ctx, STATUS_FAILED, json);
 }
 
+static uint64_t failed_with_budget(JSContext *ctx);
+
 static uint64_t failed_with(JSContext *ctx, JSValueConst reason)
 {
+    if (budget.spent)
+        return failed_with_budget(ctx);
     if (JS_IsFunction(ctx, engine.formatter)) {
         JSValue json = JS_Call(ctx, engine.formatter, JS_UNDEFINED, 1, &reason);
         if (JS_IsString(json))
@@ -84,6 +88,8 @@ static uint64_t failed_with_message(JSContext *ctx, const char *message)
 
 static uint64_t done_with(JSContext *ctx, JSValueConst value)
 {
+    if (budget.spent)
+        return failed_with_budget(ctx);
     if (!JS_IsString(value))
         return failed_with_message(ctx, "The prelude returned something that is not a JSON text");
     return packed_string(ctx, STATUS_DONE, value);
@@ -115,15 +121,24 @@ static JSValue take_unhandled_reason(JSContext *ctx)
     return reason;
 }
 
-/* Runs every job; false when one of them could not run (memory spent). */
+/* Runs every job; false when one of them could not run (memory spent, or the call's budget). */
 static bool drain_jobs(void)
 {
     JSContext *ctx;
     int ran;
     do
         ran = JS_ExecutePendingJob(engine.rt, &ctx);
-    while (ran > 0);
+    while (ran > 0 && !budget.spent);
     return ran == 0;
+}
+
+/* The end of a call or of a module whose budget is spent, whatever its promises say: what formats the error gets another one. */
+static uint64_t failed_with_budget(JSContext *ctx)
+{
+    JSValue error = budget.error;
+    begin_budget(FORMAT_LOTS_MAX);
+    ctx->interrupt_counter = JS_INTERRUPT_COUNTER_INIT;
+    return failed_plainly(ctx, error);
 }
 
 /* The result of the call whose value or promise is `engine.promise`, after its jobs have run. */

@@ -12,10 +12,10 @@
 #define SHAPES_KNOWN_MAX 16
 #define GIVE_UP JS_UNINITIALIZED
 
-enum { TO_CONVEX, TO_CONVEX_TEXT, TO_JSON, PATCH_TO_JSON, OPTIONAL_TO_JSON, CONVERSIONS };
+enum { TO_CONVEX, TO_CONVEX_TEXT, TO_JSON, TO_JSON_TEXT, PATCH_TO_JSON, OPTIONAL_TO_JSON, CONVERSIONS };
 
 static const char *const CONVERSION_NAMES[CONVERSIONS] = {
-    "jsonToConvex", "jsonTextToConvex", "convexToJson", "patchValueToJson", "convexOrUndefinedToJson",
+    "jsonToConvex", "jsonTextToConvex", "convexToJson", "convexToJsonText", "patchValueToJson", "convexOrUndefinedToJson",
 };
 
 enum { TAG_BYTES, TAG_INTEGER, TAG_FLOAT, TAG_UNDEFINED, TAGS };
@@ -294,57 +294,6 @@ static JSValue from_json(JSContext *ctx, JSValueConst value)
     return shape_is_plain(ctx, object->shape, &sorted) ? convert_object(ctx, object, from_json) : value_of_tagged(ctx, object);
 }
 
-/* Converts a value that was just parsed and that nobody else holds, where it lies; GIVE_UP leaves it half converted. */
-static JSValue convert_in_place(JSContext *ctx, JSValue *slot)
-{
-    bool sorted;
-    if (is_primitive_json(*slot))
-        return JS_UNDEFINED;
-    if (!JS_IsObject(*slot) || js_check_stack_overflow(ctx->rt, 0))
-        return GIVE_UP;
-    JSObject *object = JS_VALUE_GET_OBJ(*slot);
-    if (is_plain_array(ctx, object)) {
-        for (uint32_t i = 0; i < object->u.array.count; i++) {
-            JSValue done = convert_in_place(ctx, &object->u.array.u.values[i]);
-            if (!JS_IsUndefined(done))
-                return done;
-        }
-        return JS_UNDEFINED;
-    }
-    if (object->class_id != JS_CLASS_OBJECT || object->is_exotic)
-        return GIVE_UP;
-    if (!shape_is_plain(ctx, object->shape, &sorted)) {
-        JSValue value = value_of_tagged(ctx, object);
-        if (JS_IsException(value) || JS_IsUninitialized(value))
-            return value;
-        set_value(ctx, slot, value);
-        return JS_UNDEFINED;
-    }
-    for (int i = 0; i < object->shape->prop_count; i++) {
-        JSValue done = convert_in_place(ctx, &object->prop[i].u.value);
-        if (!JS_IsUndefined(done))
-            return done;
-    }
-    return JS_UNDEFINED;
-}
-
-static JSValue from_json_text(JSContext *ctx, JSValueConst text)
-{
-    size_t length;
-    const char *bytes = JS_ToCStringLen(ctx, &length, text);
-    if (!bytes)
-        return JS_EXCEPTION;
-    JSValue value = JS_ParseJSON(ctx, bytes, length, "<input>");
-    JS_FreeCString(ctx, bytes);
-    if (JS_IsException(value))
-        return value;
-    JSValue done = convert_in_place(ctx, &value);
-    if (JS_IsUndefined(done))
-        return value;
-    JS_FreeValue(ctx, value);
-    return done;
-}
-
 /* -- to JSON -------------------------------------------------------------------------------------------------------- */
 
 static JSValue tagged(JSContext *ctx, int tag, JSValue value)
@@ -483,49 +432,4 @@ static JSValue json_of(JSContext *ctx, JSValueConst value, bool patch)
 static JSValue to_json(JSContext *ctx, JSValueConst value)
 {
     return json_of(ctx, value, false);
-}
-
-/* -- binding -------------------------------------------------------------------------------------------------------- */
-
-static JSValue js_convert(JSContext *ctx, JSValueConst self, int argc, JSValueConst *argv, int conversion, JSValueConst *data)
-{
-    JSValue value;
-    if (conversion == TO_CONVEX)
-        value = from_json(ctx, argv[0]);
-    else if (conversion == TO_CONVEX_TEXT)
-        value = from_json_text(ctx, argv[0]);
-    else if (conversion == OPTIONAL_TO_JSON && JS_IsUndefined(argv[0]))
-        value = tagged(ctx, TAG_UNDEFINED, JS_NULL);
-    else
-        value = json_of(ctx, argv[0], conversion == PATCH_TO_JSON);
-    if (!JS_IsUninitialized(value))
-        return value;
-    if (conversion != TO_CONVEX_TEXT)
-        return JS_Call(ctx, data[0], JS_UNDEFINED, argc, argv);
-    size_t length;
-    const char *text = JS_ToCStringLen(ctx, &length, argv[0]);
-    JSValue parsed = text ? JS_ParseJSON(ctx, text, length, "<input>") : JS_EXCEPTION;
-    if (text)
-        JS_FreeCString(ctx, text);
-    return JS_IsException(parsed) ? parsed : JS_Call(ctx, data[0], JS_UNDEFINED, 1, vc(&parsed));
-}
-
-/* bindValues({jsonToConvex, convexToJson, patchValueToJson, convexOrUndefinedToJson}: the package's own functions) returns
- * native ones under the same names, and jsonTextToConvex(text), which is jsonToConvex(JSON.parse(text)). */
-static JSValue js_bind_values(JSContext *ctx, JSValueConst self, int argc, JSValueConst *argv)
-{
-    JSValue bound = JS_NewObject(ctx);
-    for (int tag = 0; tag < TAGS; tag++)
-        if (tag_atoms[tag] == JS_ATOM_NULL)
-            tag_atoms[tag] = JS_NewAtom(ctx, TAG_NAMES[tag]);
-    for (int i = 0; i < CONVERSIONS; i++) {
-        JSValue original = JS_GetPropertyStr(ctx, argv[0], CONVERSION_NAMES[i == TO_CONVEX_TEXT ? TO_CONVEX : i]);
-        if (!JS_IsFunction(ctx, original)) {
-            JS_FreeValue(ctx, bound);
-            return JS_IsException(original) ? original : JS_ThrowTypeError(ctx, "%s is missing", CONVERSION_NAMES[i]);
-        }
-        JS_SetPropertyStr(ctx, bound, CONVERSION_NAMES[i], JS_NewCFunctionData(ctx, js_convert, 1, i, 1, vc(&original)));
-        JS_FreeValue(ctx, original);
-    }
-    return bound;
 }

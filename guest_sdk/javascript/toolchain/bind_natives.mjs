@@ -1,11 +1,14 @@
-// Binds the engine's native value conversions into the `convex` package as it is bundled.
+// Binds the engine's natives into the `convex` package as it is bundled.
 //
-// Two files of the package change, both only when the package's version and the file's shape are the ones this was written
+// Four files of the package change, and only when the package's version and the file's shape are the ones this was written
 // against; any other file is bundled as it is, slower and just as right:
 //
-//   dist/esm/values/value.js           the four conversions between values and their JSON form come from what the global
+//   dist/esm/values/value.js           the conversions between values and their JSON form come from what the global
 //                                      `__skerryValues(originals)` returns, where the engine offers it
-//   dist/esm/server/impl/query_impl.js `collect` (and with it take, first and unique) is one hostcall instead of one per document
+//   dist/esm/server/impl/syscall.js    `performAsyncSyscall` is native for what is answered at once (`__skerryOperation`); refusals
+//                                      and what comes later go through the package's own code
+//   dist/esm/server/impl/query_impl.js `collect`, `take`, `first` and `unique` are one hostcall instead of one per document
+//   dist/esm/server/impl/registration_impl.js  arguments and results go from and to JSON text in one step
 //
 // Text is only added after the file's own lines or inside one line, so that source positions stay.
 
@@ -13,18 +16,23 @@ import { join, sep } from "node:path";
 
 const VERSIONS = /^1\.(4[7-9])\.\d+$/;
 const VALUES = join("dist", "esm", "values", "value.js");
-const QUERY = join("dist", "esm", "server", "impl", "query_impl.js");
+const REWRITES = [
+  [VALUES, bindValues],
+  [join("dist", "esm", "server", "impl", "query_impl.js"), bindCollect],
+  [join("dist", "esm", "server", "impl", "syscall.js"), bindOperations],
+  [join("dist", "esm", "server", "impl", "registration_impl.js"), bindTexts],
+];
 
 export const CONVERSIONS = ["jsonToConvex", "convexToJson", "convexOrUndefinedToJson", "patchValueToJson"];
 
 /** The text to bundle in place of `text`, or null where the file is to stay as it is. */
 export function rewriteConvexModule(path, text, packageVersion, read) {
-  const rewrite = path.endsWith(sep + VALUES) ? [VALUES, bindValues] : path.endsWith(sep + QUERY) ? [QUERY, bindCollect] : null;
-  if (rewrite === null) return null;
+  const rewrite = REWRITES.find(([file]) => path.endsWith(sep + file));
+  if (rewrite === undefined) return null;
   const packageFolder = path.slice(0, -rewrite[0].length - 1);
   if (!packageFolder.endsWith(join("node_modules", "convex")) && !packageFolder.endsWith(sep + "convex")) return null;
   if (!VERSIONS.test(packageVersion(packageFolder) ?? "")) return null;
-  if (rewrite[0] === QUERY && bindValues(read(join(packageFolder, VALUES))) === null) return null;
+  if (rewrite[0] !== VALUES && bindValues(read(join(packageFolder, VALUES))) === null) return null;
   return rewrite[1](text);
 }
 
@@ -51,6 +59,7 @@ const skerryBound = typeof __skerryValues === "function" ? __skerryValues({ ${or
 ${exported}
 export { ${CONVERSIONS.map((name) => `skerry_${name} as ${name}`).join(", ")} };
 export const skerryTextToConvex = skerryBound.jsonTextToConvex ?? ((text) => skerry_jsonToConvex(JSON.parse(text)));
+export const skerryConvexToText = skerryBound.convexToJsonText ?? ((value) => JSON.stringify(skerry_convexToJson(value)));
 `;
 }
 
@@ -64,26 +73,78 @@ function bindCollect(text) {
     "\n  async collect() {\n    const out = [];\n    for await (const item of this) {\n",
     'this.state = { type: "executing", queryId };',
     'this.state = { type: "consumed" };',
-    "return this.limit(n).collect();",
+    "\n  takeQuery() {\n",
+    "\n  async take(n) {\n    validateArg(n, 1, \"take\", \"n\");\n    validateArgIsNonNegativeInteger(n, 1, \"take\", \"n\");\n" +
+      "    return this.limit(n).collect();\n  }\n",
+    "\n  async first() {\n    const first_array = await this.take(1);\n    return first_array.length === 0 ? null : first_array[0];\n  }\n",
+    "\n  async unique() {\n    const first_two_array = await this.take(2);\n    if (first_two_array.length === 0) {\n      return null;\n    }\n" +
+      "    if (first_two_array.length === 2) {\n      throw new Error(`unique() query returned more than one result from table " +
+      "${this.tableNameForErrorMessages}:\n [${first_two_array[0]._id}, ${first_two_array[1]._id}, ...]`);\n    }\n" +
+      "    return first_two_array[0];\n  }\n",
   ];
   if (!shape.every((part) => text.includes(part))) return null;
-  // `startQuery` throws the package's own error for every state but "preparing".
+  // `startQuery` throws the package's own error for every state but "preparing", `limit` for every query that was used.
   return `${text}
 import { ConvexError as SkerryConvexError } from "../../values/errors.js";
 import { skerryTextToConvex } from "../../values/value.js";
-QueryImpl.prototype.collect = async function collect() {
-  if (this.state.type !== "preparing") this.startQuery();
-  const { query } = this.state;
-  this.state = { type: "executing", queryId: -1 };
-  let documents;
+async function skerryOwnDocuments(op, argument, later) {
   try {
-    documents = await Convex.asyncSyscall("collect", JSON.stringify({ query, version }));
+    return skerryTextToConvex(await (later ?? Convex.asyncSyscall(op, JSON.stringify(argument))));
   } catch (refusal) {
     if (refusal.data === undefined) throw new Error(refusal.message);
     throw Object.assign(new SkerryConvexError(refusal.message), { data: jsonToConvex(refusal.data) });
   }
+}
+const skerryDocuments =
+  typeof __skerryOperation === "function" ? __skerryOperation(skerryOwnDocuments, jsonToConvex) : skerryOwnDocuments;
+QueryImpl.prototype.collect = async function collect() {
+  if (this.state.type !== "preparing") this.startQuery();
+  const { query } = this.state;
+  this.state = { type: "executing", queryId: -1 };
+  const documents = await skerryDocuments("collect", { query, version });
   this.state = { type: "consumed" };
-  return skerryTextToConvex(documents);
+  return documents;
 };
+QueryImpl.prototype.first = async function first() {
+  const { query } = this.limit(1).state;
+  const documents = await skerryDocuments("collect", { query, version });
+  return documents.length === 0 ? null : documents[0];
+};
+QueryImpl.prototype.unique = async function unique() {
+  const { query } = this.limit(2).state;
+  const documents = await skerryDocuments("collect", { query, version });
+  if (documents.length === 0) return null;
+  if (documents.length === 2) {
+    throw new Error(\`unique() query returned more than one result from table \${this.tableNameForErrorMessages}:
+ [\${documents[0]._id}, \${documents[1]._id}, ...]\`);
+  }
+  return documents[0];
+};
+`;
+}
+
+function bindOperations(text) {
+  const declaration = "export async function performAsyncSyscall(op, arg) {";
+  const question = "    resultStr = await Convex.asyncSyscall(op, JSON.stringify(arg));";
+  const shape = [declaration, question, "  return JSON.parse(resultStr);\n}\nexport function performJsSyscall"];
+  if (!shape.every((part) => text.split(part).length === 2)) return null;
+  const own = text
+    .replace(declaration, "async function performAsyncSyscall(op, arg, skerryLater) {")
+    .replace(question, "    resultStr = await (skerryLater ?? Convex.asyncSyscall(op, JSON.stringify(arg)));");
+  return `${own}
+const skerryPerform = typeof __skerryOperation === "function" ? __skerryOperation(performAsyncSyscall) : performAsyncSyscall;
+export { skerryPerform as performAsyncSyscall };
+`;
+}
+
+function bindTexts(text) {
+  const result = "  return JSON.stringify(convexToJson(result === void 0 ? null : result));\n";
+  const given = "  const args = jsonToConvex(JSON.parse(argsStr));\n";
+  if (text.split(result).length !== 4 || text.split(given).length !== 4) return null;
+  const bound = text
+    .replaceAll(result, "  return skerryConvexToText(result === void 0 ? null : result);\n")
+    .replaceAll(given, "  const args = skerryTextToConvex(argsStr);\n");
+  return `${bound}
+import { skerryConvexToText, skerryTextToConvex } from "../../values/value.js";
 `;
 }

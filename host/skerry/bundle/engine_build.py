@@ -47,8 +47,8 @@ QUICKJS_FRAMES: Final = (
 )
 
 # Changes to the engine's source: where our allocator (arena.c) goes in, after the engine's own, before its first use;
-# the two kinds of things that are made while a script is compiled and that calls touch, functions and atoms; and where
-# JSON text is read and written (json.c).
+# the two kinds of things that are made while a script is compiled and that calls touch, functions and atoms; where
+# JSON text is read and written (json.c); and where the engine throws for a spent budget (budget.c).
 QUICKJS_CHANGES: Final = (
     (
         "\nvoid *js_calloc_rt(JSRuntime *rt, size_t count, size_t size)\n{\n",
@@ -97,6 +97,10 @@ QUICKJS_CHANGES: Final = (
 """,
     ),
     ("js_float64(strtod((const char *)p_start, NULL));\n", "json_number(p_start, p);\n"),
+    (
+        '    JS_ThrowInternalError(ctx, "interrupted");\n',
+        '    JS_ThrowInternalError(ctx, "interrupted");\n    note_spent_budget(ctx);\n',
+    ),
 )
 
 # The linker's C stack, below the data: overflowing it traps. The engine's own limit is in stack.h.

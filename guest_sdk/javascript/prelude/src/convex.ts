@@ -70,4 +70,6 @@ export function installConvex(): void {
   // What the bundler calls in place of the package's own conversions: takes those, returns the engine's.
   const bind = engine.bindValues;
   if (bind !== undefined) define("__skerryValues", (originals: object) => bind(originals));
+  const bindOperation = engine.bindOperation;
+  if (bindOperation !== undefined) define("__skerryOperation", (own: unknown, jsonToConvex?: unknown) => bindOperation(own, jsonToConvex));
 }

@@ -13,6 +13,7 @@ export interface Engine {
   setUncaughtFormatter(format: (thrown: unknown) => string): void;
   // Optional: native helpers that replace slow JavaScript where the engine has them.
   bindValues?(originals: object): object;
+  bindOperation?(own: unknown, jsonToConvex: unknown): unknown;
   utf8Encode?(text: string): Uint8Array;
   utf8Decode?(bytes: Uint8Array): string;
   getAsyncContext?(): unknown;
