@@ -10,6 +10,7 @@ from skerry.functions.upkeep import Upkeep
 from skerry.storage.interface import Tree
 from skerry.storage.lmdb_engine import LmdbEngine
 from tests.database.world import World
+from tests.fixtures.world import World as DeployedWorld
 
 
 def _commits(world: World) -> int:
@@ -64,3 +65,10 @@ def test_old_history_goes_in_bounded_steps(tmp_path: Path) -> None:
     assert retained_ts(snapshot) > 0
     snapshot.close()
     engine.close()
+
+
+def test_a_closed_deployment_is_kept_up_no_more(tmp_path: Path, compiled: Path) -> None:
+    with DeployedWorld(tmp_path / "data", compiled) as world:
+        upkeep = world.deployment._upkeep
+        assert upkeep._timer is not None
+    assert upkeep._timer is None

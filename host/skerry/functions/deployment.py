@@ -195,6 +195,7 @@ class Deployment:
         async with self._activating:  # what is being activated ends first, refused
             pass
         await self.lane.idle()
+        self._upkeep.stop()
         await asyncio.to_thread(self.lane.close)
         await asyncio.to_thread(self._engine.close)
 
