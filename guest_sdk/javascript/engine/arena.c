@@ -257,6 +257,16 @@ static bool hot_may_adopt(const JSString *text)
     return hot.open || is_hot(header_of(text));
 }
 
+/* Defines a data property that an object, made just now, cannot have yet: what every function's `length` and `name` are. */
+static void add_new_property(JSContext *ctx, JSValueConst object, JSAtom name, JSValue value, int flags)
+{
+    JSProperty *property = JS_IsException(value) ? NULL : add_property(ctx, JS_VALUE_GET_OBJ(object), name, flags);
+    if (property)
+        property->u.value = value;
+    else
+        JS_FreeValue(ctx, value);
+}
+
 /* The runtime itself is the first thing the engine asks its backing allocator for. */
 static JSRuntime hot_runtime;
 

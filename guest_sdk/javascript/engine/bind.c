@@ -85,23 +85,41 @@ static JSValue js_bind_values(JSContext *ctx, JSValueConst self, int argc, JSVal
 
 enum { ANSWERS_JSON, ANSWERS_CONVEX };
 
-static JSValue settle_with(JSContext *ctx, int argc, JSValueConst *argv)
+static JSValue fulfill_later(JSContext *ctx, int argc, JSValueConst *argv)
+{
+    fulfill_or_reject_promise(ctx, argv[0], argv[1], false);
+    return JS_UNDEFINED;
+}
+
+static JSValue resolve_later(JSContext *ctx, int argc, JSValueConst *argv)
 {
     return JS_Call(ctx, argv[0], JS_UNDEFINED, 1, &argv[1]);
+}
+
+/* Whether resolving a promise with plain data fulfills it, without anything that could be noticed. */
+static bool has_no_then(JSContext *ctx)
+{
+    return !find_own_property1(JS_VALUE_GET_OBJ(ctx->class_proto[JS_CLASS_OBJECT]), JS_ATOM_then) &&
+           !find_own_property1(JS_VALUE_GET_OBJ(ctx->class_proto[JS_CLASS_ARRAY]), JS_ATOM_then);
 }
 
 /* A promise for the value that is settled one turn from now, as that of an async function that awaited an answer. */
 static JSValue promise_in_one_turn(JSContext *ctx, JSValue value)
 {
-    JSValue settle[2], promise = JS_NewPromiseCapability(ctx, settle);
-    if (JS_IsException(promise))
-        return promise;
-    JSValueConst given[2] = {settle[0], value};
-    int queued = JS_EnqueueJob(ctx, settle_with, 2, given);
+    JSValue settle[2] = {JS_UNDEFINED, JS_UNDEFINED};
+    bool plain = has_no_then(ctx);
+    JSValue promise = plain ? new_pending_promise(ctx) : JS_NewPromiseCapability(ctx, settle);
+    if (!JS_IsException(promise)) {
+        JSValueConst given[2] = {plain ? promise : settle[0], value};
+        if (JS_EnqueueJob(ctx, plain ? fulfill_later : resolve_later, 2, given) < 0) {
+            JS_FreeValue(ctx, promise);
+            promise = JS_EXCEPTION;
+        }
+    }
     JS_FreeValue(ctx, settle[0]);
     JS_FreeValue(ctx, settle[1]);
     JS_FreeValue(ctx, value);
-    return queued < 0 ? JS_EXCEPTION : promise;
+    return promise;
 }
 
 static JSValue promise_of_refusal(JSContext *ctx, const Answer *answer)

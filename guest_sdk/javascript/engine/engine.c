@@ -12,6 +12,7 @@
  *   random.c     Math.random, seeded by the host at first use in a call
  *   values.c     Convex values to and from their JSON form, without running JavaScript
  *   text.c       JSON text of values and values of JSON text, in one pass
+ *   promise.c    promises without resolving functions
  *   bind.c       what the build binds into the `convex` package
  *   native.c     the object the prelude receives as `__skerry`
  *   settle.c     running jobs until a call is done, failed or pending; the error object
@@ -36,6 +37,8 @@ static int skerry_clock_gettime(clockid_t clock, struct timespec *now);
 #include "quickjs.h"
 struct JSProxyData;
 static void note_spent_budget(JSContext *ctx);
+static JSValue new_pending_promise(JSContext *ctx);
+static JSValue settle_promise(JSContext *ctx, JSValueConst promise, JSValueConst value, bool is_reject);
 static inline __attribute__((always_inline)) uintptr_t js_get_stack_pointer(void);
 static inline __attribute__((always_inline)) bool js_check_stack_overflow(JSRuntime *rt, size_t alloca_size);
 static inline __attribute__((always_inline)) struct JSProxyData *get_proxy_method(JSContext *ctx, JSValue *method,
@@ -56,6 +59,7 @@ static inline __attribute__((always_inline)) struct JSProxyData *get_proxy_metho
 #include "random.c"
 #include "values.c"
 #include "text.c"
+#include "promise.c"
 #include "bind.c"
 #include "native.c"
 #include "settle.c"

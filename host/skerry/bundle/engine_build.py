@@ -48,7 +48,8 @@ QUICKJS_FRAMES: Final = (
 
 # Changes to the engine's source: where our allocator (arena.c) goes in, after the engine's own, before its first use;
 # the two kinds of things that are made while a script is compiled and that calls touch, functions and atoms; where
-# JSON text is read and written (json.c); and where the engine throws for a spent budget (budget.c).
+# JSON text is read and written (json.c); where the engine throws for a spent budget (budget.c); new functions, whose
+# first two properties need no look-up; and async functions, whose promises need no resolving functions (promise.c).
 QUICKJS_CHANGES: Final = (
     (
         "\nvoid *js_calloc_rt(JSRuntime *rt, size_t count, size_t size)\n{\n",
@@ -97,6 +98,41 @@ QUICKJS_CHANGES: Final = (
 """,
     ),
     ("js_float64(strtod((const char *)p_start, NULL));\n", "json_number(p_start, p);\n"),
+    (
+        """    JS_DefinePropertyValue(ctx, func_obj, JS_ATOM_length, js_int32(len),
+                           JS_PROP_CONFIGURABLE);
+    JS_DefinePropertyValue(ctx, func_obj, JS_ATOM_name,
+                           JS_AtomToString(ctx, name), JS_PROP_CONFIGURABLE);
+""",
+        """    add_new_property(ctx, func_obj, JS_ATOM_length, js_int32(len), JS_PROP_CONFIGURABLE);
+    add_new_property(ctx, func_obj, JS_ATOM_name, JS_AtomToString(ctx, name), JS_PROP_CONFIGURABLE);
+""",
+    ),
+    (
+        """    promise = JS_NewPromiseCapability(ctx, s->resolving_funcs);
+    if (JS_IsException(promise))
+        goto fail;
+
+    if (async_func_init(""",
+        """    promise = new_pending_promise(ctx);
+    if (JS_IsException(promise))
+        goto fail;
+    s->resolving_funcs[0] = js_dup(promise);
+
+    if (async_func_init(""",
+    ),
+    (
+        """            ret2 = JS_Call(ctx, s->resolving_funcs[1], JS_UNDEFINED,
+                           1, vc(&error));
+""",
+        "            ret2 = settle_promise(ctx, s->resolving_funcs[0], error, true);\n",
+    ),
+    (
+        """            ret2 = JS_Call(ctx, s->resolving_funcs[0], JS_UNDEFINED,
+                           1, vc(&value));
+""",
+        "            ret2 = settle_promise(ctx, s->resolving_funcs[0], value, false);\n",
+    ),
     (
         '    JS_ThrowInternalError(ctx, "interrupted");\n',
         '    JS_ThrowInternalError(ctx, "interrupted");\n    note_spent_budget(ctx);\n',
