@@ -36,7 +36,7 @@ def world(tmp_path: Path, compiled: Path, cache: ModuleCache) -> World:
 def test_a_long_key_derivation_runs_in_the_background_and_gives_the_same(world: World) -> None:
     with world:
         lane = world.deployment.lane
-        world.query("keys:derive", {"rounds": 1})
-        assert (lane.calls_inline, lane.calls_patient) == (1, 0)
+        world.query("keys:derive", {"rounds": 1})  # loads the library, which may take an inline call's whole slice
+        patient = lane.calls_patient
         assert world.query("keys:derive", {"rounds": 100_000}) == "3,148,162,237,227,50,201,161"
-        assert (lane.calls_inline, lane.calls_patient) == (2, 1)
+        assert lane.calls_patient == patient + 1
