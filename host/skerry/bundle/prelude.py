@@ -5,6 +5,7 @@ into the cache under the digest of everything it is made from.
 """
 
 import hashlib
+import os
 import shutil
 from pathlib import Path
 from typing import Final
@@ -43,7 +44,7 @@ def prelude_script(progress: Progress) -> bytes:
 def _bundle(progress: Progress, source: Path, files: dict[str, Path], built: Path) -> None:
     node = find_node(progress)
     packages = install_packages(node, source, "prelude-packages")
-    folder = built.with_suffix(".build")
+    folder = built.with_suffix(f".build-{os.getpid()}")  # another process may be building the same
     shutil.rmtree(folder, ignore_errors=True)
     for name, path in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
