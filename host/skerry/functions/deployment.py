@@ -1,7 +1,7 @@
 """A deployment: one database, one active version of code, one lane.
 
 ```
-open(folder) -> database, the version that was active -> call, call, ... activate(bundle) ... -> close
+Deployment(folder) -> database, the version that was active -> call, call, ... activate(bundle) ... -> close
 ```
 
 **Activation is atomic.** The bundle is stored under its digest and synced first; then one storage commit switches the
@@ -42,7 +42,10 @@ _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 
 class Deployment:
-    """One deployment that is being served. Make one with `open`."""
+    """The deployment in a folder, being served, with the version that was active when it was closed. Opening it blocks.
+
+    Raises: SystemFault DataFolderInUse, DataFolderFormat, StorageFailed, StorageFull.
+    """
 
     def __init__(
         self,
@@ -75,44 +78,13 @@ class Deployment:
         self._upkeep = Upkeep(self.database, self._engine, clock_ns, loop)
         self._activating = asyncio.Lock()
         self._closing = False
-        self.version: Version | None = None
-
-    @staticmethod
-    def open(
-        folder: Path,
-        *,
-        name: str,
-        clock_ns: Callable[[], int],
-        entropy: Callable[[int], bytes],
-        host_key: bytes,
-        loop: asyncio.AbstractEventLoop,
-        compiled_cache: Path | None,
-        production: bool,
-        environment: dict[str, str] | None = None,
-    ) -> "Deployment":
-        """The deployment in a folder, with the version that was active when it was closed. Blocks.
-
-        Raises: SystemFault DataFolderInUse, DataFolderFormat, StorageFailed, StorageFull.
-        """
-        deployment = Deployment(
-            folder,
-            name=name,
-            clock_ns=clock_ns,
-            entropy=entropy,
-            host_key=host_key,
-            loop=loop,
-            compiled_cache=compiled_cache,
-            production=production,
-            environment=environment,
-        )
         try:
-            deployment.version = deployment._load_active()
+            self.version: Version | None = self._load_active()
         except BaseException:
-            deployment.lane.close()
-            deployment._engine.close()
+            self.lane.close()
+            self._engine.close()
             raise
-        deployment._upkeep.start()
-        return deployment
+        self._upkeep.start()
 
     # -- calls ---------------------------------------------------------------------------------------------------
 

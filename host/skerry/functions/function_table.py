@@ -16,8 +16,7 @@ KIND_NUMBERS: Final[dict[str, int]] = {"query": 0, "mutation": 1, "action": 2, "
 class FunctionSpec:
     """One function. Shape: `args` and `returns` are compiled validators, None where any value will do.
 
-    `slowness` counts how often the function recently outran an inline slice: from 1 on, calls go straight to a
-    background thread.
+    `slowness` counts how often the function recently outran an inline slice; what follows from it is the lane's to say.
     """
 
     __slots__ = ("args", "is_public", "kind", "name", "name_bytes", "returns", "slowness")

@@ -97,7 +97,7 @@ async def _serve(options: ServeOptions, on_ready: OnReady) -> None:
         main_socket = cleanup.enter_context(_listen(options.host, options.port))
         site_socket = cleanup.enter_context(_listen(options.host, options.site_port))
         keys = open_keys(options.data, DEPLOYMENT_NAME, options.admin_key, os.urandom)
-        deployment = Deployment.open(
+        deployment = Deployment(
             folder.deployment_path(DEPLOYMENT_NAME),
             name=DEPLOYMENT_NAME,
             clock_ns=time.time_ns,

@@ -68,7 +68,6 @@ byte_vec_delete = _bind(_keeping_gil, "wasm_byte_vec_delete", None, _PTR)
 func_call_unchecked = _bind(
     _releasing_gil, "wasmtime_func_call_unchecked", _PTR, _PTR, _PTR, _PTR, _SIZE, _PTR
 )  # context, func, values, count, trap out -> error
-store_delete_releasing = _bind(_releasing_gil, "wasmtime_store_delete", None, _PTR)
 
 # -- set-up ------------------------------------------------------------------------------------------------------
 linker_new = _bind(_keeping_gil, "wasmtime_linker_new", _PTR, _PTR)
@@ -97,9 +96,6 @@ EpochCallback = ctypes.CFUNCTYPE(_SIZE, _PTR, _PTR, ctypes.POINTER(ctypes.c_uint
 Extern = ffi.wasmtime_extern_t
 EXTERN_OF: Final[int] = Extern.of.offset
 DEADLINE_CONTINUE: Final[int] = 0
-EXTERN_FUNC: Final[int] = 0
-EXTERN_GLOBAL: Final[int] = 1
-EXTERN_MEMORY: Final[int] = 3
 Instance = ffi.wasmtime_instance_t
 ByteVec = ffi.wasm_byte_vec_t
 Val = ffi.wasmtime_val_t

@@ -6,8 +6,8 @@ Cranelift (never Winch), bounds are checked by guard pages behind a full 4 GiB r
 every instance comes from a pool whose slots are wiped before reuse.
 
 **Deadlines are epochs.** `Ticker` advances the engine's epoch every `EPOCH_TICK_MS` while calls run and sleeps when
-none do. Measured on the JavaScript engine (see ARCHITECTURE.md, "Profile"): epoch checks cost less than fuel, and
-what a call is entitled to is CPU time, which the deadline callback of a long call reads from its own thread.
+none do. What a call is entitled to is CPU time, which the deadline callback reads from its own thread; why not fuel,
+with figures: ARCHITECTURE.md, "Deadlines and budgets".
 
 One engine per process: several engines have been the ground of type-confusion advisories, and code is shared only
 within one.
@@ -107,7 +107,6 @@ class Ticker:
         self._engine = engine_address
         self._wakened = threading.Event()
         self.asleep = True
-        self.ticks = 0  # the epoch, as far as this process advanced it
         self.entries = 0  # into guests: rises before the ticker is asked to be awake
         self.watched: list[Callable[[], bool]] = []  # each linker's "is a guest on your stack?"
         self._thread = threading.Thread(target=self._run, name="skerry-epoch", daemon=True)
@@ -127,7 +126,6 @@ class Ticker:
             while quiet_ticks < limits.EPOCH_IDLE_TICKS:
                 pause.wait(tick_s)
                 bindings.engine_increment_epoch(self._engine)
-                self.ticks += 1
                 busy = self.entries != seen or any(is_running() for is_running in self.watched)
                 quiet_ticks = 0 if busy else quiet_ticks + 1
                 seen = self.entries

@@ -160,7 +160,7 @@ class Isolate:
 
     __slots__ = (
         "_scratch", "_store", "base", "context", "cpu", "dead", "failure", "host", "hostcalls",
-        "hostcalls_left", "linker", "memory", "memory_size", "module", "parked", "tickets_open",
+        "hostcalls_left", "linker", "memory_size", "module", "parked", "tickets_open",
     )  # fmt: skip
 
     def __init__(

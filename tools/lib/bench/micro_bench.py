@@ -40,7 +40,7 @@ def run_micro(folder: Path, effort: Effort, seed: int) -> list[Section]:
 
 async def _run(folder: Path, effort: Effort, chance: random.Random) -> list[Section]:
     sections = [_isolates(effort)]
-    deployment = Deployment.open(
+    deployment = Deployment(
         folder / "micro",
         name="local",
         clock_ns=time.time_ns,
