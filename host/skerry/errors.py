@@ -133,6 +133,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = {
         503, "What the call had read changed before it could commit; retry."
     ),
     "CommitterFullError": _system(503, "Too many writes wait for the disk; retry in a moment."),
+    "CommitLogCorrupted": _system(500, "The commit log cannot be read; keep the data folder and report it."),
     "IndexCorrupted": _system(500, "An index and its documents disagree; keep the data folder and report it."),
     "InvalidArgument": _developer(
         "Pass what the database operation asks for; the message says which argument is wrong."

@@ -9,7 +9,6 @@ from orjson import dumps, loads
 
 from skerry import limits
 from skerry.database import query as query_module
-from skerry.database.commit_log import history_key
 from skerry.database.usage import Usage
 from skerry.errors import DeveloperError, SystemFault
 from skerry.storage import Tree
@@ -99,14 +98,6 @@ def test_scans_across_the_ends_of_chunks(world: World, around: int, order: str) 
                     assert [row["n"] for row in rows] == expected[:limit]
                 assert len(rows) == min(count, limit or count)
         world.insert_all("t", [{"n": count}])
-
-
-def test_history_keys_go_down_to_the_last_timestamp() -> None:
-    key = b"k" * 20
-    stamps = [0, 1, 2**63, limits.COMMIT_TS_MAX]
-    assert sorted((history_key(key, ts) for ts in stamps), reverse=True) == [history_key(key, ts) for ts in stamps]
-    with pytest.raises(OverflowError):
-        history_key(key, limits.COMMIT_TS_MAX + 1)
 
 
 def test_splits_are_recommended_by_percent(memory: World) -> None:

@@ -1,5 +1,7 @@
 """Past states, the commit log, and retention: what is dropped, and that disk follows it."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -7,9 +9,10 @@ from orjson import loads
 
 from skerry.database.commit_log import read_entry
 from skerry.database.history import read_document_at, read_index_at, retain, retained_ts
-from skerry.errors import DeveloperError
-from skerry.limits import RETENTION_CHUNK_COMMITS
-from skerry.storage import Tree
+from skerry.errors import DeveloperError, SystemFault
+from skerry.limits import COMMIT_TS_MAX, HISTORY_MILESTONE_VERSIONS, RETENTION_CHUNK_COMMITS
+from skerry.storage import StorageSnapshot, Tree
+from skerry.value import decode_document_id
 from tests.database.world import World, memory_world, table_schema
 
 
@@ -29,8 +32,6 @@ def test_documents_as_of_a_timestamp(world: World) -> None:
     world.run(lambda t: t.delete(document_id))
     gone = world.database.durable_ts
     table = world.database.catalog.tables["t"]
-    from skerry.value import decode_document_id
-
     internal_id = decode_document_id(document_id)[1]
     snapshot = world.engine.snapshot()
     for n, ts in enumerate(stamps):
@@ -54,7 +55,69 @@ def test_an_insert_writes_no_history_and_an_update_one_version(memory: World) ->
         Tree.COMMIT_LOG: 1,
     }
     memory.run(lambda t: t.patch(document_id, {"other": 1}))
-    assert sizes(memory) == {**after, Tree.DOCUMENT_HISTORY: 1, Tree.COMMIT_LOG: after[Tree.COMMIT_LOG] + 1}
+    assert sizes(memory) == {**after, Tree.REPLACED: 1, Tree.COMMIT_LOG: after[Tree.COMMIT_LOG] + 1}
+
+
+class CountingSnapshot:
+    """A snapshot that counts the look-ups."""
+
+    def __init__(self, snapshot: StorageSnapshot) -> None:
+        self._snapshot = snapshot
+        self.lookups = 0
+
+    def __getattr__(self, name: str) -> Any:
+        self.lookups += 1
+        return getattr(self._snapshot, name)
+
+
+@pytest.mark.parametrize("count", [HISTORY_MILESTONE_VERSIONS, 4 * HISTORY_MILESTONE_VERSIONS + 9])
+@pytest.mark.parametrize("deleted", [False, True])
+def test_a_read_in_the_past_takes_a_bounded_number_of_steps(memory: World, count: int, deleted: bool) -> None:
+    (document_id,) = memory.insert_all("t", [{"n": 0}])
+    stamps = [memory.database.durable_ts]
+    for n in range(1, count):
+        memory.run(lambda t, n=n: t.patch(document_id, {"n": n}))
+        stamps.append(memory.database.durable_ts)
+    if deleted:
+        memory.run(lambda t: t.delete(document_id))
+    table = memory.database.catalog.tables["t"]
+    internal_id = decode_document_id(document_id)[1]
+
+    def check(first: int) -> int:
+        most = 0
+        snapshot = memory.engine.snapshot()
+        for n, ts in list(enumerate(stamps))[first:]:
+            counting = CountingSnapshot(snapshot)
+            raw = read_document_at(counting, table, internal_id, ts)
+            assert raw is not None and loads(raw)["n"] == n
+            most = max(most, counting.lookups)
+        assert read_document_at(snapshot, table, internal_id, COMMIT_TS_MAX) is None or not deleted
+        snapshot.close()
+        return most
+
+    around = 3  # what is retained, the current version, the first milestone
+    assert check(0) <= HISTORY_MILESTONE_VERSIONS + around
+    middle = count // 2
+    while retain(memory.database, stamps[middle], 50):
+        memory.settle()
+    check(middle)
+    memory.insert_all("t", [{}])
+    while retain(memory.database, memory.database.durable_ts, 50):
+        memory.settle()
+    left = sizes(memory)
+    assert left[Tree.COMMIT_LOG] == 1 and not left[Tree.REPLACED] and not left[Tree.DOCUMENT_HISTORY]
+
+
+@pytest.mark.parametrize("cut", range(1, 8))
+def test_an_entry_that_no_commit_wrote_is_refused(memory: World, cut: int) -> None:
+    memory.insert_all("t", [{"n": 0}])
+    snapshot = memory.engine.snapshot()
+    ((_, raw),) = snapshot.scan(Tree.COMMIT_LOG, b"", None, False)
+    snapshot.close()
+    assert read_entry(raw)[0] == b"call"
+    for damaged in (raw[:-cut], raw[:cut], raw + b"\0" * cut, raw[:-1] + b"\0", b"\xff" * 4 + raw[4:]):
+        with pytest.raises(SystemFault, check=lambda e: e.code == "CommitLogCorrupted"):
+            read_entry(damaged)
 
 
 def test_the_commit_log_holds_the_call_and_what_it_changed(memory: World) -> None:
@@ -121,7 +184,10 @@ def test_retention_keeps_every_state_it_promises_and_drops_the_rest(data: st.Dat
     world.run(lambda t: t.insert("u", {}))
     retain(world.database, world.database.durable_ts, 100)
     left = sizes(world)
-    assert left[Tree.COMMIT_LOG] == 1 and left[Tree.DOCUMENT_HISTORY] == left[Tree.INDEX_HISTORY] == 0
+    assert (
+        left[Tree.COMMIT_LOG] == 1
+        and left[Tree.DOCUMENT_HISTORY] == left[Tree.INDEX_HISTORY] == left[Tree.REPLACED] == 0
+    )
     with pytest.raises(DeveloperError, check=lambda e: e.code == "OutOfRetention"):
         past(min(states) - 1)
     reopened = World(world.engine)

@@ -16,7 +16,7 @@ def test_layout(tmp_path: Path) -> None:
     data = DataFolder(root)
     deployment = data.deployment("happy-otter-1")
     assert (root / "FORMAT").read_text() == "skerry-data 1\n"
-    assert (root / "deployments" / "happy-otter-1" / "FORMAT").read_text() == "skerry-deployment 1\n"
+    assert (root / "deployments" / "happy-otter-1" / "FORMAT").read_text() == "skerry-deployment 2\n"
     assert deployment.trees == root / "deployments" / "happy-otter-1" / "trees"
     assert data.deployment_names() == ["happy-otter-1"]
     assert root.stat().st_mode & 0o077 == 0
@@ -57,13 +57,14 @@ def test_a_second_serve_on_the_same_folder_is_refused(tmp_path: Path) -> None:
     assert other_process() == "open"
 
 
-def test_another_format_is_refused_and_left_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("other", ["skerry-deployment 1", "skerry-deployment 3"])
+def test_another_format_is_refused_and_left_alone(tmp_path: Path, other: str) -> None:
     DeploymentFolder(tmp_path / "d").close()
-    (tmp_path / "d" / "FORMAT").write_text("skerry-deployment 2\n")
+    (tmp_path / "d" / "FORMAT").write_text(f"{other}\n")
     with pytest.raises(SystemFault) as caught:
         DeploymentFolder(tmp_path / "d")
     assert caught.value.code == "DataFolderFormat"
-    assert "skerry-deployment 2" in caught.value.message
+    assert other in caught.value.message
 
 
 def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:

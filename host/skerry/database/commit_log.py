@@ -4,7 +4,9 @@ Shape of an entry, under the 8-byte big-endian commit timestamp: length of the c
 record, then for each document its 20-byte key, the timestamp of the version it replaced (8 bytes, 0 for an insert)
 and one byte: 1 where a version was written, 0 where the document was deleted.
 
-Why history costs what it costs is told in `history`.
+The replaced versions themselves lie beside the log, in the same order, under the commit timestamp and the document
+key: both trees grow at their end only, so the pages that a commit dirties there are few and shared by its group. Why
+history costs what it costs is told in `history`.
 """
 
 from collections.abc import Iterable
@@ -13,8 +15,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from skerry.database.catalog import CATALOG_INDEX, Table, creation_tail, number_key, table_key
 from skerry.database.overlay import IndexLayer, Overlay
-from skerry.database.stored import HEADER_BYTES, commit_ts_of, parse_document, stored_form
-from skerry.limits import COMMIT_TS_MAX
+from skerry.database.stored import HEADER_BYTES, commit_ts_of, is_milestone, parse_document, stored_form
+from skerry.errors import SystemFault
 from skerry.storage import Tree, Write
 
 if TYPE_CHECKING:
@@ -22,7 +24,14 @@ if TYPE_CHECKING:
 
 _LENGTH: Final = Struct(">I")
 _CHANGE: Final = Struct(">20sQB")
+_pack_change = _CHANGE.pack
 _TIMESTAMP_BYTES: Final = 8
+# Local names: a member of an enumeration costs a look-up in the class, a global name does not.
+_DOCUMENTS: Final = Tree.DOCUMENTS
+_INDEXES: Final = Tree.INDEXES
+_REPLACED: Final = Tree.REPLACED
+_DOCUMENT_HISTORY: Final = Tree.DOCUMENT_HISTORY
+_COMMIT_LOG: Final = Tree.COMMIT_LOG
 
 
 class Change(NamedTuple):
@@ -82,27 +91,29 @@ def commit_writes(
     append = out.append
     log: list[bytes] = [_LENGTH.pack(len(call_record)), call_record]
     documents, stamps = overlay.documents, overlay.stamps
+    stamp = commit_ts.to_bytes(_TIMESTAMP_BYTES, "big")
     for key, write in writes.items():
         before, json = write.before, write.json
         if before is not None:
+            append((_REPLACED, stamp + key, before))
             previous_ts = commit_ts_of(before)
-            append((Tree.DOCUMENT_HISTORY, history_key(key, previous_ts), before))
         elif json is None:
             continue
         else:
             previous_ts = 0
         if json is None:
-            append((Tree.DOCUMENTS, key, None))
-            append((Tree.DOCUMENT_HISTORY, history_key(key, commit_ts), b""))
+            append((_DOCUMENTS, key, None))
+            append((_DOCUMENT_HISTORY, key + stamp, b""))
             documents[key] = None
-            log.append(_CHANGE.pack(key, previous_ts, 0))
+            log.append(_pack_change(key, previous_ts, 0))
         else:
-            stored = stored_form(json, write.size, commit_ts)
-            append((Tree.DOCUMENTS, key, stored))
+            stored = stored_form(json, write.size, commit_ts, before)
+            append((_DOCUMENTS, key, stored))
+            if is_milestone(stored):
+                append((_DOCUMENT_HISTORY, key + stamp, b""))
             documents[key] = stored
-            log.append(_CHANGE.pack(key, previous_ts, 1))
+            log.append(_pack_change(key, previous_ts, 1))
         stamps[key] = commit_ts
-    stamp = commit_ts.to_bytes(_TIMESTAMP_BYTES, "big")
     for number, layer in layers.items():
         pending = overlay.indexes.get(number)
         if pending is None:
@@ -113,13 +124,13 @@ def commit_writes(
             if mark > 0:
                 put(key, commit_ts)
                 if is_stored:
-                    append((Tree.INDEXES, prefix + key, b""))
+                    append((_INDEXES, prefix + key, b""))
             else:
                 put(key, -commit_ts)
                 if is_stored:
-                    append((Tree.INDEXES, prefix + key, None))
+                    append((_INDEXES, prefix + key, None))
                     append((Tree.INDEX_HISTORY, prefix + key, stamp))
-    append((Tree.COMMIT_LOG, stamp, b"".join(log)))
+    append((_COMMIT_LOG, stamp, b"".join(log)))
     return out
 
 
@@ -140,13 +151,15 @@ def drop_from_overlay(overlay: Overlay, layers: dict[int, IndexLayer], keys: Ite
 
 
 def read_entry(raw: bytes) -> tuple[bytes, list[Change]]:
-    """The call record and the changes of a commit log entry."""
-    (length,) = _LENGTH.unpack_from(raw)
-    at = _LENGTH.size + length
-    changes = [Change(key, previous, bool(kind)) for key, previous, kind in _CHANGE.iter_unpack(raw[at:])]
-    return raw[_LENGTH.size : at], changes
+    """The call record and the changes of a commit log entry.
 
-
-def history_key(key: bytes, commit_ts: int) -> bytes:
-    """Where a version of a document is kept in the history: newest first."""
-    return key + (COMMIT_TS_MAX - commit_ts).to_bytes(_TIMESTAMP_BYTES, "big")
+    Raises: SystemFault `CommitLogCorrupted` for bytes that no commit writes.
+    """
+    at = _LENGTH.size
+    if len(raw) >= at:
+        at += _LENGTH.unpack_from(raw)[0]
+        if len(raw) >= at and not (len(raw) - at) % _CHANGE.size:
+            rows = list(_CHANGE.iter_unpack(raw[at:]))
+            if all(kind == 1 or (kind == 0 and previous) for _, previous, kind in rows):
+                return raw[_LENGTH.size : at], [Change(key, previous, kind == 1) for key, previous, kind in rows]
+    raise SystemFault("CommitLogCorrupted", "An entry of the commit log cannot be read; restore the deployment's data.")

@@ -1,19 +1,24 @@
 """The past of a deployment: what history is kept, how a past state is read, and how the past is dropped.
 
 What is stored. A document version carries the timestamp of the commit that wrote it. When a commit at T replaces
-version v, it moves v to the history under (document key, v's timestamp, newest first); when it deletes, it also
-leaves an empty entry under T. When it takes a key out of an index, it notes T under that key in the index history.
-So each version is stored once, an insert writes no history at all, and an update that touches no index writes none
-for indexes. The other choice, storing each new version in the history too, would double the bytes of every insert.
+version v, it puts v beside the commit log, under (T, document key): such keys only grow, so all the versions that a
+group of commits replaces land on the same few pages, where a place for each document would dirty a page for each.
+The version of today leads to the one before, that one further back. So that this chain is never long, every
+`HISTORY_MILESTONE_VERSIONS`-th version of a document leaves a *milestone* under (document key, T), and so does its
+deletion, from which nothing else leads back. When a commit takes a key out of an index, it notes T under that key in
+the index history. So each version is stored once, an insert writes no history at all, and an update that touches no
+index writes none for indexes.
 
-Reading at t. A document: the current version if its timestamp is at most t, else the first history entry of the
-document at or behind t; an empty entry, or none, means there was no document. An index: its keys of today and those
-taken out after t are candidates; a candidate counts if the document as of t still makes that key. So an index
-history needs no timestamps of additions.
+Reading at t. A document: the current version if its timestamp is at most t. Else the chain, entered at the document's
+first milestone behind t, or at the current version where there is none: the first version at or behind t is the
+answer, and where the chain ends before, there was no document. That is at most `HISTORY_MILESTONE_VERSIONS` steps, of
+one look-up each, however many versions lie between. An index: its keys of today and those taken out after t are
+candidates; a candidate counts if the document as of t still makes that key. So an index history needs no timestamps
+of additions.
 
 Dropping. `retain` walks the commit log from its oldest entry: the commit at T made exactly the version it replaced
-unreachable for every read at or after T. Its cost follows the changes dropped, and disk follows data and retention,
-not uptime.
+unreachable for every read at or after T, and the versions go in the order in which they came. Its cost follows the
+changes dropped, and disk follows data and retention, not uptime.
 
 Concurrency: reads on any thread with a snapshot of its own; `retain` on the loop thread.
 """
@@ -21,15 +26,16 @@ Concurrency: reads on any thread with a snapshot of its own; `retain` on the loo
 from typing import Any, Final
 
 from skerry.database.catalog import Index, Table, creation_tail
-from skerry.database.commit_log import history_key, read_entry
+from skerry.database.commit_log import Change, read_entry
 from skerry.database.database import Database
-from skerry.database.stored import HEADER_BYTES, commit_ts_of, parse_document
+from skerry.database.stored import HEADER_BYTES, commit_ts_of, is_before_milestone, parse_document, timestamp_bytes
 from skerry.errors import DeveloperError
-from skerry.limits import RETENTION_CHUNK_COMMITS
+from skerry.limits import COMMIT_TS_MAX, RETENTION_CHUNK_COMMITS
 from skerry.storage import StorageSnapshot, Tree, Write
 
 RETAINED_KEY: Final = b"retained"
 _TIMESTAMP_BYTES: Final = 8
+_BEHIND: Final = b"\xff" * (_TIMESTAMP_BYTES + 1)
 
 
 def retained_ts(snapshot: StorageSnapshot) -> int:
@@ -93,7 +99,8 @@ def retain(database: Database, before_ts: int, budget_commits: int) -> int:
         writes: list[Write] = []
         for stamp, raw in doomed:
             writes.append((Tree.COMMIT_LOG, stamp, None))
-            _drop_commit(database, snapshot, int.from_bytes(stamp, "big"), raw, horizon, writes)
+            for change in read_entry(raw)[1]:
+                _drop_change(database, snapshot, stamp, change, horizon, writes)
         writes.append((Tree.META, RETAINED_KEY, doomed[-1][0]))
     finally:
         snapshot.close()
@@ -101,41 +108,51 @@ def retain(database: Database, before_ts: int, budget_commits: int) -> int:
     return len(doomed)
 
 
-def _drop_commit(
-    database: Database, snapshot: StorageSnapshot, commit_ts: int, raw: bytes, horizon: int, writes: list[Write]
+def _drop_change(
+    database: Database, snapshot: StorageSnapshot, stamp: bytes, change: Change, horizon: int, writes: list[Write]
 ) -> None:
-    """The deletes that dropping one commit asks for."""
-    for change in read_entry(raw)[1]:
-        if not change.is_written:
-            writes.append((Tree.DOCUMENT_HISTORY, history_key(change.key, commit_ts), None))
-        if not change.previous_ts:
-            continue
-        key = history_key(change.key, change.previous_ts)
-        stored = snapshot.get(Tree.DOCUMENT_HISTORY, key)
-        writes.append((Tree.DOCUMENT_HISTORY, key, None))
-        table = database.catalog.numbers.get(int.from_bytes(change.key[:4], "big"))
-        if not stored or table is None:
-            continue
-        document = parse_document(stored[HEADER_BYTES:])
-        tail = creation_tail(document["_creationTime"], change.key[4:])
-        for index in table.stored:
-            entry = index.key(document, tail)
-            full = index.number.to_bytes(4, "big") + entry
-            removed = snapshot.get(Tree.INDEX_HISTORY, full)
-            if (
-                removed is not None
-                and int.from_bytes(removed, "big") <= horizon
-                and not database.is_key_pending(index.number, entry)
-            ):
-                writes.append((Tree.INDEX_HISTORY, full, None))
+    """The deletes that dropping one change of a commit asks for."""
+    if not change.previous_ts:
+        return
+    key = stamp + change.key
+    stored = snapshot.get(Tree.REPLACED, key)
+    writes.append((Tree.REPLACED, key, None))
+    if not change.is_written or (stored and is_before_milestone(stored)):
+        writes.append((Tree.DOCUMENT_HISTORY, change.key + stamp, None))
+    table = database.catalog.numbers.get(int.from_bytes(change.key[:4], "big"))
+    if not stored or table is None:
+        return
+    document = parse_document(stored[HEADER_BYTES:])
+    tail = creation_tail(document["_creationTime"], change.key[4:])
+    for index in table.stored:
+        entry = index.key(document, tail)
+        full = index.number.to_bytes(4, "big") + entry
+        removed = snapshot.get(Tree.INDEX_HISTORY, full)
+        if (
+            removed is not None
+            and int.from_bytes(removed, "big") <= horizon
+            and not database.is_key_pending(index.number, entry)
+        ):
+            writes.append((Tree.INDEX_HISTORY, full, None))
 
 
 def _version_at(snapshot: StorageSnapshot, key: bytes, timestamp: int) -> bytes | None:
-    stored = snapshot.get(Tree.DOCUMENTS, key)
-    if stored is not None and commit_ts_of(stored) <= timestamp:
-        return stored
-    items = snapshot.scan_chunk(Tree.DOCUMENT_HISTORY, history_key(key, timestamp), key + b"\xff" * 9, False, 1)
-    return items[0][1] or None if items else None
+    current = snapshot.get(Tree.DOCUMENTS, key)
+    if current is not None and commit_ts_of(current) <= timestamp:
+        return current
+    behind = key + (timestamp + 1).to_bytes(_TIMESTAMP_BYTES, "big") if timestamp < COMMIT_TS_MAX else key + _BEHIND
+    milestones = snapshot.scan_chunk(Tree.DOCUMENT_HISTORY, behind, key + _BEHIND, False, 1)
+    if milestones:
+        stamp = milestones[0][0][-_TIMESTAMP_BYTES:]
+    elif current is not None:
+        stamp = timestamp_bytes(current)
+    else:
+        return None
+    while True:
+        stored = snapshot.get(Tree.REPLACED, stamp + key)
+        if stored is None or commit_ts_of(stored) <= timestamp:
+            return stored
+        stamp = timestamp_bytes(stored)
 
 
 def _makes_key(index: Index, stored: bytes, key: bytes) -> bool:

@@ -1,9 +1,9 @@
 """The stored form of a document: a 12-byte header and the JSON text a guest receives.
 
-Shape: byte 0 format (1), bytes 1-3 the document's size by the protocol's size function, bytes 4-11 the timestamp of
-the commit that wrote it, then canonical encoded JSON with `_id` and `_creationTime`. So a read is a slice, charging
-it needs no parsing, and every version knows since when it holds, which is what lets an insert write no history (see
-`history`).
+Shape: byte 0 how often the document was rewritten (modulo 256), bytes 1-3 its size by the protocol's size function,
+bytes 4-11 the timestamp of the commit that wrote this version, then canonical encoded JSON with `_id` and
+`_creationTime`. So a read is a slice, charging it needs no parsing, and every version knows since when it holds,
+which is what leads from it to the version before (see `history`).
 """
 
 from struct import Struct
@@ -11,24 +11,43 @@ from typing import Any, Final
 
 import orjson
 
+from skerry.limits import HISTORY_MILESTONE_VERSIONS
 from skerry.value import decode, is_plain
 
 HEADER_BYTES: Final = 12
 SIZE_MASK: Final = 0xFFFFFF
-_FORMAT: Final = 1 << 24
+_COUNT_AT: Final = 24
+_COUNT_MASK: Final = 0xFF
+_MILESTONE_MASK: Final = HISTORY_MILESTONE_VERSIONS - 1
 _HEADER: Final = Struct(">IQ")
 _pack = _HEADER.pack
 _unpack_from = _HEADER.unpack_from
 
 
-def stored_form(json: bytes, size: int, commit_ts: int) -> bytes:
-    """The bytes of a document version."""
-    return _pack(_FORMAT | size, commit_ts) + json
+def stored_form(json: bytes, size: int, commit_ts: int, before: bytes | None) -> bytes:
+    """The bytes of a document version; `before` is the stored form that it replaces."""
+    count = 0 if before is None else (before[0] + 1) & _COUNT_MASK
+    return _pack(count << _COUNT_AT | size, commit_ts) + json
+
+
+def is_milestone(stored: bytes) -> bool:
+    """Whether this version is one of those that the history can be entered at."""
+    return stored[0] & _MILESTONE_MASK == _MILESTONE_MASK
+
+
+def is_before_milestone(stored: bytes) -> bool:
+    """Whether the version that replaces this one is a milestone."""
+    return (stored[0] + 1) & _MILESTONE_MASK == _MILESTONE_MASK
 
 
 def commit_ts_of(stored: bytes) -> int:
     """The timestamp of the commit that wrote this version."""
     return int.from_bytes(stored[4:HEADER_BYTES], "big")
+
+
+def timestamp_bytes(stored: bytes) -> bytes:
+    """`commit_ts_of` as it stands in keys: 8 bytes, big-endian."""
+    return stored[4:HEADER_BYTES]
 
 
 def size_and_ts(stored: bytes) -> tuple[int, int]:

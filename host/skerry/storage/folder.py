@@ -2,7 +2,7 @@
 
     <data folder>/FORMAT                      "skerry-data 1"
     <data folder>/LOCK                        held by the serving process
-    <data folder>/deployments/<name>/FORMAT   "skerry-deployment 1"
+    <data folder>/deployments/<name>/FORMAT   "skerry-deployment 2"
     <data folder>/deployments/<name>/LOCK     held by the process that owns the deployment
     <data folder>/deployments/<name>/trees/   the storage engine's files
 
@@ -61,7 +61,7 @@ class LockedFolder:
 class DeploymentFolder(LockedFolder):
     """The folder of one deployment, locked by the process that owns it."""
 
-    FORMAT: Final = "skerry-deployment 1"
+    FORMAT: Final = "skerry-deployment 2"
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, self.FORMAT)

@@ -1,6 +1,6 @@
 """The storage contract: ordered byte trees with snapshots and durable atomic groups.
 
-A storage engine holds the six trees of one deployment. It knows keys and values as bytes and nothing about documents,
+A storage engine holds the trees of one deployment. It knows keys and values as bytes and nothing about documents,
 timestamps or functions. What every engine promises, and the contract tests in `tests/storage` check on each of them:
 
 * **Order.** Keys compare as unsigned bytes. A scan yields `[lower, upper)`, ascending, or descending when `reverse`.
@@ -37,6 +37,7 @@ class Tree(IntEnum):
     INDEX_HISTORY = 3
     COMMIT_LOG = 4
     META = 5
+    REPLACED = 6
 
 
 Write = tuple[Tree, bytes, bytes | None]

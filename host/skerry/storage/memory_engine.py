@@ -90,7 +90,7 @@ class MemorySnapshot:
 
 
 class MemoryEngine:
-    """Six sorted maps with versions; see `StorageEngine`."""
+    """Sorted maps with versions, one for each tree; see `StorageEngine`."""
 
     def __init__(self) -> None:
         self.on_group_durable: Callable[[], None] | None = None
