@@ -232,8 +232,11 @@ BACKGROUND_CALLS_WAITING_MAX = 1_000
 LANE_CALLS_WAITING_MAX = 1_000
 CONFLICT_RETRIES_MAX = 3
 INLINE_VALIDATION_STEPS_MAX = 200_000
+RESULT_UNCHECKED_BYTES_MAX = 256 * KIB  # of a result that is, byte for byte, the documents the function collected
 
 assert (BACKGROUND_THREADS + 2) * (FUNCTION_CALL_DEPTH_MAX + 1) <= ISOLATES_MAX, "nested calls always find an isolate"
+assert RESULT_UNCHECKED_BYTES_MAX / 32 <= VALUE_ARRAY_ELEMENTS_MAX, "a document's id alone has 31 characters"
+assert DOCUMENT_NESTING_MAX + 1 <= VALUE_NESTING_MAX and 9 * RESULT_UNCHECKED_BYTES_MAX <= FUNCTION_RESULT_BYTES_MAX
 BUNDLES_KEPT_MAX = 10
 
 # -- upkeep ------------------------------------------------------------------------------------------------------

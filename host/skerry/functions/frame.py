@@ -65,15 +65,16 @@ class NestedCall:
 
 
 class Frame:
-    """One running function."""
+    """One running function. Shape: `collected` is the JSON of the documents that it collected last."""
 
-    __slots__ = ("call", "depth", "nested", "nested_bytes", "spec", "tickets_made", "transaction")
+    __slots__ = ("call", "collected", "depth", "nested", "nested_bytes", "spec", "tickets_made", "transaction")
 
     def __init__(self, call: Call, spec: "FunctionSpec", depth: int) -> None:
         self.call = call
         self.spec = spec
         self.transaction = call.transaction
         self.depth = depth
+        self.collected = b""
         self.nested: list[NestedCall] | None = None
         self.nested_bytes = 0
         self.tickets_made = 0

@@ -111,7 +111,8 @@ def _query_cleanup(frame: Frame, argument: bytes, _raw: bytes | None) -> bytes:
 
 
 def _collect(frame: Frame, argument: bytes, _raw: bytes | None) -> bytes:
-    return frame.transaction.collect_query(argument)
+    frame.collected = collected = frame.transaction.collect_query(argument)
+    return collected
 
 
 def _query_page(frame: Frame, argument: bytes, _raw: bytes | None) -> bytes:

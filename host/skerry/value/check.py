@@ -32,7 +32,7 @@ from skerry.limits import (
     VALUE_NESTING_MAX,
     VALUE_OBJECT_FIELDS_MAX,
 )
-from skerry.value.codec import decode, has_large_integer, loads
+from skerry.value.codec import decode, loads
 from skerry.value.kinds import FLOAT_INTEGER_MAX, Int64, Undefined, kind_of
 from skerry.value.names import SYSTEM_FIELDS, check_document_field, check_field_name, is_field_name
 from skerry.value.raw_json import is_plain, parse_json
@@ -110,8 +110,7 @@ def check_encoded_result(raw: bytes, *, bytes_max: int = FUNCTION_RESULT_BYTES_M
         check_value(value, bytes_max=bytes_max)
         return value
     value = parse_json(raw, depth_max=VALUE_NESTING_MAX, bytes_max=FUNCTION_RESULT_JSON_BYTES_MAX)
-    if has_large_integer(raw):
-        value = _without_large_integers(value)
+    value = _without_large_integers(value)
     if len(raw) * _SIZE_PER_JSON_BYTE_MAX <= bytes_max and (_reads_legal(raw) or _looks_legal(value)):
         return value
     check_value(value, bytes_max=bytes_max)
@@ -150,7 +149,7 @@ def _too_large(size: int, bytes_max: int) -> DeveloperError:
 
 
 def _without_large_integers(value: Any) -> Any:
-    try:
+    try:  # writing the value costs less than looking for digits in its text
         orjson.dumps(value, option=orjson.OPT_STRICT_INTEGER)
     except TypeError:
         return decode(value)

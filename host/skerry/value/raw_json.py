@@ -16,6 +16,7 @@ import orjson
 from skerry.errors import DeveloperError
 
 _NOT_STRUCTURE: Final = bytes(sorted(set(range(256)) - set(b'"[]{}')))
+_COUNTED_BYTES_MAX: Final = 4096  # in a longer text, lifting the brackets out costs less than counting them
 _ONE_BRACKET: Final = bytes.maketrans(b"[]{}", b"()()")
 
 
@@ -39,7 +40,7 @@ def parse_json(raw: bytes, *, depth_max: int, bytes_max: int) -> Any:
 
 def depth_is_within(raw: bytes, depth_max: int) -> bool:
     """Whether brackets outside strings nest at most `depth_max` deep; malformed text may get either answer."""
-    if raw.count(b"[") + raw.count(b"{") <= depth_max:
+    if len(raw) <= _COUNTED_BYTES_MAX and raw.count(b"[") + raw.count(b"{") <= depth_max:
         return True
     text = raw
     if b"\\" in text:
