@@ -32,6 +32,8 @@ def main(folder: str) -> None:
 
             database.commit(transaction, b"call", told)
         queue.get()()
+        while not queue.empty():
+            queue.get()()
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from orjson import loads
 
 from skerry.database import Conflict
 from skerry.errors import SystemFault
+from skerry.limits import COMMITS_TOGETHER_BYTES_MAX, COMMITS_TOGETHER_MAX
 from tests.database.world import World, documents, lmdb_world, range_query, scan_query, table_schema
 
 
@@ -21,6 +22,7 @@ def test_a_failed_group_takes_along_what_was_built_on_it(memory: World) -> None:
         t.insert("t", {"n": 10 * n})
         t.insert("fresh", {"n": n})
         answers.append(memory.commit(t))
+        memory.turn()
     reader = memory.begin()
     assert loads(reader.get(document_id) or b"")["n"] == 5
     answers.append(memory.commit(reader))
@@ -49,11 +51,13 @@ def test_a_failure_after_a_success_fails_only_what_came_later(memory: World) -> 
     first = memory.begin()
     document_id = first.insert("t", {"n": 1})
     kept = memory.commit(first)
+    memory.turn()
     memory.engine.release()
     memory.engine.hold()
     second = memory.begin()
     second.patch(document_id, {"n": 2})
     lost = memory.commit(second)
+    memory.turn()
     memory.engine.fail_after(0)
     memory.engine.release()
     memory.settle()
@@ -94,6 +98,42 @@ def test_one_callback_that_raises_does_not_keep_the_others_waiting(memory: World
     assert len(told) == 1
 
 
+def test_commits_go_to_storage_together_up_to_the_bound(memory: World) -> None:
+    (document_id,) = memory.insert_all("t", [{"n": 0}])
+    group = memory.engine.group
+
+    def patches(count: int) -> None:
+        for n in range(count):
+            t = memory.begin()
+            t.patch(document_id, {"n": n})
+            memory.commit(t)
+
+    patches(COMMITS_TOGETHER_MAX - 1)
+    assert memory.engine.group == group, "they wait for the loop's next turn"
+    memory.settle()
+    assert memory.engine.group == group + 1
+    patches(COMMITS_TOGETHER_MAX)
+    assert memory.engine.group == group + 2
+    patches(1)
+    memory.settle()
+    assert memory.engine.group == group + 3
+    t = memory.begin()
+    for _ in range(2):
+        t.insert("t", {"text": "x" * (COMMITS_TOGETHER_BYTES_MAX // 2)})
+    memory.commit(t)
+    assert memory.engine.group == group + 4
+    memory.settle()
+
+
+def test_commits_that_a_closed_engine_refuses_are_told_of(memory: World) -> None:
+    t = memory.begin()
+    t.insert("t", {})
+    answers = memory.commit(t)
+    memory.engine.close()
+    memory.settle()
+    assert isinstance(answers[0], SystemFault) and answers[0].code == "StorageFailed"
+
+
 def test_a_schema_that_storage_cannot_take_changes_nothing(memory: World) -> None:
     memory.insert_all("t", [{"n": n} for n in range(5)])
     for writes in range(60):
@@ -130,6 +170,7 @@ def test_a_group_that_becomes_durable_leaves_later_commits_in_place(memory: Worl
         lambda t: t.patch(again, {"n": 30}),
         lambda t: t.insert("t", {"n": 4}),
     )
+    memory.database.flush()
     memory.engine.hold()
     commit(
         lambda t: t.patch(moved, {"n": 1}),

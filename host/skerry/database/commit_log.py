@@ -80,14 +80,14 @@ class CommitRecord:
 
 
 def commit_writes(
+    out: list[Write],
     writes: "dict[bytes, DocumentWrite]",
     layers: dict[int, IndexLayer],
     commit_ts: int,
     call_record: bytes,
     overlay: Overlay,
-) -> list[Write]:
-    """The storage writes of one commit; puts the same changes into the overlay."""
-    out: list[Write] = []
+) -> None:
+    """Append the storage writes of one commit to `out`, and put the same changes into the overlay."""
     append = out.append
     log: list[bytes] = [_LENGTH.pack(len(call_record)), call_record]
     documents, stamps = overlay.documents, overlay.stamps
@@ -131,7 +131,6 @@ def commit_writes(
                     append((_INDEXES, prefix + key, None))
                     append((Tree.INDEX_HISTORY, prefix + key, stamp))
     append((_COMMIT_LOG, stamp, b"".join(log)))
-    return out
 
 
 def drop_from_overlay(overlay: Overlay, layers: dict[int, IndexLayer], keys: Iterable[bytes], commit_ts: int) -> None:

@@ -1,7 +1,8 @@
 """The database of one deployment: where transactions begin, commit and become durable.
 
 Committing gives a timestamp, puts the writes into the overlay for the next transaction of the lane, and hands them
-to storage as one batch; storage shares syncs among batches. When storage says that a group is durable, the loop
+to storage in the loop's next turn, together with those of the mutations that run until then: a sync costs the same
+for one commit and for many, and a lone mutation waits for nobody. When storage says that a group is durable, the loop
 thread takes those commits out of the overlay, renews the snapshot and tells the callers. Nobody is told earlier:
 also a mutation that wrote nothing waits for the pending commits it looked at.
 
@@ -28,13 +29,21 @@ from skerry.database.schema_change import apply_schema, clear_indexes
 from skerry.database.transaction import Transaction
 from skerry.database.view import GuardedSnapshot, View
 from skerry.errors import SkerryError, SystemFault
-from skerry.limits import COMMITS_PENDING_BYTES_MAX, COMMITS_PENDING_MAX, WRITE_LOG_BYTES_MAX, WRITE_LOG_COMMITS_MAX
+from skerry.limits import (
+    COMMITS_PENDING_BYTES_MAX,
+    COMMITS_PENDING_MAX,
+    COMMITS_TOGETHER_BYTES_MAX,
+    COMMITS_TOGETHER_MAX,
+    WRITE_LOG_BYTES_MAX,
+    WRITE_LOG_COMMITS_MAX,
+)
 from skerry.storage import StorageEngine, StorageSnapshot, Tree, Write
 
 OnDurable = Callable[[int | BaseException], None]
 
 _CURSOR_KEY_BYTES: Final = 64
 _NS_PER_MS: Final = 1_000_000
+_UNSENT: Final = 1 << 63
 
 
 class Conflict(SystemFault):
@@ -45,26 +54,27 @@ class Conflict(SystemFault):
 
 
 class _Pending:
-    """A commit that is not durable yet."""
+    """A commit that is not durable yet; `sequence` is `_UNSENT` until storage has it."""
 
     __slots__ = ("callbacks", "catalog", "layers", "record", "sequence", "size")
 
     def __init__(
-        self, record: CommitRecord, layers: dict[int, IndexLayer], catalog: Catalog, sequence: int, size: int
+        self, record: CommitRecord, layers: dict[int, IndexLayer], catalog: Catalog, size: int, on_durable: OnDurable
     ) -> None:
         self.record = record
         self.layers = layers
         self.catalog = catalog
-        self.sequence = sequence
+        self.sequence = _UNSENT
         self.size = size
-        self.callbacks: list[OnDurable] = []
+        self.callbacks = [on_durable]
 
 
 class Database:
     """One deployment's database over a storage engine.
 
     Shape: `clock_ns` gives the time of a commit, `cursor_key` (any length) authenticates cursors,
-    `call_soon_threadsafe` runs a function on the loop thread. `on_commit`, where set, sees each commit once it is
+    `call_soon_threadsafe` runs a function on the loop thread, and `call_soon`, for calls from that thread itself, in
+    its next turn. `on_commit`, where set, sees each commit once it is
     durable, before its caller does.
     """
 
@@ -75,14 +85,19 @@ class Database:
         clock_ns: Callable[[], int],
         call_soon_threadsafe: Callable[[Callable[[], None]], object],
         cursor_key: bytes,
+        call_soon: Callable[[Callable[[], None]], object] | None = None,
     ) -> None:
         self.engine = engine
         self.on_commit: Callable[[CommitRecord], None] | None = None
         self.page_key = blake2b(cursor_key, digest_size=_CURSOR_KEY_BYTES, person=b"skerry cursor").digest()
         self._clock_ns = clock_ns
-        self._call_soon = call_soon_threadsafe
+        self._call_soon_threadsafe = call_soon_threadsafe
+        self._call_soon = call_soon or call_soon_threadsafe
         self._pending: deque[_Pending] = deque()
         self._pending_bytes = 0
+        self._unsent: list[Write] = []
+        self._unsent_commits = 0
+        self._unsent_bytes = 0
         self._log: deque[CommitRecord] = deque()
         self._forgotten_ts = 0
         self._log_bytes = 0
@@ -211,6 +226,7 @@ class Database:
     def flush(self) -> None:
         """Wait until nothing is pending, and tell the callers. Blocks. Raises: SystemFault of storage."""
         if self._pending:
+            self._send()
             try:
                 self.engine.commit([]).result()
             finally:
@@ -230,7 +246,8 @@ class Database:
         assert not self._pending
         commit_ts = max(self._clock_ns(), self._last_ts + 1)
         overlay = Overlay()
-        batch = [*writes(commit_ts), *commit_writes({}, {}, commit_ts, call_record, overlay)]
+        batch = writes(commit_ts)
+        commit_writes(batch, {}, {}, commit_ts, call_record, overlay)
         self.engine.commit(batch).result()
         catalog.schema_ts = commit_ts
         self._last_ts = commit_ts
@@ -250,22 +267,48 @@ class Database:
         if view.lane_users:
             view = self._fork_view()
         commit_ts = self._last_ts = max(self._clock_ns(), self._last_ts + 1)
-        writes = commit_writes(transaction.writes, transaction.layers, commit_ts, call_record, view.overlay)
+        writes = self._unsent
+        commit_writes(writes, transaction.writes, transaction.layers, commit_ts, call_record, view.overlay)
         catalog = self._catalog
         if transaction.created:
             catalog = self._catalog = transaction.catalog
             writes.extend(
                 [(Tree.META, TABLE_PREFIX + table.name.encode(), dump_table(table)) for table in transaction.created]
             )
-        self._creation_floor_ms = max(self._creation_floor_ms, transaction.last_creation)
-        size = transaction.usage.bytes_written + transaction.usage.index_bytes + len(call_record)
+        if transaction.last_creation > self._creation_floor_ms:
+            self._creation_floor_ms = transaction.last_creation
+        usage = transaction.usage
+        size = usage.bytes_written + usage.index_bytes + len(call_record)
         record = CommitRecord(commit_ts, transaction.write_set, transaction.created, size)
-        entry = _Pending(record, transaction.layers, catalog, self.engine.submit(writes), size)
-        entry.callbacks.append(on_durable)
-        self._pending.append(entry)
+        self._pending.append(_Pending(record, transaction.layers, catalog, size, on_durable))
         self._pending_bytes += size
         self._log.append(record)
         self._log_bytes += size
+        self._unsent_bytes += size
+        self._unsent_commits += 1
+        if self._unsent_commits >= COMMITS_TOGETHER_MAX or self._unsent_bytes >= COMMITS_TOGETHER_BYTES_MAX:
+            self._send()
+        elif self._unsent_commits == 1:
+            self._call_soon(self._send)
+
+    def _send(self) -> None:
+        """Hand the commits that have gathered to storage, as one batch."""
+        if not self._unsent_commits:
+            return
+        writes, self._unsent = self._unsent, []
+        self._unsent_commits = self._unsent_bytes = 0
+        try:
+            sequence = self.engine.submit(writes)
+        except SkerryError as error:  # the engine is closed: no transaction will commit any more
+            lost: list[_Pending] = []
+            while self._pending and self._pending[-1].sequence == _UNSENT:
+                lost.insert(0, self._pending.pop())
+            _tell([], lost, error)
+            return
+        for entry in reversed(self._pending):
+            if entry.sequence != _UNSENT:
+                break
+            entry.sequence = sequence
 
     def _check(self, transaction: Transaction) -> None:
         """Raise Conflict if a commit since the transaction's begin changed what it read, or the tables under it."""
@@ -297,7 +340,7 @@ class Database:
     # -- becoming durable --------------------------------------------------------------------------------------------
 
     def _wake(self) -> None:
-        self._call_soon(self.drain)
+        self._call_soon_threadsafe(self.drain)
 
     def _advance(self, done: list[_Pending]) -> None:
         """Move on to a state in which these commits are durable, and those that the new snapshot holds besides."""
@@ -357,6 +400,8 @@ class Database:
         self._epoch += 1
         self._pending.clear()
         self._pending_bytes = 0
+        self._unsent = []
+        self._unsent_commits = self._unsent_bytes = 0
         self._log.clear()
         self._log_bytes = 0
         self._forgotten_ts = self._last_ts

@@ -72,6 +72,7 @@ class Deployment:
             self._engine,
             clock_ns=clock_ns,
             call_soon_threadsafe=loop.call_soon_threadsafe,
+            call_soon=loop.call_soon,
             cursor_key=hmac.digest(host_key, b"cursors " + name.encode(), "sha256"),
         )
         self.lane = Lane(self.database, loop, clock_ns, entropy)
