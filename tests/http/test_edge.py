@@ -8,7 +8,7 @@ import asyncio
 import json
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import uvicorn
@@ -19,7 +19,9 @@ from skerry.functions.request import CallRequest, CallResult
 from skerry.http.app import ServerState, make_app, site_app
 from skerry.http.bodies import ClientGone, drain, read_body
 from skerry.http.connection import BoundedProtocol
+from skerry.http.front import Front
 from skerry.http.headers import RequestIds, expects_encoded_json
+from skerry.http.port import PortShare
 from skerry.http.server import _Port
 from skerry.limits import (
     CLIENT_HEADER_CACHE_ENTRIES_MAX,
@@ -30,6 +32,7 @@ from skerry.limits import (
     HTTP_IDLE_SECONDS_MAX,
     HTTP_REQUEST_ID_CHARS_MAX,
     HTTP_SHUTDOWN_SECONDS_MAX,
+    HTTP_SWEEP_SECONDS,
     MIB,
     USER_AGENT_CHARS_MAX,
 )
@@ -50,8 +53,26 @@ class ScriptedDeployment:
         self.asked.append(request)
         done(CallResult(True, b"1", [], self.timestamps.pop(0)))
 
-    async def run(self, request: CallRequest) -> CallResult:
-        return CallResult(True, b"1", [], self.timestamps.pop(0))
+
+class PendingDeployment:
+    """A deployment whose calls end when the test says so."""
+
+    name = "local"
+
+    def __init__(self) -> None:
+        self.pending: list[Callable[[CallResult | SkerryError], None]] = []
+
+    def call(self, request: CallRequest, done: Callable[[CallResult | SkerryError], None]) -> None:
+        self.pending.append(done)
+
+
+def front_of(deployment: Any, *, draining: bool = False) -> Front:
+    """The real application in front of a scripted deployment."""
+    state = ServerState()
+    state.draining = draining
+    return make_app(
+        deployment, admin_key=KEY, state=state, redacted=False, entropy=lambda n: bytes(n), monotonic=lambda: 0.0
+    )
 
 
 def ask(
@@ -73,11 +94,7 @@ def ask(
         sent.append(message)
 
     async def serve() -> None:
-        state = ServerState()
-        state.draining = draining
-        app = make_app(
-            deployment, admin_key=KEY, state=state, redacted=False, entropy=lambda n: bytes(n), monotonic=lambda: 0.0
-        )
+        app = front_of(deployment, draining=draining)
         scope = {"type": "http", "method": method, "path": path, "raw_path": path.encode(), "query_string": b""}
         await app({**scope, "headers": list(headers), "client": ("127.0.0.9", 1234)}, receive, send)
 
@@ -179,25 +196,18 @@ def test_client_headers_are_remembered_within_a_bound() -> None:
 # -- time ----------------------------------------------------------------------------------------------------------
 
 
-class NotedLoop:
-    """A loop that notes timers and lets the test say when one is due."""
+class ClockedLoop:
+    """A loop whose clock the test turns."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self.timers: list[tuple[float, Callable[[], None]]] = []
+        self.now = 1000.0
 
-    def call_later(self, seconds: float, callback: Callable[[], None]) -> Any:
-        timer = (seconds, callback)
-        self.timers.append(timer)
-        return _Handle(lambda: timer in self.timers and self.timers.remove(timer))
+    def time(self) -> float:
+        return self.now
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._loop, name)
-
-
-class _Handle:
-    def __init__(self, cancel: Callable[[], object]) -> None:
-        self.cancel = cancel
 
 
 class NotedTransport(asyncio.Transport):
@@ -230,14 +240,25 @@ class NotedTransport(asyncio.Transport):
         pass
 
 
-async def connection() -> tuple[BoundedProtocol, NotedLoop, NotedTransport]:
-    config = uvicorn.Config(site_app, http=BoundedProtocol, ws="none", lifespan="off", log_config=None)
-    config.load()
-    loop = NotedLoop(asyncio.get_running_loop())
-    protocol = BoundedProtocol(config=config, server_state=UvicornState(), app_state={}, _loop=loop)
-    transport = NotedTransport()
-    protocol.connection_made(transport)
-    return protocol, loop, transport
+class Connected:
+    """A connection to a port, on a transport and a clock of the test's own."""
+
+    def __init__(self, front: Front | None = None) -> None:
+        app: Any = front or site_app
+        config = uvicorn.Config(app, http=BoundedProtocol, ws="none", lifespan="off", log_config=None)
+        config.load()
+        self.loop = ClockedLoop(asyncio.get_running_loop())
+        loop = cast("asyncio.AbstractEventLoop", self.loop)
+        self.share = PortShare(loop, front)
+        self.protocol = BoundedProtocol(config, UvicornState(), {}, self.share, loop)
+        self.transport = NotedTransport()
+        self.protocol.connection_made(self.transport)
+
+    def closed_after(self, seconds: float) -> bool:
+        """Whether the connection is closed once so much more time has passed."""
+        self.loop.now += seconds
+        self.share.sweep()
+        return self.transport.closed
 
 
 @pytest.mark.parametrize(
@@ -250,28 +271,89 @@ async def connection() -> tuple[BoundedProtocol, NotedLoop, NotedTransport]:
         ([b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n", b"abc", b"d"], HTTP_BODY_SECONDS_MAX),
     ],
 )
-def test_a_request_that_takes_too_long_ends_with_its_connection(arrived: list[bytes], seconds: int) -> None:
+@pytest.mark.parametrize("path", [b"/", b"/api/query"])
+def test_a_request_that_takes_too_long_ends_with_its_connection(
+    arrived: list[bytes], seconds: int, path: bytes
+) -> None:
     async def scenario() -> None:
-        protocol, loop, transport = await connection()
+        connected = Connected(front_of(ScriptedDeployment([])))
         for piece in arrived:
-            protocol.data_received(piece)
-        assert [timer[0] for timer in loop.timers] == [seconds]
-        assert not transport.closed
-        loop.timers[0][1]()
-        assert transport.closed
-        protocol.connection_lost(None)
+            connected.protocol.data_received(piece.replace(b" / ", b" " + path + b" "))
+        assert not connected.closed_after(seconds - 0.01)
+        assert connected.closed_after(0.01)
+        connected.protocol.connection_lost(None)
 
     asyncio.run(scenario())
 
 
-def test_a_request_that_arrives_whole_leaves_no_timer_but_that_of_the_idle_connection() -> None:
+def test_pieces_do_not_buy_a_head_more_time() -> None:
     async def scenario() -> None:
-        protocol, loop, transport = await connection()
-        protocol.data_received(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc")
-        assert loop.timers == []
-        await transport.answered.wait()
-        assert len(loop.timers) == 1
-        protocol.connection_lost(None)
+        connected = Connected()
+        for piece in (b"GET / HT", b"TP/1.1\r\n", b"Host: a\r\n"):
+            assert not connected.closed_after(HTTP_HEAD_SECONDS_MAX / 3 - 0.01)
+            connected.protocol.data_received(piece)
+        assert connected.closed_after(0.03)
+        connected.protocol.connection_lost(None)
+
+    asyncio.run(scenario())
+
+
+CALL = b"POST /api/query HTTP/1.1\r\nHost: a\r\nContent-Length: 14\r\n\r\n" + b'{"path":"a:b"}'
+SITE = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"
+
+
+@pytest.mark.parametrize("request_bytes", [CALL, SITE])
+def test_an_answered_connection_may_be_idle_for_so_long(request_bytes: bytes) -> None:
+    async def scenario() -> None:
+        connected = Connected(front_of(ScriptedDeployment([1, 2])) if request_bytes is CALL else None)
+        for _ in range(2):
+            connected.transport.written.clear()
+            connected.transport.answered.clear()
+            connected.protocol.data_received(request_bytes)
+            if request_bytes is SITE:
+                await connected.transport.answered.wait()
+            assert len(connected.transport.written) == 1
+            assert not connected.closed_after(HTTP_IDLE_SECONDS_MAX - 0.01)
+        # A head that has begun has its own time.
+        connected.protocol.data_received(b"GET")
+        assert not connected.closed_after(HTTP_HEAD_SECONDS_MAX - 0.01)
+        assert connected.closed_after(0.01)
+        connected.protocol.connection_lost(None)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("request_bytes", [CALL, SITE])
+def test_a_request_that_is_being_served_has_no_deadline(request_bytes: bytes) -> None:
+    async def scenario() -> None:
+        deployment = PendingDeployment()
+        connected = Connected(front_of(deployment) if request_bytes is CALL else None)
+        connected.protocol.data_received(request_bytes)
+        assert not connected.closed_after(HTTP_IDLE_SECONDS_MAX + HTTP_BODY_SECONDS_MAX)
+        connected.protocol.connection_lost(None)
+
+    asyncio.run(scenario())
+
+
+def test_the_port_looks_at_its_connections_while_it_has_any() -> None:
+    async def scenario() -> None:
+        timers: list[tuple[float, Callable[[], None]]] = []
+
+        class TimedLoop(ClockedLoop):
+            def call_later(self, seconds: float, callback: Callable[[], None]) -> None:
+                timers.append((seconds, callback))
+
+        share = PortShare(cast("asyncio.AbstractEventLoop", TimedLoop(asyncio.get_running_loop())), None)
+        connected = Connected()
+        assert timers == []
+        share.watch(connected.protocol)
+        assert [seconds for seconds, _ in timers] == [HTTP_SWEEP_SECONDS]
+        timers.pop()[1]()
+        assert [seconds for seconds, _ in timers] == [HTTP_SWEEP_SECONDS]
+        share.forget(connected.protocol)
+        timers.pop()[1]()
+        assert timers == []
+        connected.protocol.connection_lost(None)
 
     asyncio.run(scenario())
 
@@ -279,7 +361,8 @@ def test_a_request_that_arrives_whole_leaves_no_timer_but_that_of_the_idle_conne
 @pytest.mark.parametrize(("method", "end"), [(b"GET", b"enabled."), (b"HEAD", b"\r\n\r\n")])
 def test_an_answer_leaves_in_one_piece(method: bytes, end: bytes) -> None:
     async def scenario() -> None:
-        protocol, _, transport = await connection()
+        connected = Connected()
+        protocol, transport = connected.protocol, connected.transport
         protocol.data_received(method + b" / HTTP/1.1\r\nHost: a\r\n\r\n")
         await transport.answered.wait()
         assert len(transport.written) == 1
@@ -290,8 +373,7 @@ def test_an_answer_leaves_in_one_piece(method: bytes, end: bytes) -> None:
     asyncio.run(scenario())
 
 
-def test_idle_connections_and_the_end_of_the_server_are_bounded() -> None:
+def test_the_end_of_the_server_is_bounded() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         config = _Port(site_app, listener).server.config
-    assert config.timeout_keep_alive == HTTP_IDLE_SECONDS_MAX
     assert config.timeout_graceful_shutdown == HTTP_SHUTDOWN_SECONDS_MAX

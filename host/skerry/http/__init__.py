@@ -1,5 +1,7 @@
 """The HTTP edge: routes, headers, bodies and answers. No business logic, and the only room that imports FastAPI.
 
-`server` ports and shutdown; `connection` the bounds of one connection; `app` what is mounted where, and the routes of
-operators; `calls` the endpoints that run functions; `headers`, `bodies`, `answers`, `cors`, `metrics` the pieces.
+`server` ports and shutdown; `connection` one connection, `port` what the connections of a port share; `direct` a call
+served by its connection, `front` everything that comes as a task; `calls` the endpoints that run functions, `exchange`
+what they are given; `app` what is mounted where, and the routes of operators; `headers`, `bodies`, `answers`, `cors`,
+`metrics` the pieces.
 """

@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from skerry import __version__
 from skerry.errors import ClientError, SkerryError, SystemFault
@@ -26,7 +26,8 @@ from skerry.functions.deployment import Deployment
 from skerry.http.answers import error_answer
 from skerry.http.bodies import ClientGone, drain, read_body
 from skerry.http.calls import CallEndpoints
-from skerry.http.headers import require_admin
+from skerry.http.front import Front
+from skerry.http.headers import RequestIds, require_admin
 from skerry.http.metrics import CONTENT_TYPE, Metrics
 from skerry.http.routes import PLAIN_ROUTES
 from skerry.limits import BUNDLE_FILE_BYTES_MAX, HTTP_ECHO_BYTES_MAX
@@ -136,22 +137,17 @@ def make_app(
     redacted: bool,
     entropy: Callable[[int], bytes],
     monotonic: Callable[[], float],
-) -> ASGIApp:
+) -> Front:
     """The application on the main port."""
     plain = PlainRoutes(deployment, admin_key, state)
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     for (method, path), handler in plain.handlers.items():
         app.router.routes.append(Route(path, _guarded(handler, state.metrics), methods=[method]))
     app.add_exception_handler(HTTPException, _framework_error)
-    return CallEndpoints(
-        deployment,
-        app,
-        admin_key=admin_key,
-        redacted=redacted,
-        entropy=entropy,
-        monotonic=monotonic,
-        metrics=state.metrics,
+    endpoints = CallEndpoints(
+        deployment, admin_key=admin_key, redacted=redacted, monotonic=monotonic, metrics=state.metrics
     )
+    return Front(endpoints, app, RequestIds(entropy))
 
 
 async def site_app(scope: Scope, receive: Receive, send: Send) -> None:

@@ -19,35 +19,53 @@ class ClientGone(Exception):
     """Raised when the client has left before its request was read."""
 
 
+class ArrivingBody:
+    """A body as it arrives, piece by piece, under a bound.
+
+    Limits: what is past the bound is counted and thrown away; `add` says no once there is more of that than
+    HTTP_DRAIN_BYTES_MAX, and then nobody needs to read on.
+    """
+
+    __slots__ = ("_bytes_max", "_first", "_rest", "_size")
+
+    def __init__(self, bytes_max: int = HTTP_BODY_BYTES_MAX) -> None:
+        self._bytes_max = bytes_max
+        self._first = b""
+        self._rest: list[bytes] | None = None
+        self._size = 0
+
+    def add(self, piece: bytes) -> bool:
+        """Takes a piece; whether the next one is wanted."""
+        size = self._size = self._size + len(piece)
+        if size > self._bytes_max:
+            self._first, self._rest = b"", None
+            return size <= self._bytes_max + HTTP_DRAIN_BYTES_MAX
+        if not self._first:
+            self._first = piece
+        elif self._rest is None:
+            self._rest = [piece]
+        else:
+            self._rest.append(piece)
+        return True
+
+    def whole(self) -> bytes:
+        """All of it. Raises: ClientError `RequestTooLarge`."""
+        if self._size > self._bytes_max:
+            raise ClientError("RequestTooLarge", f"The body of the request is larger than {self._bytes_max} bytes.")
+        if self._rest is None:
+            return self._first
+        return self._first + b"".join(self._rest)
+
+
 async def read_body(receive: Receive, bytes_max: int = HTTP_BODY_BYTES_MAX) -> bytes:
     """The whole body. Raises: ClientError `RequestTooLarge`; ClientGone."""
-    message = await receive()
-    if message["type"] == "http.disconnect":
-        raise ClientGone
-    body: bytes = message.get("body", b"")
-    if not message.get("more_body"):
-        if len(body) > bytes_max:
-            raise _too_large(bytes_max)
-        return body
-    parts = [body]
-    size = len(body)
-    more = True
-    while more:
+    body = ArrivingBody(bytes_max)
+    while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientGone
-        body = message.get("body", b"")
-        more = message.get("more_body", False)
-        size += len(body)
-        if size > bytes_max:
-            parts.clear()
-            if size > bytes_max + HTTP_DRAIN_BYTES_MAX:
-                break
-        else:
-            parts.append(body)
-    if size > bytes_max:
-        raise _too_large(bytes_max)
-    return b"".join(parts)
+        if not body.add(message.get("body", b"")) or not message.get("more_body"):
+            return body.whole()
 
 
 async def drain(receive: Receive) -> None:
@@ -58,10 +76,6 @@ async def drain(receive: Receive) -> None:
         message = await receive()
         size += len(message.get("body", b""))
         more = message.get("more_body", False)
-
-
-def _too_large(bytes_max: int) -> ClientError:
-    return ClientError("RequestTooLarge", f"The body of the request is larger than {bytes_max} bytes.")
 
 
 def parse_body(raw: bytes) -> dict[str, Any]:

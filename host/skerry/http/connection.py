@@ -1,15 +1,26 @@
-"""One connection: bounds that the HTTP library leaves open, and answers that leave in one piece.
+"""One connection: the library's, with bounds on what it leaves open, and with calls served on the spot.
 
-The bounds are the size of a request's head, and how slow a request may be. A request that is whole when its
-first bytes arrive, which is nearly every one, costs a comparison here and no timer.
+A request's head says which way it goes. A call (`direct`) is run when its last byte is there, and its answer written
+when it is done; everything else becomes a task of the library's. Both kinds stand in one queue, so answers leave in the
+order of the requests: `cycle` is the request that arrived last, `_current` the one that is being answered, `pipeline`
+what is in between, during which nothing more is read.
+
+A connection takes one turn of the loop for each request that was sent before the answer to the one in front of it, so
+that a client that sends many at once delays nobody else; and it begins none while its client does not take what was
+already answered. The bounds are the size of a request's head, how slow a request may be, and how long a connection may
+be idle.
 """
 
 import asyncio
 from typing import Any, cast
 
+from uvicorn import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
 
-from skerry.limits import HTTP_BODY_SECONDS_MAX, HTTP_HEAD_BYTES_MAX, HTTP_HEAD_SECONDS_MAX
+from skerry.http.direct import DirectExchange, direct_endpoint
+from skerry.http.port import NEVER, PortShare
+from skerry.limits import HTTP_BODY_SECONDS_MAX, HTTP_HEAD_BYTES_MAX, HTTP_HEAD_SECONDS_MAX, HTTP_IDLE_SECONDS_MAX
 
 
 class JoiningTransport:
@@ -51,55 +62,207 @@ class JoiningTransport:
 class BoundedProtocol(HttpToolsProtocol):
     """One connection, which ends when a request's head or body takes too much or too long."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        share: PortShare,
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self.deadline = NEVER
+        self._share = share
         self._head_bytes = 0
         self._in_head = True
-        self._slow: asyncio.TimerHandle | None = None
+        self._arriving: DirectExchange | None = None
+        self._current: Any = None
+        self._has_asked = False
+        self._has_run = False
+        self._is_over = False
+
+    # -- the connection ------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: Any) -> None:
+        self._wire: asyncio.Transport = transport
         self._joining = JoiningTransport(transport)
         super().connection_made(cast("asyncio.Transport", self._joining))
-        self._slow = self.loop.call_later(HTTP_HEAD_SECONDS_MAX, self._too_slow)
+        self._ip = None if self.client is None else self.client[0]
+        self.deadline = self.loop.time() + HTTP_HEAD_SECONDS_MAX
+        self._share.watch(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_waiting()
+        self._share.forget(self)
+        self.deadline = NEVER
+        self.pipeline.clear()
+        if self._current is not None:
+            self._current.disconnected = True
         super().connection_lost(exc)
+        self._arriving = self._current = None
+
+    def expire(self) -> None:
+        """Ends the connection, which is past its deadline."""
+        self.deadline = NEVER
+        self._wire.close()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self.pipeline:
+            self.loop.call_soon(self._go_on)
+
+    # -- what arrives --------------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
+        is_first = self._in_head and not self._head_bytes
         if self._in_head:
             # What came before and was not a whole head; this piece is bounded by the size of one read.
             if self._head_bytes > HTTP_HEAD_BYTES_MAX:
                 self.transport.close()
                 return
             self._head_bytes += len(data)
+        self._has_run = False
         super().data_received(data)
         if self._in_head:
-            if self._head_bytes and self._slow is None:
-                self._slow = self.loop.call_later(HTTP_HEAD_SECONDS_MAX, self._too_slow)
-        elif self._slow is None:
-            self._slow = self.loop.call_later(HTTP_BODY_SECONDS_MAX, self._too_slow)
+            if is_first and self._head_bytes and self._has_asked:  # else the time since the connection counts
+                self.deadline = self.loop.time() + HTTP_HEAD_SECONDS_MAX
+        elif self.deadline == NEVER:
+            self.deadline = self.loop.time() + HTTP_BODY_SECONDS_MAX
+
+    def on_message_begin(self) -> None:
+        self.url = b""
+        self.headers = []
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         self._in_head = False
         self._head_bytes = 0
-        self._stop_waiting()
-        super().on_headers_complete()
+        self.deadline = NEVER
+        if self._wire.is_closing():  # what was sent after a request that ends the connection
+            self._is_over = True
+            return
+        self._has_asked = True
+        last: Any = self.cycle
+        is_next = last is None or last.response_complete
+        exchange = self._direct_exchange()
+        if exchange is None:
+            self._hand_over()
+            if is_next:
+                self._current = self.cycle
+            return
+        self._arriving = exchange
+        self.cycle = cast("Any", exchange)
+        if is_next and not self._has_run and not self.flow.write_paused:
+            exchange.begun = True
+            self._current = exchange
+            return
+        self.flow.pause_reading()
+        self.pipeline.appendleft((cast("Any", exchange), cast("Any", None)))
+        if is_next:
+            self.loop.call_soon(self._go_on)
+
+    def on_body(self, body: bytes) -> None:
+        exchange = self._arriving
+        if exchange is None:
+            if not self._is_over:
+                super().on_body(body)
+        elif not exchange.body.add(body) and not exchange.whole:
+            exchange.keep_alive = False
+            self._arrived(exchange)
 
     def on_message_complete(self) -> None:
         self._in_head = True
-        self._stop_waiting()
-        super().on_message_complete()
+        self.deadline = NEVER
+        exchange = self._arriving
+        if exchange is not None:
+            self._arriving = None
+            if not exchange.whole:
+                self._arrived(exchange)
+        elif not self._is_over:
+            super().on_message_complete()
+            if self.cycle.response_complete:  # it was refused before it had arrived
+                self.deadline = self.loop.time() + HTTP_IDLE_SECONDS_MAX
+
+    def _arrived(self, exchange: DirectExchange) -> None:
+        exchange.whole = True
+        if exchange.begun:
+            self._has_run = True
+            exchange.serve()
+
+    def _direct_exchange(self) -> DirectExchange | None:
+        """The request whose head is there, where it is one to serve directly."""
+        front, parser = self._share.front, cast("Any", self.parser)
+        if front is None or parser.get_method() != b"POST":
+            return None
+        headers = dict(self.headers)
+        found = direct_endpoint(front, headers.get(b"host"), self.url)
+        if found is None or b"expect" in headers or parser.should_upgrade():
+            return None
+        return DirectExchange(
+            *found,
+            self.url,
+            headers,
+            front.request_ids.name(headers.get(b"convex-request-id")),
+            self._ip,
+            parser.should_keep_alive() and (b"connection" not in headers or parser.get_http_version() != "1.0"),
+            self.answer,
+        )
+
+    def _hand_over(self) -> None:
+        """Has the library make a task of the request whose head is there."""
+        url, headers = self.url, self.headers
+        super().on_message_begin()
+        self.url = url
+        self.headers += headers
+        self.expect_100_continue = any(
+            name == b"expect" and value.lower() == b"100-continue" for name, value in headers
+        )
+        super().on_headers_complete()
+
+    # -- what leaves ---------------------------------------------------------------------------------------------
+
+    def answer(self, exchange: DirectExchange, status: int, body: bytes) -> None:
+        """Writes the answer to the current request, unless the client has left."""
+        wire = self._wire
+        if exchange.disconnected or wire.is_closing():
+            return
+        start = self._share.start_of_answer(status, self.server_state.default_headers)
+        wire.write(exchange.bytes_of_answer(start, body))
+        if not exchange.keep_alive:
+            wire.close()
+        self.on_response_complete()
 
     def on_response_complete(self) -> None:
         self._joining.flush()
-        super().on_response_complete()
+        self.server_state.total_requests += 1
+        if self._wire.is_closing():
+            return
+        if self.pipeline:
+            self.loop.call_soon(self._go_on)
+            return
+        self.flow.resume_reading()
+        if self._in_head and not self._head_bytes:
+            self.deadline = self.loop.time() + HTTP_IDLE_SECONDS_MAX
 
-    def _stop_waiting(self) -> None:
-        if self._slow is not None:
-            self._slow.cancel()
-            self._slow = None
-
-    def _too_slow(self) -> None:
-        self._slow = None
-        self.transport.close()
+    def _go_on(self) -> None:
+        """Begins the next request, where there is one and the one before it is answered and its answer is taken."""
+        if not self.pipeline or self.flow.write_paused or self._wire.is_closing():
+            return
+        if self._current is not None and not self._current.response_complete:
+            return
+        request, app = self.pipeline.pop()
+        self._current = request
+        if not self.pipeline:
+            self.flow.resume_reading()
+        exchange: Any = request
+        if not isinstance(exchange, DirectExchange):
+            task = self.loop.create_task(request.run_asgi(app))
+            self.tasks.add(task)
+            task.add_done_callback(self.tasks.discard)
+            return
+        exchange.begun = True
+        if exchange.whole:
+            exchange.serve()
+        else:
+            self.deadline = self.loop.time() + HTTP_BODY_SECONDS_MAX

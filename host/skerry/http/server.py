@@ -14,6 +14,7 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, cast
 
@@ -27,7 +28,9 @@ from skerry.functions.deployment import Deployment
 from skerry.http.acceptor import Acceptor
 from skerry.http.app import ServerState, make_app, site_app
 from skerry.http.connection import BoundedProtocol
-from skerry.limits import HTTP_IDLE_SECONDS_MAX, HTTP_SHUTDOWN_SECONDS_MAX
+from skerry.http.front import Front
+from skerry.http.port import PortShare
+from skerry.limits import HTTP_SHUTDOWN_SECONDS_MAX
 from skerry.storage.folder import DataFolder
 
 DEPLOYMENT_NAME: Final = "local"
@@ -170,9 +173,10 @@ async def _run(
 class _QuietServer(uvicorn.Server):
     """A uvicorn server that leaves signals to its process, which has two of them, and connections to an `Acceptor`."""
 
-    def __init__(self, config: uvicorn.Config, listener: socket.socket) -> None:
+    def __init__(self, config: uvicorn.Config, listener: socket.socket, front: Front | None) -> None:
         super().__init__(config)
         self._listener = listener
+        self._front = front
         self.listening = asyncio.Event()
 
     @contextlib.contextmanager
@@ -182,13 +186,15 @@ class _QuietServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         try:
             await super().startup([])
-            acceptor = Acceptor(asyncio.get_running_loop(), self._listener, self._make_protocol)
+            loop = asyncio.get_running_loop()
+            share = PortShare(loop, self._front)
+            acceptor = Acceptor(loop, self._listener, partial(self._make_protocol, share))
             self.servers.append(cast("asyncio.Server", acceptor))
         finally:
             self.listening.set()
 
-    def _make_protocol(self) -> BoundedProtocol:
-        return BoundedProtocol(self.config, self.server_state, self.lifespan.state)
+    def _make_protocol(self, share: PortShare) -> BoundedProtocol:
+        return BoundedProtocol(self.config, self.server_state, self.lifespan.state, share)
 
 
 class _Port:
@@ -206,11 +212,10 @@ class _Port:
             log_config=None,
             server_header=False,
             proxy_headers=False,
-            timeout_keep_alive=HTTP_IDLE_SECONDS_MAX,
             timeout_graceful_shutdown=HTTP_SHUTDOWN_SECONDS_MAX,
             backlog=_BACKLOG,
         )
-        self.server = _QuietServer(config, listener)
+        self.server = _QuietServer(config, listener, app if isinstance(app, Front) else None)
 
     async def serve(self) -> None:
         await self.server.serve(sockets=[self._listener])
