@@ -215,6 +215,8 @@ ERRORS: Final[dict[str, ErrorSpec]] = {
     "DeployInProgress": _client(409, "Another deploy is under way; try again when it is done."),
     "ShuttingDown": _client(503, "The server is stopping; try again once it is back."),
     "PortInUse": _system(503, "Another program listens on the port; stop it or choose another port."),
+    # -- supervisor and workers ----------------------------------------------------------------------------------
+    "WorkerUnstartable": _system(503, "Look at what the workers wrote to standard error, correct it, start again."),
     # -- the command ---------------------------------------------------------------------------------------------
     "ServerUnreachable": _client(503, "Start the server, or name the right one with --url."),
     "ServerAnswerInvalid": _client(502, "What answers at the address is not this server, or another version of it."),

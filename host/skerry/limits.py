@@ -250,3 +250,29 @@ UPKEEP_BUSY_INTERVAL_S = 0.02
 UPKEEP_COMMITS_MAX = 200
 
 assert UPKEEP_COMMITS_MAX <= RETENTION_CHUNK_COMMITS, "a full step is seen as full"
+
+# -- supervisor and workers --------------------------------------------------------------------------------------
+WORKERS_MAX = 64
+WORKER_START_SECONDS_MAX = 120  # from its start to its word that it is ready; then it is killed
+WORKER_STARTS_FAILED_MAX = 5  # one after another, before any start ever succeeded; then the server gives up
+WORKER_STEADY_SECONDS = 10  # a worker that lived so long is restarted without a pause
+WORKER_RESTART_DELAY_SECONDS_FIRST = 0.1  # doubled for each further death of an unsteady worker
+WORKER_RESTART_DELAY_SECONDS_MAX = 5
+WORKER_STOP_SECONDS_MAX = HTTP_SHUTDOWN_SECONDS_MAX + 5  # from being told to stop; then it is killed
+CHANNEL_MESSAGE_BYTES_MAX = 64 * KIB
+CHANNEL_DESCRIPTORS_MAX = 128  # the kernel's own bound is 253
+HANDOVER_INLINE_BYTES_MAX = 16 * KIB  # of what was read, in the message itself; more lies in a memory file
+HANDOVER_BYTES_MAX = 1 * MIB  # a head at its bound and one read beyond it
+OWNERS_REMEMBERED_MAX = 4_096
+CRASH_THREADS_MAX = 64
+CRASH_MODULES_MAX = 4_096  # versions that a worker loaded and that the crash page can name
+CRASH_REPORT_BYTES_MAX = 64 * KIB
+QUARANTINE_CRASHES_MAX = 3  # of one module within the window
+QUARANTINE_WINDOW_SECONDS = 600
+QUARANTINED_MODULES_MAX = 256  # that the supervisor tells a new worker
+
+assert WORKERS_MAX + 5 <= CHANNEL_DESCRIPTORS_MAX, "a worker's first message brings the doors of all"
+assert HANDOVER_INLINE_BYTES_MAX + 2 <= CHANNEL_MESSAGE_BYTES_MAX
+assert 2 * HTTP_HEAD_BYTES_MAX < HANDOVER_BYTES_MAX
+assert QUARANTINED_MODULES_MAX * 136 <= CHANNEL_MESSAGE_BYTES_MAX - 16 * KIB, "told in one message, beside the options"
+assert WORKER_RESTART_DELAY_SECONDS_FIRST < WORKER_RESTART_DELAY_SECONDS_MAX < WORKER_STEADY_SECONDS

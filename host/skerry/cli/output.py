@@ -34,6 +34,7 @@ _EXIT_CODES: Final[dict[str, int]] = {
     "DataFolderInUse": EXIT_BUSY,
     "DataFolderFormat": EXIT_BUSY,
     "PortInUse": EXIT_BUSY,
+    "WorkerUnstartable": EXIT_BUSY,
 }
 
 P = ParamSpec("P")

@@ -1,0 +1,88 @@
+"""What a worker process knows of its supervisor: how it begins, what it says, and that it ends when its parent does."""
+
+import ctypes
+import faulthandler
+import json
+import os
+import select
+import signal
+import socket
+from dataclasses import dataclass
+from typing import Any, Final
+
+from skerry.errors import SkerryError, SystemFault
+from skerry.limits import WORKER_START_SECONDS_MAX
+from skerry.supervisor.channel import Channel, ChannelEnded
+from skerry.supervisor.crash_page import CrashPage, RunningModule
+from skerry.supervisor.process import FORMAT
+
+_CONTROL: Final = 0
+_PR_SET_PDEATHSIG: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """What a worker began with. Shape: `doors[i]` leads to worker i, `door` is this one's own."""
+
+    index: int
+    workers: int
+    options: dict[str, Any]
+    quarantined: list[RunningModule]
+    listeners: list[socket.socket]
+    crash_page: CrashPage
+    door: Channel
+    doors: list[Channel]
+    control: Channel
+
+    def say_ready(self, report: dict[str, Any]) -> None:
+        """Tells the supervisor that this worker serves. Raises: ChannelEnded."""
+        self.control.send(json.dumps({"ready": report}).encode())
+
+    def say_failed(self, error: SkerryError) -> None:
+        """Tells the supervisor why this worker cannot serve. Raises: ChannelEnded."""
+        self.control.send(json.dumps({"failed": {"code": error.code, "message": error.message}}).encode())
+
+
+def begin() -> Beginning:
+    """Takes the first message, on standard input. From here on the kernel kills this process when its parent ends.
+
+    Raises: SystemFault `WorkerUnstartable` when no supervisor of this release is there.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    try:
+        control = Channel(socket.socket(fileno=os.dup(_CONTROL)))
+        select.select([control], [], [], WORKER_START_SECONDS_MAX)
+        arrived = control.receive()
+    except (OSError, ChannelEnded):
+        arrived = control = None
+    if arrived is None or control is None:
+        raise _no_supervisor("A worker is started by its supervisor: use skerry serve.")
+    message, descriptors = arrived
+    told: dict[str, Any] = json.loads(message)
+    if told["format"] != FORMAT:
+        raise _no_supervisor("The running supervisor is of another release: stop it and start it again.")
+    if os.getppid() != told["supervisor"]:
+        raise _no_supervisor("The supervisor ended while its worker started.")
+    workers = told["workers"]
+    doors = [Channel(socket.socket(fileno=descriptor)) for descriptor in descriptors[-workers:]]
+    *listening, page, report, door = descriptors[:-workers]
+    faulthandler.enable(report, all_threads=True)
+    crash_page = CrashPage(page)
+    os.close(page)
+    return Beginning(
+        told["index"],
+        workers,
+        told["options"],
+        [RunningModule(*module) for module in told["quarantined"]],
+        [socket.socket(fileno=descriptor) for descriptor in listening],
+        crash_page,
+        Channel(socket.socket(fileno=door)),
+        doors,
+        control,
+    )
+
+
+def _no_supervisor(why: str) -> SystemFault:
+    return SystemFault("WorkerUnstartable", why)
