@@ -217,6 +217,18 @@ ERRORS: Final[dict[str, ErrorSpec]] = {
     "PortInUse": _system(503, "Another program listens on the port; stop it or choose another port."),
     # -- supervisor and workers ----------------------------------------------------------------------------------
     "WorkerUnstartable": _system(503, "Look at what the workers wrote to standard error, correct it, start again."),
+    # -- a host of several deployments -----------------------------------------------------------------------------
+    "DeploymentNotFound": _client(404, "Check the name in the address; the host's operator lists the deployments."),
+    "DeploymentPaused": _client(403, "The deployment was paused by the host's operator, who can resume it."),
+    "DeploymentNameTaken": _client(409, "Choose another name."),
+    "DeploymentNameInvalid": _client(400, "Use lower-case letters, digits and inner hyphens, and no reserved name."),
+    "DeploymentProtected": _client(409, "The default deployment can be paused, not deleted."),
+    "TooManyDeployments": _client(409, "Delete deployments that are not needed before creating more."),
+    "TooManyDeploymentsOpen": _system(503, "More deployments are busy than the host opens at once; try again soon."),
+    "KeyNotFound": _client(404, "List the deployment's keys for their ids."),
+    "InvalidKeyRequest": _client(400, "Send a scope (deploy, read or admin), and a label and an expiry if wanted."),
+    "TooManyKeys": _client(409, "Revoke keys that are not needed before creating more."),
+    "VersionNotFound": _client(404, "List the versions that are kept; older ones are gone."),
     # -- the command ---------------------------------------------------------------------------------------------
     "ServerUnreachable": _client(503, "Start the server, or name the right one with --url."),
     "ServerAnswerInvalid": _client(502, "What answers at the address is not this server, or another version of it."),

@@ -55,9 +55,11 @@ STORAGE_LMDB_KEY_BYTES_MAX = 511
 STORAGE_KEY_DIGEST_BYTES = 24
 STORAGE_SHORT_KEY_BYTES_MAX = STORAGE_LMDB_KEY_BYTES_MAX - STORAGE_KEY_DIGEST_BYTES
 STORAGE_KEY_BYTES_MAX = 4 * MIB  # an escaped index key of a whole document fits twice
-STORAGE_MAP_BYTES_INITIAL = 16 * 1024 * MIB
+STORAGE_MAP_BYTES_INITIAL = 1024 * MIB  # it doubles while the storage is open, before it is full
 STORAGE_MAP_BYTES_MAX = 1024 * 1024 * MIB
 STORAGE_ADDRESS_SPACE_BYTES_MAX = 32 * 1024 * 1024 * MIB  # all environments of one process; the kernel gives 128 TiB
+STORAGE_MAP_FILLING_PERCENT = 50  # of the map in use: it grows once no call reads beside the lane
+STORAGE_MAP_URGENT_PERCENT = 75  # it grows at once; calls beside the lane begin again
 STORAGE_READERS_MAX = 510
 STORAGE_GROUP_BATCHES_MAX = 512
 STORAGE_GROUP_BYTES_MAX = 64 * MIB
@@ -68,6 +70,7 @@ assert STORAGE_SHORT_KEY_BYTES_MAX > 2 * STORAGE_KEY_DIGEST_BYTES
 assert 2 * DOCUMENT_BYTES_MAX < STORAGE_KEY_BYTES_MAX < 2**32
 assert TRANSACTION_BYTES_WRITTEN_MAX < STORAGE_GROUP_BYTES_MAX < STORAGE_MAP_BYTES_INITIAL <= STORAGE_MAP_BYTES_MAX
 assert STORAGE_MAP_BYTES_MAX < STORAGE_ADDRESS_SPACE_BYTES_MAX
+assert STORAGE_MAP_FILLING_PERCENT < STORAGE_MAP_URGENT_PERCENT < 100
 
 # -- isolates ----------------------------------------------------------------------------------------------------
 ISOLATES_MAX = 64
@@ -241,7 +244,8 @@ RESULT_UNCHECKED_BYTES_MAX = 256 * KIB  # of a result that is, byte for byte, th
 assert (BACKGROUND_THREADS + 2) * (FUNCTION_CALL_DEPTH_MAX + 1) <= ISOLATES_MAX, "nested calls always find an isolate"
 assert RESULT_UNCHECKED_BYTES_MAX / 32 <= VALUE_ARRAY_ELEMENTS_MAX, "a document's id alone has 31 characters"
 assert DOCUMENT_NESTING_MAX + 1 <= VALUE_NESTING_MAX and 9 * RESULT_UNCHECKED_BYTES_MAX <= FUNCTION_RESULT_BYTES_MAX
-BUNDLES_KEPT_MAX = 10
+BUNDLES_KEPT_MAX = 10  # versions of a deployment, the active one among them
+VERSION_PREFIX_CHARS_MIN = 6  # of a digest, to name a version by
 
 # -- upkeep ------------------------------------------------------------------------------------------------------
 HISTORY_RETENTION_S = 3_600
@@ -264,7 +268,7 @@ CHANNEL_DESCRIPTORS_MAX = 128  # the kernel's own bound is 253
 HANDOVER_INLINE_BYTES_MAX = 16 * KIB  # of what was read, in the message itself; more lies in a memory file
 HANDOVER_BYTES_MAX = 1 * MIB  # a head at its bound and one read beyond it
 OWNERS_REMEMBERED_MAX = 4_096
-CRASH_THREADS_MAX = 1_024  # that run guests at once
+CRASH_THREADS_MAX = 64
 CRASH_MODULES_MAX = 4_096  # versions that a worker loaded and that the crash page can name
 CRASH_REPORT_BYTES_MAX = 64 * KIB
 QUARANTINE_CRASHES_MAX = 3  # of one module within the window
@@ -276,3 +280,20 @@ assert HANDOVER_INLINE_BYTES_MAX + 2 <= CHANNEL_MESSAGE_BYTES_MAX
 assert 2 * HTTP_HEAD_BYTES_MAX < HANDOVER_BYTES_MAX
 assert QUARANTINED_MODULES_MAX * 136 <= CHANNEL_MESSAGE_BYTES_MAX - 16 * KIB, "told in one message, beside the options"
 assert WORKER_RESTART_DELAY_SECONDS_FIRST < WORKER_RESTART_DELAY_SECONDS_MAX < WORKER_STEADY_SECONDS
+
+# -- a host of several deployments -------------------------------------------------------------------------------
+DEPLOYMENTS_MAX = 10_000
+DEPLOYMENT_NAME_CHARS_MAX = 63  # a label of a host name
+DEPLOYMENTS_OPEN_MAX = 128
+DEPLOYMENTS_OPENING_MAX = 4  # at once; the rest waits its turn
+DEPLOYMENT_OPENING_CALLS_MAX = 2_000  # calls that wait while their deployment opens
+DEPLOYMENT_IDLE_SECONDS = 300  # without a call, then it is closed
+DEPLOYMENT_SWEEP_SECONDS = 5
+DEPLOYMENT_REOPEN_SECONDS = 1  # after a failure to open, before the next attempt
+ACTIVATIONS_MAX = 2  # bundles that a host checks and compiles at once; the rest waits its turn
+KEYS_PER_DEPLOYMENT_MAX = 100
+KEY_LABEL_CHARS_MAX = 80
+KEY_EXPIRY_MS_MAX = 2**53
+
+assert DEPLOYMENTS_OPENING_MAX < DEPLOYMENTS_OPEN_MAX < DEPLOYMENTS_MAX
+assert DEPLOYMENTS_OPEN_MAX * STORAGE_MAP_BYTES_INITIAL < STORAGE_ADDRESS_SPACE_BYTES_MAX

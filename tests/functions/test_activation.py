@@ -21,7 +21,7 @@ from tests.fixtures.world import World
 
 
 def kept(world: World) -> set[str]:
-    return {path.name for path in world.deployment._bundles.iterdir()}
+    return {path.name for path in world.deployment._kept.folder.iterdir()}
 
 
 def with_clock(raw: bytes, clock_ms: int) -> bytes:
@@ -119,7 +119,7 @@ def test_a_bundle_that_cannot_be_stored_is_an_error_with_a_code(
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("skerry.functions.deployment.os.fsync", full)
+    monkeypatch.setattr("skerry.functions.kept_versions.os.fsync", full)
     with pytest.raises(SystemFault) as caught:
         empty.activate(shared.bundle("c", base))
     assert caught.value.code == "StorageFull"
@@ -169,7 +169,7 @@ def test_only_the_newest_bundles_are_kept(empty: World, base: Path) -> None:
 
 
 def test_what_a_crash_left_half_written_goes_with_the_next_activation(empty: World, base: Path) -> None:
-    (empty.deployment._bundles / "abc.new").write_bytes(b"half")
+    (empty.deployment._kept.folder / "abc.new").write_bytes(b"half")
     told = empty.activate(shared.bundle("c", base))
     assert kept(empty) == {told["version"]}
 

@@ -34,7 +34,7 @@ def untouched(serving: World) -> Iterator[None]:
     yield
     assert serving.deployment.describe() == before
     assert serving.query("f:add", {"x": 1, "y": 2}) == 3
-    assert [path.name for path in serving.deployment._bundles.iterdir()] == [before["version"]]
+    assert [path.name for path in serving.deployment._kept.folder.iterdir()] == [before["version"]]
 
 
 def refusal(serving: World, raw: bytes) -> ClientError:

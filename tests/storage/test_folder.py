@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from skerry.errors import SystemFault
+from skerry.limits import DEPLOYMENT_NAME_CHARS_MAX
 from skerry.storage.folder import DataFolder, DeploymentFolder
 
 
@@ -25,10 +26,12 @@ def test_layout(tmp_path: Path) -> None:
     DataFolder(root).close()
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "A", "-a", "a-", "a" * 65, "a\n", "é"])
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "a/b", "A", "-a", "a-", "a" * (DEPLOYMENT_NAME_CHARS_MAX + 1), "a\n", "é"]
+)
 def test_what_is_no_deployment_name(tmp_path: Path, name: str) -> None:
     data = DataFolder(tmp_path / "data")
-    data.deployment("a" * 64).close()
+    data.deployment("a" * DEPLOYMENT_NAME_CHARS_MAX).close()
     with pytest.raises(ValueError, match="not a deployment name"):
         data.deployment(name)
     data.close()
@@ -91,3 +94,22 @@ def test_deleting_a_deployment_needs_it_closed(tmp_path: Path) -> None:
     data.delete_deployment("one")
     assert list((tmp_path / "data" / "deployments").iterdir()) == []
     data.close()
+
+
+def test_a_deletion_that_was_interrupted_is_finished(tmp_path: Path) -> None:
+    data = DataFolder(tmp_path / "data")
+    data.deployment("one").close()
+    half = tmp_path / "data" / "deployments" / ".one.deleted"
+    (half / "trees").mkdir(parents=True)
+    data.delete_deployment("one")  # both what was renamed before and what is there by that name now
+    data.delete_deployment("one")  # nothing is left to do
+    assert list((tmp_path / "data" / "deployments").iterdir()) == []
+    assert data.deployment_names() == []
+    data.close()
+
+
+def test_the_hosts_own_folder_is_no_deployments(tmp_path: Path) -> None:
+    DeploymentFolder(tmp_path / "host", DeploymentFolder.HOST_FORMAT).close()
+    with pytest.raises(SystemFault) as caught:
+        DeploymentFolder(tmp_path / "host")
+    assert caught.value.code == "DataFolderFormat"

@@ -111,8 +111,7 @@ class FakeWorker:
     def on_a_thread(self, named: list[str], then: object) -> None:
         def run() -> None:
             page = self.beginning.crash_page
-            note = page.note()
-            note[0] = page.number(RunningModule(*named))
+            page.note()[0] = page.number(RunningModule(*named))
             then()  # type: ignore[operator]  # any callable
 
         threading.Thread(target=run, daemon=True).start()

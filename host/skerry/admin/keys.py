@@ -1,7 +1,8 @@
-"""The secrets of a data folder: the admin key, and the host key under which compiled code is kept.
+"""The secrets of a data folder: the default deployment's admin key, the host credential, and the host key under which
+compiled code is kept.
 
-Both are files that only their owner may read. The admin key is `<deployment>|<secret>`; a key given from outside is
-used as it is and never written down. A new file appears whole or not at all.
+All are files that only their owner may read. The admin key is `<deployment>|<secret>`, the host credential
+`host|<secret>`; one given from outside is used as it is and never written down. A new file appears whole or not at all.
 """
 
 import os
@@ -16,7 +17,9 @@ from skerry.limits import ADMIN_KEY_CHARS_MAX
 
 ADMIN_KEY_FILE: Final = "admin.key"
 HOST_KEY_FILE: Final = "host.key"
+HOST_CREDENTIAL_FILE: Final = "host.credential"
 ADMIN_KEY_VARIABLE: Final = "SKERRY_ADMIN_KEY"
+HOST_CREDENTIAL_VARIABLE: Final = "SKERRY_HOST_KEY"
 _SECRET_BYTES: Final = 32
 # What may travel in a header; `:` would start the identity that an admin acts as.
 _ADMIN_KEY: Final = re.compile(r"[!-9;-~]+")
@@ -29,19 +32,30 @@ class Keys:
     admin_key: str
     host_key: bytes
     admin_key_is_new: bool
+    host_credential: str
 
 
-def open_keys(folder: Path, deployment: str, given_admin_key: str | None, entropy: Callable[[int], bytes]) -> Keys:
+def open_keys(
+    folder: Path,
+    deployment: str,
+    given_admin_key: str | None,
+    entropy: Callable[[int], bytes],
+    given_host_credential: str | None = None,
+) -> Keys:
     """The keys of a data folder, made where there are none.
 
     Raises: ClientError `InvalidAdminKey` for a given key that cannot travel in a header; SystemFault `DataFolderFormat`
     for a key file that holds something else.
     """
     secret = _host_key(folder, entropy)
+    credential = given_host_credential
+    if credential is None:
+        credential, _ = _kept(folder / HOST_CREDENTIAL_FILE, lambda: f"host|{entropy(_SECRET_BYTES).hex()}")
+    credential = check_admin_key(credential)
     if given_admin_key is not None:
-        return Keys(check_admin_key(given_admin_key), secret, False)
+        return Keys(check_admin_key(given_admin_key), secret, False, credential)
     admin_key, is_new = _kept(folder / ADMIN_KEY_FILE, lambda: f"{deployment}|{entropy(_SECRET_BYTES).hex()}")
-    return Keys(check_admin_key(admin_key), secret, is_new)
+    return Keys(check_admin_key(admin_key), secret, is_new, credential)
 
 
 def open_build_key(folder: Path, entropy: Callable[[int], bytes]) -> bytes:

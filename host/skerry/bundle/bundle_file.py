@@ -12,6 +12,8 @@ content is equal bytes:
 | `sources/...` | every file that went into the script, under its canonical name |
 | `digest` | the bundle's digest: SHA-256 over one line `<sha256>  <name>` for each other entry, in order |
 
+Without `image.wasm` the same file is *sources*: a host that takes them makes the image itself.
+
 Reading accepts exactly the bytes that writing gives: whatever else a zip can hold (compression, comments, extra
 fields, gaps, entries that overlap, names out of order or twice) is refused, so there is no second way to read the
 same file.
@@ -46,6 +48,7 @@ SOURCES: Final = "sources/"
 DIGEST: Final = "digest"
 
 _REQUIRED: Final = frozenset({IMAGE, MANIFEST, DIGEST})
+_REQUIRED_OF_SOURCES: Final = frozenset({MANIFEST, SCRIPT, SOURCE_MAP, DIGEST})
 _OPTIONAL: Final = frozenset({SCRIPT, SOURCE_MAP, RESOLUTIONS})
 _ENTRY_BYTES_MAX: Final = {
     IMAGE: BUNDLE_IMAGE_BYTES_MAX,
@@ -75,6 +78,11 @@ class Bundle:
         return self.entries[IMAGE]
 
     @property
+    def has_image(self) -> bool:
+        """Whether it is a whole bundle: without an image it is sources, of which a host makes the image."""
+        return IMAGE in self.entries
+
+    @property
     def source_map(self) -> bytes:
         """The source map's bytes, empty where the bundle has none."""
         return self.entries.get(SOURCE_MAP, b"")
@@ -90,12 +98,19 @@ class Bundle:
 
 def make_bundle(entries: Mapping[str, bytes]) -> Bundle:
     """The bundle of these entries (without a digest). Raises: ClientError as `read_bundle`."""
-    _check_entries({**entries, DIGEST: b""})
+    _check_entries({**entries, DIGEST: b""}, _REQUIRED)
     return Bundle(dict(entries), Manifest.from_json(entries[MANIFEST]), digest_of(entries))
 
 
-def read_bundle(raw: bytes) -> Bundle:
-    """The bundle in a file's bytes.
+def sources_of(bundle: Bundle) -> Bundle:
+    """The bundle without its image: what a host needs to make the image itself. Raises: ClientError `BundleInvalid`."""
+    entries = {name: data for name, data in bundle.entries.items() if name != IMAGE}
+    _check_entries({**entries, DIGEST: b""}, _REQUIRED_OF_SOURCES)
+    return Bundle(entries, bundle.manifest, digest_of(entries))
+
+
+def read_bundle(raw: bytes, *, is_image_needed: bool = True) -> Bundle:
+    """The bundle in a file's bytes; where no image is needed it may be sources, see `sources_of`.
 
     Raises: ClientError `BundleTooLarge`, `BundleInvalid`, `BundleDigestMismatch`.
     Limits: BUNDLE_FILE_BYTES_MAX, BUNDLE_ENTRIES_MAX, BUNDLE_ENTRY_NAME_BYTES_MAX, BUNDLE_IMAGE_BYTES_MAX,
@@ -109,7 +124,8 @@ def read_bundle(raw: bytes) -> Bundle:
             entries = _read_entries(archive)
     except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError, EOFError, struct.error, ValueError) as error:
         raise ClientError("BundleInvalid", f"The bundle does not read as a zip: {error}.") from None
-    _check_entries(entries)
+    is_sources = not is_image_needed and IMAGE not in entries
+    _check_entries(entries, _REQUIRED_OF_SOURCES if is_sources else _REQUIRED)
     if _write(entries) != raw:
         _invalid("it is not laid out as `skerry build` lays bundles out")
     stated = entries.pop(DIGEST)
@@ -169,7 +185,7 @@ def _read_entries(archive: zipfile.ZipFile) -> dict[str, bytes]:
     return entries
 
 
-def _check_entries(entries: Mapping[str, bytes]) -> None:
+def _check_entries(entries: Mapping[str, bytes], required: frozenset[str]) -> None:
     if len(entries) > BUNDLE_ENTRIES_MAX:
         _too_large(f"it has more than {BUNDLE_ENTRIES_MAX} entries")
     for name, data in entries.items():
@@ -179,7 +195,7 @@ def _check_entries(entries: Mapping[str, bytes]) -> None:
             _too_large(f"{name} has more than {_ENTRY_BYTES_MAX[name]} bytes")
         if _UNSAFE_NAME.search(name) or not (name.startswith(SOURCES) or name in _REQUIRED or name in _OPTIONAL):
             _invalid(f"it has an entry {name[:80]!r} that no bundle has")
-    missing = _REQUIRED - entries.keys()
+    missing = required - entries.keys()
     if missing:
         _invalid(f"it has no {', '.join(sorted(missing))}")
 

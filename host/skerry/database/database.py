@@ -13,6 +13,7 @@ Concurrency: the loop thread only, except `begin(detached=True)` and what is don
 commit.
 """
 
+import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
@@ -34,6 +35,8 @@ from skerry.limits import (
     COMMITS_PENDING_MAX,
     COMMITS_TOGETHER_BYTES_MAX,
     COMMITS_TOGETHER_MAX,
+    STORAGE_MAP_FILLING_PERCENT,
+    STORAGE_MAP_URGENT_PERCENT,
     WRITE_LOG_BYTES_MAX,
     WRITE_LOG_COMMITS_MAX,
 )
@@ -41,6 +44,7 @@ from skerry.storage import StorageEngine, StorageSnapshot, Tree, Write
 
 OnDurable = Callable[[int | BaseException], None]
 
+_log: Final = logging.getLogger("skerry.database")
 _CURSOR_KEY_BYTES: Final = 64
 _NS_PER_MS: Final = 1_000_000
 _UNSENT: Final = 1 << 63
@@ -107,6 +111,7 @@ class Database:
         self._recovery_lock = Lock()
         self._epoch = 0
         self._plans = PlanCache()
+        self._warned_percent = 0
         snapshot = engine.snapshot()
         clear_indexes(engine, unfinished_indexes(snapshot))
         self._view = View(snapshot, Overlay())
@@ -209,6 +214,8 @@ class Database:
 
     def drain(self) -> None:
         """Take in what storage has made durable, or failed, and tell the callers; runs after each group."""
+        if self.engine.filling_percent >= STORAGE_MAP_URGENT_PERCENT:
+            self.make_room()
         failure = self.engine.failed
         durable = self.engine.durable_sequence
         pending = self._pending
@@ -217,11 +224,35 @@ class Database:
             done.append(pending.popleft())
         if done:
             self._advance(done)
+        if self.engine.filling_percent >= STORAGE_MAP_FILLING_PERCENT:
+            self.make_room()
         lost: list[_Pending] = []
         if failure is not None:
             lost = list(pending)
             self._recover()
         _tell(done, lost, failure)
+
+    def make_room(self) -> bool:
+        """Let storage reserve more space where it fills up, before a commit fails for want of it; whether it did.
+
+        It ends every snapshot, so it waits for a moment without transactions: on the loop thread always, beside the
+        lane while there is time for that. Blocks for a sync at most. The caller is not within a transaction.
+        """
+        engine, percent = self.engine, self.engine.filling_percent
+        if percent < STORAGE_MAP_FILLING_PERCENT or engine.failed is not None or self._view.users:
+            return False
+        if percent < STORAGE_MAP_URGENT_PERCENT and (self._pending or self._detached):
+            return False
+        try:
+            with self._recovery_lock:
+                engine.grow()
+        except SystemFault as fault:
+            if engine.failed is None and percent > self._warned_percent:
+                self._warned_percent = percent
+                _log.warning("the storage is %d%% full and cannot grow: %s", percent, fault.message)
+            return False
+        self._view.snapshot.renew()
+        return True
 
     def flush(self) -> None:
         """Wait until nothing is pending, and tell the callers. Blocks. Raises: SystemFault of storage."""

@@ -105,7 +105,7 @@ def apply_schema(database: "Database", raw: bytes, also: Sequence[Write] = ()) -
             next_index = change.after.next_index.to_bytes(4, "big")
             engine.commit([*unfinished, (Tree.META, NEXT_INDEX_KEY, next_index)]).result()
         for table, index in change.building:
-            _build(engine, snapshot, table, index)
+            _build(database, snapshot, table, index)
     finally:
         snapshot.close()
     database.switch_catalog(change.after, lambda commit_ts: [*_switch(change, schema, commit_ts), *also], CALL_RECORD)
@@ -173,8 +173,9 @@ def _check_document(
         raise stored_document_error(encode_document_id(table.number, internal_id), table.name, mismatch) from None
 
 
-def _build(engine: StorageEngine, snapshot: StorageSnapshot, table: Table, index: Index) -> None:
+def _build(database: "Database", snapshot: StorageSnapshot, table: Table, index: Index) -> None:
     """Write the entries of a new index, batch by batch."""
+    engine = database.engine
     prefix = index_prefix(index.number)
     writes: list[Write] = []
     for internal_id, document in _documents(snapshot, table):
@@ -183,6 +184,8 @@ def _build(engine: StorageEngine, snapshot: StorageSnapshot, table: Table, index
         if len(writes) == SCHEMA_CHANGE_BATCH_ITEMS:
             engine.commit(writes).result()
             writes = []
+            if database.make_room():
+                snapshot.renew()
     if writes:
         engine.commit(writes).result()
 

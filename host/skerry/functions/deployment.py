@@ -13,36 +13,35 @@ Concurrency: the loop thread, except that checking, compiling and describing a b
 
 import asyncio
 import hmac
-import os
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from skerry import limits
-from skerry.bundle.bundle_file import Bundle, read_bundle
+from skerry.bundle.bundle_file import read_bundle
+from skerry.bundle.from_sources import with_image
 from skerry.database import Database
 from skerry.errors import ClientError, DeveloperError, SkerryError, SystemFault
 from skerry.functions.execution import parse_arguments
 from skerry.functions.failures import error_message, host_failure
 from skerry.functions.function_table import FunctionSpec, normalise_path
+from skerry.functions.kept_versions import KeptVersion, KeptVersions, Upload
 from skerry.functions.lane import Done, Lane, Work
 from skerry.functions.operations import wrong_kind
 from skerry.functions.request import CallRequest, CallResult
 from skerry.functions.upkeep import Upkeep
 from skerry.functions.version import Version, load_version
-from skerry.isolate import ModuleCache, get_engine
-from skerry.storage.folder import sync_folder
-from skerry.storage.interface import Tree
+from skerry.isolate import ModuleCache, build_runner_at, get_engine
 from skerry.storage.lmdb_engine import LmdbEngine
 
-_ACTIVE_KEY: Final[bytes] = b"active bundle"
 _BUNDLES: Final[str] = "bundles"
-_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+_NS_PER_MS: Final = 1_000_000
 
 
 class Deployment:
-    """The deployment in a folder, being served, with the version that was active when it was closed. Opening it blocks.
+    """The deployment in a folder, being served, with the version that was active when it was closed.
+
+    Shape: `modules` is the cache of compiled code that the deployments of a process share; without it there is one of
+    its own. Concurrency: opening it blocks, and may happen on any thread.
 
     Raises: SystemFault DataFolderInUse, DataFolderFormat, StorageFailed, StorageFull.
     """
@@ -59,15 +58,15 @@ class Deployment:
         compiled_cache: Path | None,
         production: bool,
         environment: dict[str, str] | None = None,
+        modules: ModuleCache | None = None,
     ) -> None:
         self.name = name
         self.production = production
         self._loop = loop
+        self._clock_ns = clock_ns
         self._environment = dict(environment or {})
-        self._bundles = folder / _BUNDLES
         self._engine = LmdbEngine(folder)
-        self._bundles.mkdir(mode=0o700, exist_ok=True)
-        self._cache = ModuleCache(get_engine(), compiled_cache, host_key)
+        self._cache = modules or ModuleCache(get_engine(), compiled_cache, host_key)
         self.database = Database(
             self._engine,
             clock_ns=clock_ns,
@@ -80,12 +79,13 @@ class Deployment:
         self._activating = asyncio.Lock()
         self._closing = False
         try:
+            self._kept = KeptVersions(folder / _BUNDLES, self._engine)
             self.version: Version | None = self._load_active()
         except BaseException:
             self.lane.close()
             self._engine.close()
             raise
-        self._upkeep.start()
+        loop.call_soon_threadsafe(self._upkeep.start)
 
     # -- calls ---------------------------------------------------------------------------------------------------
 
@@ -133,26 +133,61 @@ class Deployment:
 
     # -- versions ------------------------------------------------------------------------------------------------
 
-    async def activate(self, raw: bytes) -> dict[str, Any]:
-        """Makes an uploaded bundle the active version; nothing changes where it is refused.
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is in flight: no call, no activation."""
+        return not self.lane.in_flight and not self._activating.locked() and self._kept.arriving is None
+
+    def begin_upload(self) -> Upload:
+        """A file for a bundle that arrives, to be activated or discarded.
+
+        Raises: ClientError `DeployInProgress`; SystemFault `StorageFull`.
+        """
+        if self._activating.locked() or self._kept.arriving is not None:
+            raise _in_progress()
+        return self._kept.begin_upload()
+
+    async def activate(self, upload: bytes | Path) -> dict[str, Any]:
+        """Makes an uploaded bundle, or the file it is in, the active version; nothing changes where it is refused.
+
+        A bundle without an image is sources: the image is built here first.
 
         Raises: ClientError of the bundle, the module, its description or its schema; SystemFault of storage;
         `DeployInProgress`.
         """
+        return await self._switch(lambda: self._load(upload))
+
+    async def rollback(self, version: str | None) -> dict[str, Any]:
+        """Makes a kept version active again, by the beginning of its digest; None means the one before.
+
+        The checks are those of an upload: its schema must fit the data as they are now.
+        Raises: ClientError `VersionNotFound`, and as `activate`.
+        """
+        kept = self._kept.find(version)
+        return await self._switch(lambda: (self._load_kept(kept.digest), kept.size_bytes))
+
+    def versions(self) -> list[dict[str, Any]]:
+        """The versions that are kept, the active one first, then by when each was last live."""
+        return [{**kept.listed(), "active": kept.digest == self._kept.active} for kept in self._kept.list]
+
+    async def _switch(self, load: Callable[[], tuple[Version, int]]) -> dict[str, Any]:
         if self._activating.locked():
-            raise ClientError("DeployInProgress", "Another deploy is under way. Try again when it is done.")
+            raise _in_progress()
         async with self._activating:
-            version = await asyncio.to_thread(self._load, raw)
+            version, size_bytes = await asyncio.to_thread(load)
             if self._closing:
                 raise _shutting_down()
+            now_ms = self._clock_ns() // _NS_PER_MS
+            entry = KeptVersion(version.digest, now_ms, size_bytes, len(version.listed))
+            after, writes = self._kept.switch(entry)
             try:
-                self.database.apply_schema(version.schema, [(Tree.META, _ACTIVE_KEY, version.digest.encode())])
+                self.database.apply_schema(version.schema, writes)
             except DeveloperError as error:
-                if self.version is None or self.version.digest != version.digest:
-                    (self._bundles / version.digest).unlink(missing_ok=True)
+                self._kept.discard(version.digest)
                 raise ClientError("SchemaRefused", f"{error.code}: {error.message}") from error
+            self._kept.switched(after)
             self.version = version
-            await asyncio.to_thread(self._forget_old_bundles, version.digest)
+            await asyncio.to_thread(self._kept.tidy)
             return self.describe()
 
     def describe(self) -> dict[str, Any]:
@@ -172,54 +207,26 @@ class Deployment:
         await asyncio.to_thread(self.lane.close)
         await asyncio.to_thread(self._engine.close)
 
-    def _load(self, raw: bytes) -> Version:
-        """The version in an uploaded bundle, which then is on disk under its digest. Not for the loop thread."""
-        bundle = read_bundle(raw)
+    def _load(self, upload: bytes | Path) -> tuple[Version, int]:
+        """The version in an upload, which then is on disk under its digest. Not for the loop thread."""
+        raw = upload if isinstance(upload, bytes) else upload.read_bytes()
+        bundle = read_bundle(raw, is_image_needed=False)
+        if not bundle.has_image:
+            bundle = with_image(bundle, build_runner_at(self._cache))
+            raw = bundle.to_bytes()
         version = load_version(bundle, self._cache, self.name, self._environment)
-        self._store(bundle, raw)
-        return version
+        self._kept.store(bundle.digest, raw)
+        return version, len(raw)
 
-    def _store(self, bundle: Bundle, raw: bytes) -> None:
-        path = self._bundles / bundle.digest
-        if not path.exists():
-            temporary = path.with_suffix(".new")
-            try:
-                with temporary.open("wb") as file:
-                    file.write(raw)
-                    file.flush()
-                    os.fsync(file.fileno())
-                temporary.replace(path)
-                sync_folder(self._bundles)
-            except OSError as error:
-                temporary.unlink(missing_ok=True)
-                raise SystemFault("StorageFull", f"The bundle could not be stored: {error.strerror}.") from error
-
-    def _forget_old_bundles(self, active: str) -> None:
-        """Keeps the newest `BUNDLES_KEPT_MAX` files, the active one among them, and nothing half written."""
-        files = [path for path in self._bundles.iterdir() if path.name != active]
-        for path in files:
-            if not _DIGEST.fullmatch(path.name):
-                path.unlink(missing_ok=True)
-        files = [path for path in files if _DIGEST.fullmatch(path.name)]
-        files.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
-        for path in files[limits.BUNDLES_KEPT_MAX - 1 :]:
-            path.unlink(missing_ok=True)
+    def _load_kept(self, digest: str) -> Version:
+        return load_version(read_bundle(self._kept.read(digest)), self._cache, self.name, self._environment)
 
     def _load_active(self) -> Version | None:
-        snapshot = self._engine.snapshot()
-        try:
-            digest = snapshot.get(Tree.META, _ACTIVE_KEY)
-        finally:
-            snapshot.close()
-        if digest is None:
-            return None
-        try:
-            raw = (self._bundles / digest.decode()).read_bytes()
-        except OSError as error:
-            raise SystemFault(
-                "StorageFailed", f"The active bundle {digest.decode():.12} cannot be read: {error.strerror}."
-            ) from error
-        return load_version(read_bundle(raw), self._cache, self.name, self._environment)
+        return None if self._kept.active is None else self._load_kept(self._kept.active)
+
+
+def _in_progress() -> ClientError:
+    return ClientError("DeployInProgress", "Another deploy is under way. Try again when it is done.")
 
 
 def _shutting_down() -> SystemFault:

@@ -2,6 +2,7 @@
 
     <data folder>/FORMAT                      "skerry-data 1"
     <data folder>/LOCK                        held by the serving process
+    <data folder>/host/                       the host's registry: FORMAT "skerry-host 1", LOCK, trees/
     <data folder>/deployments/<name>/FORMAT   "skerry-deployment 2"
     <data folder>/deployments/<name>/LOCK     held by the process that owns the deployment
     <data folder>/deployments/<name>/trees/   the storage engine's files
@@ -22,10 +23,12 @@ from pathlib import Path
 from typing import Final
 
 from skerry.errors import SystemFault
+from skerry.limits import DEPLOYMENT_NAME_CHARS_MAX
 
 _FORMAT_FILE: Final = "FORMAT"
 _LOCK_FILE: Final = "LOCK"
-_NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
+_NAME: Final = re.compile(rf"[a-z0-9](?:[a-z0-9-]{{0,{DEPLOYMENT_NAME_CHARS_MAX - 2}}}[a-z0-9])?")
+_DELETED: Final = ".deleted"
 
 
 class LockedFolder:
@@ -59,12 +62,13 @@ class LockedFolder:
 
 
 class DeploymentFolder(LockedFolder):
-    """The folder of one deployment, locked by the process that owns it."""
+    """A folder with trees, locked by the process that owns it: of one deployment, or of the host."""
 
     FORMAT: Final = "skerry-deployment 2"
+    HOST_FORMAT: Final = "skerry-host 1"
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, self.FORMAT)
+    def __init__(self, path: Path, expected_format: str = FORMAT) -> None:
+        super().__init__(path, expected_format)
         self.trees = path / "trees"
         if not self.trees.is_dir():
             self.trees.mkdir(0o700)
@@ -78,6 +82,7 @@ class DataFolder(LockedFolder):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, self.FORMAT)
+        self.host = path / "host"
         self._deployments = path / "deployments"
         if not self._deployments.is_dir():
             self._deployments.mkdir(0o700)
@@ -88,7 +93,10 @@ class DataFolder(LockedFolder):
         return DeploymentFolder(self.deployment_path(name))
 
     def deployment_path(self, name: str) -> Path:
-        """Where the named deployment lives. The name is lower-case letters, digits and inner hyphens, at most 64."""
+        """Where the named deployment lives.
+
+        The name is lower-case letters, digits and inner hyphens. Limits: DEPLOYMENT_NAME_CHARS_MAX.
+        """
         if not _NAME.fullmatch(name):
             raise ValueError(f"{name[:80]!r} is not a deployment name")
         return self._deployments / name
@@ -98,20 +106,29 @@ class DataFolder(LockedFolder):
         return sorted(entry.name for entry in self._deployments.iterdir() if _NAME.fullmatch(entry.name))
 
     def delete_deployment(self, name: str) -> None:
-        """Delete a deployment with everything in it.
+        """Delete a deployment with everything in it, or what an interrupted deletion left of it.
 
-        Raises: SystemFault DataFolderInUse while somebody has it open.
+        Raises: SystemFault DataFolderInUse while somebody has it open, StorageFailed where files cannot be removed.
         """
         path = self.deployment_path(name)
-        folder = DeploymentFolder(path)
+        doomed = path.with_name(f".{name}{_DELETED}")
         try:
-            doomed = path.with_name(f".{name}.deleted")
-            shutil.rmtree(doomed, ignore_errors=True)
-            path.rename(doomed)
-            sync_folder(self._deployments)
-            shutil.rmtree(doomed)
-        finally:
-            folder.close()
+            if path.exists():
+                folder = DeploymentFolder(path)
+                try:
+                    _remove(doomed)
+                    path.rename(doomed)
+                    sync_folder(self._deployments)
+                finally:
+                    folder.close()
+            _remove(doomed)
+        except OSError as error:
+            raise SystemFault("StorageFailed", f"{path} could not be deleted: {error.strerror}.") from error
+
+
+def _remove(folder: Path) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)
 
 
 def sync_folder(path: Path) -> None:

@@ -116,6 +116,9 @@ class StorageEngine(Protocol):
     durable_sequence: int
     """The number of the last batch that is durable; batches are numbered from 1 in the order of the calls."""
 
+    filling_percent: int
+    """How full the space is that the engine has reserved, as of the last group; 0 where it cannot or need not grow."""
+
     @property
     def failed(self) -> BaseException | None:
         """What made the engine refuse commits until `recover()`, or None."""
@@ -152,6 +155,14 @@ class StorageEngine(Protocol):
 
         Raises: SystemFault StorageFailed or StorageFull when it cannot be reopened; the engine stays failed.
         Concurrency: blocks; no snapshot may be in use on another thread meanwhile.
+        """
+        ...
+
+    def grow(self) -> None:
+        """Reserve twice the space, so that no batch fails for want of it. Ends every open snapshot as `recover` does.
+
+        Raises: SystemFault StorageFull where there is no more to reserve; everything is as before then.
+        Concurrency: as `recover`; only while `failed` is None.
         """
         ...
 

@@ -9,9 +9,9 @@ Failure. Any error in a group fails the group, and the engine is `failed`: all t
 `recover()` has reopened the environment. LMDB writes its root page only after the data is synced, so nothing of a
 failed group is ever reachable.
 
-Map. The map is reserved large and sparse within the process's `AddressSpace`. Its size changes only in `recover` and
-`grow`, on the writer thread with no transaction open: every snapshot is ended first, its next use raises
-SnapshotGone, and `renew()` brings it back.
+Map. The map is reserved sparse within the process's `AddressSpace`. Its size changes only in `recover` and `grow`, on
+the writer thread with no transaction open: every snapshot is ended first, its next use raises SnapshotGone, and
+`renew()` brings it back. The engine says how full the map is; when to grow it is its owner's to decide.
 
 Opening. No read-ahead (deployments are many and reads are points), no zeroing of fresh pages (every byte that is read
 was written), no writable map (a stray pointer of native code must not reach the file, and measured commits were not
@@ -93,10 +93,12 @@ class LmdbEngine:
         map_bytes_max: int = STORAGE_MAP_BYTES_MAX,
         group_bytes_max: int = STORAGE_GROUP_BYTES_MAX,
         address_space: AddressSpace = PROCESS_ADDRESS_SPACE,
+        folder_format: str = DeploymentFolder.FORMAT,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
         self.on_group_durable: Callable[[], None] | None = None
         self.durable_sequence = 0
+        self.filling_percent = 0
         self._failed: SystemFault | None = None
         self._map_bytes_max = map_bytes_max
         self._group_bytes_max = group_bytes_max
@@ -108,7 +110,7 @@ class LmdbEngine:
         self._lock = threading.Lock()
         self._snapshots: weakref.WeakSet[LmdbSnapshot] = weakref.WeakSet()
         self._queue: SimpleQueue[_Batch | _Command] = SimpleQueue()
-        self._folder = DeploymentFolder(path)
+        self._folder = DeploymentFolder(path, folder_format)
         try:
             self._open(_map_bytes_for(self._folder.trees, map_bytes, map_bytes_max))
         except BaseException:
@@ -124,8 +126,7 @@ class LmdbEngine:
     @property
     def usage(self) -> StorageUsage:
         info = self._env.info()
-        page_bytes = self._env.stat()["psize"]
-        return StorageUsage((info["last_pgno"] + 1) * page_bytes, info["map_size"], len(self._snapshots))
+        return StorageUsage((info["last_pgno"] + 1) * self._page_bytes, info["map_size"], len(self._snapshots))
 
     def snapshot(self) -> LmdbSnapshot:
         with self._lock:
@@ -263,7 +264,13 @@ class LmdbEngine:
         except Exception as error:  # whatever it was, the group is not durable and the thread must live on to say so
             self._failed = SystemFault("StorageFailed", f"Storage could not write: {type(error).__name__}.")
             self._failed.__cause__ = error
+        self._look_at_map()
         return self._failed
+
+    def _look_at_map(self) -> None:
+        used_bytes = self._env.info()["last_pgno"] * self._page_bytes
+        is_largest = self._env_map_bytes >= self._map_bytes_max
+        self.filling_percent = 0 if is_largest else used_bytes * 100 // self._env_map_bytes
 
     def _settle(self, group: list[_Batch], fault: SystemFault | None) -> None:
         if fault is None:
@@ -299,13 +306,18 @@ class LmdbEngine:
 
     def _recover(self) -> None:
         cause = self._failed.__cause__ if self._failed else None
-        map_bytes = self._env_map_bytes
+        before = map_bytes = self._env_map_bytes
         if isinstance(cause, lmdb.MapFullError):
-            map_bytes = min(map_bytes * 2, self._map_bytes_max)
+            map_bytes = min(before * 2, self._map_bytes_max)
         self._end_snapshots()
         self._close_environment()
         try:
-            self._open(map_bytes)
+            try:
+                self._open(map_bytes)
+            except SystemFault:
+                if map_bytes == before:
+                    raise
+                self._open(before)  # no room for more: what is there can be read all the same
         except SystemFault as error:
             self._failed = error
             raise
@@ -322,6 +334,7 @@ class LmdbEngine:
         self._end_snapshots()
         self._env.set_mapsize(map_bytes)
         self._env_map_bytes = map_bytes
+        self._look_at_map()
 
     def _end_snapshots(self) -> None:
         with self._lock:
@@ -335,6 +348,7 @@ class LmdbEngine:
         self._reserved_bytes = map_bytes
         try:
             self._env, self._dbs = _open_environment(self._folder.trees, map_bytes)
+            self._page_bytes: int = self._env.stat()["psize"]
         except BaseException:
             self._release()
             raise

@@ -95,6 +95,7 @@ class MemoryEngine:
     def __init__(self) -> None:
         self.on_group_durable: Callable[[], None] | None = None
         self.durable_sequence = 0
+        self.filling_percent = 0
         self.group = 0
         self.epoch = 0
         self._failed: SystemFault | None = None
@@ -144,6 +145,13 @@ class MemoryEngine:
             self._settle()
             self._failed = None
             self._writes_left = None
+            self.epoch += 1
+
+    def grow(self) -> None:
+        with self._lock:
+            if self._failed is not None:
+                raise self._failed
+            self._settle()
             self.epoch += 1
 
     def close(self) -> None:

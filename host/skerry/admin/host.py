@@ -1,0 +1,293 @@
+"""A host: many deployments in one process, of which few are open.
+
+The registry says which there are; a deployment is opened by its first call and closed when nothing has asked for it
+for `DEPLOYMENT_IDLE_SECONDS`, or sooner when another needs its place among `DEPLOYMENTS_OPEN_MAX`. What is the same for
+all of them exists once: the engine with its pool and linkers, compiled code, the event loop. What is not shared:
+storage (an environment and a writer thread for each that is open), lanes, versions, secrets.
+
+**Creating** is one commit of the registry; the folder appears with the first opening. **Deleting** is: the registry
+says so, calls are refused, those in flight end, the folder is renamed and removed, the registry forgets. A crash
+anywhere in between is finished by the next start. The name is free after that.
+
+Deliberately absent: moving deployments between hosts, and enforcing quotas, which is for whoever runs calls.
+
+Concurrency: the loop thread; opening, closing and deleting do their blocking parts on worker threads.
+"""
+
+import asyncio
+import hmac
+import logging
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final
+
+from skerry import limits
+from skerry.admin.access import KeyRecord, Scope, new_key, scope_of
+from skerry.admin.hosted import Hosted, Opener
+from skerry.admin.registry import DeploymentRecord, Quotas, Registry, State, not_found
+from skerry.errors import ClientError, SystemFault
+from skerry.functions.deployment import Deployment
+from skerry.isolate import ModuleCache, get_engine
+from skerry.storage.folder import DataFolder, DeploymentFolder
+from skerry.storage.lmdb_engine import LmdbEngine
+
+DEFAULT_NAME: Final = "local"
+_NS_PER_MS: Final = 1_000_000
+_log: Final = logging.getLogger("skerry.host")
+
+
+@dataclass(frozen=True, slots=True)
+class HostOptions:
+    """What a host is made with.
+
+    Shape: `environment` gives a deployment's own variables by its name; `monotonic` is in seconds. `default_key` is the
+    admin key of the default deployment, `credential` the host's.
+    """
+
+    clock_ns: Callable[[], int]
+    monotonic: Callable[[], float]
+    entropy: Callable[[int], bytes]
+    host_key: bytes
+    default_key: str
+    credential: str
+    compiled_cache: Path | None
+    production: bool
+    environment: Callable[[str], dict[str, str]]
+    open_max: int = limits.DEPLOYMENTS_OPEN_MAX
+    idle_seconds: float = limits.DEPLOYMENT_IDLE_SECONDS
+
+
+class Host:
+    """The deployments of a data folder. `start` before anything else, `close` at the end.
+
+    Raises: SystemFault `DataFolderInUse`, `DataFolderFormat`, of storage. Opening it blocks.
+    """
+
+    def __init__(self, folder: DataFolder, options: HostOptions, loop: asyncio.AbstractEventLoop) -> None:
+        self._folder = folder
+        self._options = options
+        self._loop = loop
+        self._modules = ModuleCache(get_engine(), options.compiled_cache, options.host_key)
+        self._default_key = sha256(options.default_key.encode()).digest()
+        self._credential = sha256(options.credential.encode()).digest()
+        self._opener = Opener(self._make, self._take_place, self._leave_place, options.monotonic, loop)
+        self._hosted: dict[str, Hosted] = {}
+        self._open: dict[str, Hosted] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.registry = Registry(LmdbEngine(folder.host, folder_format=DeploymentFolder.HOST_FORMAT))
+
+    async def start(self) -> None:
+        """Finishes deletions that a crash interrupted, opens the default deployment and begins to sweep."""
+        for record in self.registry.listed():
+            if record.state is State.DELETING:
+                await self._finish_delete(record.name)
+        record = self.registry.find(DEFAULT_NAME) or await self.registry.create(DEFAULT_NAME, self._now_ms())
+        default = self._hosted_of(record)
+        default.is_pinned = True
+        self._open[DEFAULT_NAME] = default
+        default.adopt(await asyncio.to_thread(self._make, DEFAULT_NAME))
+        self._schedule()
+
+    async def close(self) -> None:
+        """Takes no more calls, waits for those in flight, closes everything."""
+        self._opener.is_closing = True
+        if self._timer is not None:
+            self._timer.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        try:
+            await asyncio.gather(*(hosted.close() for hosted in list(self._open.values())))
+            await self.registry.save_usage()
+        finally:
+            await asyncio.to_thread(self.registry.close)
+
+    # -- finding -----------------------------------------------------------------------------------------------------
+
+    def find(self, name: str) -> Hosted | None:
+        """The deployment of that name, None where there is none. It may be paused."""
+        hosted = self._hosted.get(name)
+        if hosted is not None:
+            return hosted
+        record = self.registry.find(name)
+        return None if record is None or record.state is State.DELETING else self._hosted_of(record)
+
+    @property
+    def default(self) -> Hosted:
+        return self._hosted[DEFAULT_NAME]
+
+    @property
+    def open_count(self) -> int:
+        """How many deployments are open, opening or closing."""
+        return len(self._open)
+
+    # -- keys --------------------------------------------------------------------------------------------------------
+
+    def is_host_credential(self, sent: bytes) -> bool:
+        """Whether this is the host's own credential, in constant time."""
+        return hmac.compare_digest(sha256(sent).digest(), self._credential)
+
+    def scope_of(self, name: str, sent: bytes) -> Scope | None:
+        """The scope of a sent key for a deployment, None where it is none. Constant time in the secret."""
+        if name == DEFAULT_NAME and hmac.compare_digest(sha256(sent).digest(), self._default_key):
+            return Scope.ADMIN
+        return scope_of(sent, name, lambda key_id: self.registry.key(name, key_id), self._now_ms())
+
+    async def create_key(self, name: str, scope: object, label: object, expires_ms: object) -> tuple[KeyRecord, str]:
+        """A new key of a deployment, and its text, which nobody can be shown again.
+
+        Raises: ClientError `InvalidKeyRequest`, `DeploymentNotFound`, `TooManyKeys`.
+        """
+        record, text = new_key(name, scope, label, expires_ms, self._now_ms(), self._options.entropy)
+        await self.registry.add_key(record)
+        return record, text
+
+    # -- operating ---------------------------------------------------------------------------------------------------
+
+    async def create(self, name: str) -> DeploymentRecord:
+        """A new deployment, without code. Raises: as `Registry.create`; `DeploymentNameTaken` also for a folder that
+        lies in its place: nobody inherits another's data.
+        """
+        if self.registry.find(name) is None and name in self._folder.deployment_names():
+            raise ClientError(
+                "DeploymentNameTaken",
+                f"The data folder has a folder for '{name}' that the registry does not know: move it away first.",
+            )
+        return await self.registry.create(name, self._now_ms())
+
+    async def pause(self, name: str) -> DeploymentRecord:
+        """Refuses further calls; those in flight finish. Raises: ClientError `DeploymentNotFound`."""
+        return await self._set_state(name, State.PAUSED)
+
+    async def resume(self, name: str) -> DeploymentRecord:
+        """Takes calls again. Raises: ClientError `DeploymentNotFound`."""
+        return await self._set_state(name, State.ACTIVE)
+
+    async def set_quotas(self, name: str, quotas: Quotas) -> DeploymentRecord:
+        """Raises: ClientError `DeploymentNotFound`."""
+        return await self.registry.update(name, quotas=quotas)
+
+    async def delete(self, name: str) -> None:
+        """Deletes a deployment with everything in it; on return its name is free.
+
+        Raises: ClientError `DeploymentNotFound`, `DeploymentProtected`; SystemFault where files could not be removed,
+        and the next start tries again.
+        """
+        if name == DEFAULT_NAME:
+            raise ClientError("DeploymentProtected", f"'{name}' is the default deployment: pause it instead.")
+        await self.registry.update(name, state=State.DELETING)
+        hosted = self._hosted.pop(name, None)
+        if hosted is not None:
+            hosted.state = None
+        await asyncio.shield(self._spawn(self._delete(name, hosted)))
+
+    def sweep(self) -> None:
+        """Closes what nobody asked for lately; runs every `DEPLOYMENT_SWEEP_SECONDS`."""
+        now = self._options.monotonic()
+        for hosted in list(self._open.values()):
+            if hosted.used:
+                hosted.used = False
+                hosted.idle_since = now
+            elif hosted.may_close and now - hosted.idle_since >= self._options.idle_seconds:
+                self._spawn(self._close_idle(hosted))
+        if self.registry.has_unsaved_usage:
+            self._spawn(self._save_usage())
+
+    # -- inside ------------------------------------------------------------------------------------------------------
+
+    def _make(self, name: str) -> Deployment:
+        """Opens a deployment. Blocks: on a worker thread."""
+        options = self._options
+        return Deployment(
+            self._folder.deployment_path(name),
+            name=name,
+            clock_ns=options.clock_ns,
+            entropy=options.entropy,
+            host_key=options.host_key,
+            loop=self._loop,
+            compiled_cache=options.compiled_cache,
+            production=options.production,
+            environment=options.environment(name),
+            modules=self._modules,
+        )
+
+    async def _take_place(self, hosted: Hosted) -> None:
+        """A place for one that is opening, made by closing the one that was idle for longest.
+
+        Raises: SystemFault `TooManyDeploymentsOpen`.
+        """
+        while len(self._open) >= self._options.open_max:
+            closing = next((other.closing for other in self._open.values() if other.closing is not None), None)
+            if closing is None:
+                idle = [other for other in self._open.values() if other.may_close]
+                if not idle:
+                    raise SystemFault(
+                        "TooManyDeploymentsOpen", "Too many deployments of this host are busy at once. Try again soon."
+                    )
+                closing = min(idle, key=lambda other: (other.used, other.idle_since)).begin_close()
+            await asyncio.gather(closing, return_exceptions=True)
+        self._open[hosted.name] = hosted
+
+    def _leave_place(self, hosted: Hosted) -> None:
+        if self._open.get(hosted.name) is hosted:
+            del self._open[hosted.name]
+
+    def _hosted_of(self, record: DeploymentRecord) -> Hosted:
+        hosted = self._hosted.get(record.name)
+        if hosted is None:
+            hosted = self._hosted[record.name] = Hosted(record.name, record.state, self._opener)
+        return hosted
+
+    async def _close_idle(self, hosted: Hosted) -> None:
+        if not hosted.may_close:  # something came before this task's turn
+            return
+        try:
+            await hosted.begin_close()
+        except Exception:
+            _log.exception("deployment %s did not close in order", hosted.name)
+
+    async def _save_usage(self) -> None:
+        try:
+            await self.registry.save_usage()
+        except SystemFault as fault:
+            _log.warning("usage could not be saved: %s: %s", fault.code, fault.message)
+
+    async def _set_state(self, name: str, state: State) -> DeploymentRecord:
+        record = await self.registry.update(name, state=state)
+        hosted = self._hosted.get(name)
+        if hosted is not None:
+            hosted.state = state
+        return record
+
+    async def _delete(self, name: str, hosted: Hosted | None) -> None:
+        if hosted is not None:
+            await hosted.close()
+        await self._finish_delete(name)
+
+    async def _finish_delete(self, name: str) -> None:
+        try:
+            await asyncio.to_thread(self._folder.delete_deployment, name)
+        except SystemFault as fault:
+            _log.error("deployment %s cannot be deleted now; the next start tries again: %s", name, fault.message)
+            raise
+        await self.registry.forget(name)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _schedule(self) -> None:
+        def turn() -> None:
+            self.sweep()
+            self._schedule()
+
+        self._timer = self._loop.call_later(limits.DEPLOYMENT_SWEEP_SECONDS, turn)
+
+    def _now_ms(self) -> int:
+        return self._options.clock_ns() // _NS_PER_MS
+
+
+__all__ = ["DEFAULT_NAME", "Host", "HostOptions", "Hosted", "not_found"]

@@ -1,0 +1,241 @@
+"""One deployment of a host, open or not: what callers hold.
+
+A call of an open deployment goes straight to it. The first call of one that is closed opens it on a worker thread;
+calls that come meanwhile wait in order, so that a thousand of them open it once. Whoever holds a `Hosted` never sees
+whether it was open. Closing is the host's to decide, and only when nothing is in flight.
+
+Concurrency: the loop thread.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Final
+
+from skerry import limits
+from skerry.admin.registry import State, not_found
+from skerry.errors import ClientError, SkerryError, SystemFault
+from skerry.functions.deployment import Deployment
+from skerry.functions.lane import Done
+from skerry.functions.request import CallRequest, CallResult
+
+_log: Final = logging.getLogger("skerry.host")
+
+
+class Opener:
+    """What a deployment asks of its host.
+
+    Shape: `take_place` waits for a place among those that are open, and raises where there is none; `leave_place` gives
+    it back; `make` blocks and gives an opened deployment.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[str], Deployment],
+        take_place: "Callable[[Hosted], Awaitable[None]]",
+        leave_place: "Callable[[Hosted], None]",
+        monotonic: Callable[[], float],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.make = make
+        self.take_place = take_place
+        self.leave_place = leave_place
+        self.monotonic = monotonic
+        self.loop = loop
+        self.opening = asyncio.Semaphore(limits.DEPLOYMENTS_OPENING_MAX)
+        self.activating = asyncio.Semaphore(limits.ACTIVATIONS_MAX)
+        self.is_closing = False
+
+
+class Hosted:
+    """One deployment. Shape: `state` as in the registry, None once it is gone; `used` since the last sweep."""
+
+    __slots__ = (
+        "_closing", "_deployment", "_failed", "_failed_at", "_opener", "_opening", "_users", "_waiting",
+        "idle_since", "is_pinned", "name", "opened_count", "state", "used",
+    )  # fmt: skip
+
+    def __init__(self, name: str, state: State, opener: Opener) -> None:
+        self.name = name
+        self.state: State | None = state
+        self.is_pinned = False
+        self.used = False
+        self.idle_since = 0.0
+        self.opened_count = 0
+        self._opener = opener
+        self._deployment: Deployment | None = None
+        self._opening: asyncio.Task[None] | None = None
+        self._closing: asyncio.Task[None] | None = None
+        self._waiting: list[tuple[CallRequest, Done]] = []
+        self._users = 0
+        self._failed: SkerryError | None = None
+        self._failed_at = 0.0
+
+    # -- calls -------------------------------------------------------------------------------------------------------
+
+    def call(self, request: CallRequest, done: Done) -> None:
+        """Runs a function; as `Deployment.call`, once the deployment is open."""
+        deployment = self._deployment
+        if deployment is not None and self.state is State.ACTIVE:
+            self.used = True
+            deployment.call(request, done)
+            return
+        refusal = self._refusal()
+        if refusal is not None:
+            done(refusal)
+        elif len(self._waiting) >= limits.DEPLOYMENT_OPENING_CALLS_MAX:
+            done(SystemFault("TooManyConcurrentRequests", "Too many calls wait for the deployment to open. Try again."))
+        else:
+            self._waiting.append((request, done))
+            self._open_soon()
+
+    async def run(self, request: CallRequest) -> CallResult:
+        """The same as a coroutine. Raises: SkerryError."""
+        future: asyncio.Future[CallResult] = self._opener.loop.create_future()
+
+        def done(outcome: CallResult | SkerryError) -> None:
+            if future.done():
+                return
+            if isinstance(outcome, SkerryError):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
+
+        self.call(request, done)
+        return await future
+
+    @asynccontextmanager
+    async def using(self) -> AsyncGenerator[Deployment]:
+        """The open deployment, which stays open until the end of the block.
+
+        Raises: ClientError `DeploymentPaused`, `DeploymentNotFound`; SystemFault of opening it.
+        """
+        self._users += 1
+        try:
+            while True:
+                refusal = self._refusal()
+                if refusal is not None:
+                    raise refusal
+                if self._deployment is not None:
+                    break
+                self._open_soon()
+                if self._opening is not None:
+                    await asyncio.shield(self._opening)
+            self.used = True
+            yield self._deployment
+        finally:
+            self._users -= 1
+
+    @asynccontextmanager
+    async def activating(self) -> AsyncGenerator[Deployment]:
+        """The open deployment, for checking and compiling: a host does a bounded number of these at once."""
+        async with self.using() as deployment, self._opener.activating:
+            yield deployment
+
+    # -- the host's --------------------------------------------------------------------------------------------------
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it takes calls without being opened first."""
+        return self._deployment is not None
+
+    @property
+    def closing(self) -> asyncio.Task[None] | None:
+        """Its closing, while that lasts."""
+        return self._closing
+
+    @property
+    def may_close(self) -> bool:
+        """Whether it is open with nothing in flight."""
+        deployment = self._deployment
+        return deployment is not None and not self.is_pinned and not self._users and deployment.is_idle
+
+    def adopt(self, deployment: Deployment) -> None:
+        """Takes a deployment that the host opened itself."""
+        self._deployment = deployment
+        self.opened_count += 1
+
+    def begin_close(self) -> asyncio.Task[None]:
+        """Closes it once what is in flight is done; calls that come wait, and open it again."""
+        deployment, self._deployment = self._deployment, None
+        assert deployment is not None and self._closing is None
+
+        async def close() -> None:
+            try:
+                await deployment.close()
+            finally:
+                self._closing = None
+                self._opener.leave_place(self)
+
+        self._closing = self._opener.loop.create_task(close())
+        return self._closing
+
+    async def close(self) -> None:
+        """Closes it for good: `state` was set so that nothing opens it again. Calls that wait are refused."""
+        waiting, self._waiting = self._waiting, []
+        refusal = self._refusal() or not_found(self.name)
+        for _, done in waiting:
+            done(refusal)
+        if self._opening is not None:
+            await asyncio.gather(self._opening, return_exceptions=True)
+        if self._closing is not None:
+            await asyncio.gather(self._closing, return_exceptions=True)
+        if self._deployment is not None:
+            await self.begin_close()
+
+    # -- inside ------------------------------------------------------------------------------------------------------
+
+    def _refusal(self) -> SkerryError | None:
+        if self.state is None or self.state is State.DELETING:
+            return not_found(self.name)
+        if self._opener.is_closing:
+            return SystemFault("ShuttingDown", "The server is shutting down. Try again in a moment.")
+        if self.state is State.PAUSED:
+            return ClientError(
+                "DeploymentPaused", f"Deployment '{self.name}' is paused: its host's operator resumes it."
+            )
+        if self._failed is not None:
+            if self._opener.monotonic() - self._failed_at < limits.DEPLOYMENT_REOPEN_SECONDS:
+                return SystemFault(self._failed.code, self._failed.message)
+            self._failed = None
+        return None
+
+    def _open_soon(self) -> None:
+        if self._opening is None and self._deployment is None:
+            self._opening = self._opener.loop.create_task(self._open())
+
+    async def _open(self) -> None:
+        """Opens it, then runs the calls that waited, or refuses them all with what went wrong."""
+        opened: Deployment | None = None
+        failure: SkerryError | None = None
+        try:
+            if self._closing is not None:
+                await asyncio.gather(self._closing, return_exceptions=True)
+            async with self._opener.opening:
+                await self._opener.take_place(self)
+                try:
+                    opened = await asyncio.to_thread(self._opener.make, self.name)
+                except BaseException:
+                    self._opener.leave_place(self)
+                    raise
+        except SkerryError as error:
+            failure = error
+        except Exception as error:
+            failure = SystemFault("InternalServerError", str(error))
+            failure.__cause__ = error
+        self._opening = None
+        if failure is not None:
+            self._failed, self._failed_at = failure, self._opener.monotonic()
+            _log.error("deployment %s cannot be opened: %s: %s", self.name, failure.code, failure.message)
+        elif opened is not None:
+            self.adopt(opened)
+        self._run_waiting(failure)
+
+    def _run_waiting(self, failure: SkerryError | None) -> None:
+        waiting, self._waiting = self._waiting, []
+        for request, done in waiting:
+            if failure is not None:
+                done(failure)
+            else:
+                self.call(request, done)
