@@ -212,6 +212,7 @@ HTTP_ACCEPTS_PER_TURN_MAX = 256  # connections taken each time the loop looks; t
 HTTP_ACCEPT_PAUSE_SECONDS = 0.1  # after running out of descriptors
 HTTP_BATCH_QUERIES_MAX = 1_000
 HTTP_BATCH_ATTEMPTS_MAX = 4  # to answer a batch from one state while others write
+HTTP_CALLS_PER_TURN_MAX = 128  # run before what came since is looked at, and before the first of them is answered
 HTTP_BODY_SECONDS_MAX = 300  # for a body to arrive, a bundle's too; then the connection is closed
 HTTP_DRAIN_BYTES_MAX = 64 * MIB  # of a body that is too large, read so that the client sees why
 HTTP_HEAD_BYTES_MAX = 64 * KIB

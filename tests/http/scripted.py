@@ -63,8 +63,13 @@ def result(name: str) -> CallResult:
     return CallResult(True, b'"' + name.encode() + b'"', [], 1)
 
 
-def front_of(deployment: Any, state: ServerState | None = None) -> Front:
-    """The real application in front of a scripted deployment."""
+def front_of(
+    deployment: Any,
+    state: ServerState | None = None,
+    *,
+    call_soon: Callable[[Callable[[], None]], object] | None = None,
+) -> Front:
+    """The real application in front of a scripted deployment; for a running loop."""
     return make_app(
         deployment,
         admin_key=KEY,
@@ -72,6 +77,7 @@ def front_of(deployment: Any, state: ServerState | None = None) -> Front:
         redacted=False,
         entropy=lambda n: bytes(n),
         monotonic=lambda: 0.0,
+        call_soon=call_soon or asyncio.get_running_loop().call_soon,
     )
 
 

@@ -137,6 +137,7 @@ def make_app(
     redacted: bool,
     entropy: Callable[[int], bytes],
     monotonic: Callable[[], float],
+    call_soon: Callable[[Callable[[], None]], object],
 ) -> Front:
     """The application on the main port."""
     plain = PlainRoutes(deployment, admin_key, state)
@@ -145,7 +146,12 @@ def make_app(
         app.router.routes.append(Route(path, _guarded(handler, state.metrics), methods=[method]))
     app.add_exception_handler(HTTPException, _framework_error)
     endpoints = CallEndpoints(
-        deployment, admin_key=admin_key, redacted=redacted, monotonic=monotonic, metrics=state.metrics
+        deployment,
+        admin_key=admin_key,
+        redacted=redacted,
+        monotonic=monotonic,
+        call_soon=call_soon,
+        metrics=state.metrics,
     )
     return Front(endpoints, app, RequestIds(entropy))
 

@@ -5,6 +5,10 @@ request is read and checked here, handed to the deployment, and its result splic
 exist, who may call them and what they do is the deployment's business. Nothing here waits: a deployment says when a
 call is done, and an answer goes to the exchange it belongs to.
 
+The calls of all requests that a turn of the loop brought are run one after the other, and answered after that. A call
+takes the processor's caches with it, so that reading, calling and answering in turns would find nothing where it was:
+each of the three is several times faster next to its like. The library writes once a turn in any case.
+
 Source: protocol reference 2.1 to 2.5.
 """
 
@@ -26,6 +30,7 @@ from skerry.http.routes import CALL_ROUTES, RUN_PREFIX
 from skerry.limits import (
     HTTP_BATCH_ATTEMPTS_MAX,
     HTTP_BATCH_QUERIES_MAX,
+    HTTP_CALLS_PER_TURN_MAX,
     HTTP_QUERY_STRING_BYTES_MAX,
     USER_AGENT_CHARS_MAX,
 )
@@ -46,6 +51,7 @@ class CallEndpoints:
         admin_key: str,
         redacted: bool,
         monotonic: Callable[[], float],
+        call_soon: Callable[[Callable[[], None]], object],
         metrics: Metrics,
     ) -> None:
         self._deployment = deployment
@@ -53,6 +59,10 @@ class CallEndpoints:
         self._redacted = redacted
         self._monotonic = monotonic
         self._metrics = metrics
+        self._call_soon = call_soon
+        self._asked: list[tuple[Exchange, CallRequest]] = []
+        self._done_this_turn: list[tuple[Exchange, CallResult | SkerryError]] = []
+        self._is_running = False
         self._by_path: dict[str, dict[str, Endpoint]] = {
             "/api/query": {"POST": self._query, "GET": self._get_query},
             "/api/mutation": {"POST": self._mutation},
@@ -182,20 +192,42 @@ class CallEndpoints:
         exchange.value_format = _format(exchange, fields)
         request = self._request(exchange, fields, kind, path, is_public=is_public)
         self._metrics.in_flight += 1
-        exchange.is_calling = True
-        try:
-            self._deployment.call(request, partial(self._done, exchange))
-        except BaseException:
-            if exchange.is_calling:
-                exchange.is_calling = False
-                self._metrics.in_flight -= 1
-            raise
+        if not self._asked:
+            self._call_soon(self._run_asked)
+        self._asked.append((exchange, request))
+
+    def _run_asked(self) -> None:
+        """Runs the calls of this turn, then answers those that are done."""
+        asked, self._asked = self._asked[:HTTP_CALLS_PER_TURN_MAX], self._asked[HTTP_CALLS_PER_TURN_MAX:]
+        if self._asked:
+            self._call_soon(self._run_asked)
+        call = self._deployment.call
+        self._is_running = True
+        for exchange, request in asked:
+            exchange.is_calling = True
+            try:
+                call(request, partial(self._done, exchange))
+            except Exception as error:
+                if exchange.is_calling:
+                    exchange.is_calling = False
+                    self._metrics.in_flight -= 1
+                    self.fail(exchange, error)
+        self._is_running = False
+        done, self._done_this_turn = self._done_this_turn, []
+        for exchange, outcome in done:
+            self._answer(exchange, outcome)
 
     def _done(self, exchange: Exchange, outcome: CallResult | SkerryError) -> None:
         """Hears of a call's outcome, and raises nothing: who tells it has other calls to see to."""
         if not exchange.is_calling:
             return
         exchange.is_calling = False
+        if self._is_running:
+            self._done_this_turn.append((exchange, outcome))
+        else:
+            self._answer(exchange, outcome)
+
+    def _answer(self, exchange: Exchange, outcome: CallResult | SkerryError) -> None:
         metrics = self._metrics
         metrics.in_flight -= 1
         try:
@@ -203,11 +235,9 @@ class CallEndpoints:
                 self.fail(exchange, outcome)
                 return
             metrics.call_done(exchange.kind or "any", outcome.ok, self._monotonic() - exchange.started)
-            body = result_json(outcome, exchange.value_format, self._redacted)
+            exchange.answer(200, result_json(outcome, exchange.value_format, self._redacted))
         except Exception as error:
             self.fail(exchange, error)
-            return
-        exchange.answer(200, body)
 
     def _request(
         self, exchange: Exchange, fields: dict[str, Any], kind: str | None, path: str, *, is_public: bool = False

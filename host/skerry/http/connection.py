@@ -1,13 +1,13 @@
 """One connection: the library's, with bounds on what it leaves open, and with calls served on the spot.
 
-A request's head says which way it goes. A call (`direct`) is run when its last byte is there, and its answer written
-when it is done; everything else becomes a task of the library's. Both kinds stand in one queue, so answers leave in the
-order of the requests: `cycle` is the request that arrived last, `_current` the one that is being answered, `pipeline`
-what is in between, during which nothing more is read.
+A request's head says which way it goes. A call (`direct`) is handed on when its last byte is there, and its answer
+written when it is done; everything else becomes a task of the library's. Both kinds stand in one queue, so answers
+leave in the order of the requests: `cycle` is the request that arrived last, `_current` the one that is being answered,
+`pipeline` what is in between, during which nothing more is read.
 
-A connection takes one turn of the loop for each request that was sent before the answer to the one in front of it, so
-that a client that sends many at once delays nobody else; and it begins none while its client does not take what was
-already answered. The bounds are the size of a request's head, how slow a request may be, and how long a connection may
+A connection takes a turn of the loop for each request that was sent before the one in front of it was answered, so that
+a client that sends many at once delays nobody else; and it begins none while its client does not take what was already
+answered. The bounds are the size of a request's head, how slow a request may be, and how long a connection may
 be idle.
 """
 
@@ -78,7 +78,6 @@ class BoundedProtocol(HttpToolsProtocol):
         self._arriving: DirectExchange | None = None
         self._current: Any = None
         self._has_asked = False
-        self._has_run = False
         self._is_over = False
 
     # -- the connection ------------------------------------------------------------------------------------------
@@ -120,7 +119,6 @@ class BoundedProtocol(HttpToolsProtocol):
                 self.transport.close()
                 return
             self._head_bytes += len(data)
-        self._has_run = False
         super().data_received(data)
         if self._in_head:
             if is_first and self._head_bytes and self._has_asked:  # else the time since the connection counts
@@ -153,14 +151,12 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         self._arriving = exchange
         self.cycle = cast("Any", exchange)
-        if is_next and not self._has_run and not self.flow.write_paused:
+        if is_next and not self.flow.write_paused:
             exchange.begun = True
             self._current = exchange
             return
         self.flow.pause_reading()
         self.pipeline.appendleft((cast("Any", exchange), cast("Any", None)))
-        if is_next:
-            self.loop.call_soon(self._go_on)
 
     def on_body(self, body: bytes) -> None:
         exchange = self._arriving
@@ -187,7 +183,6 @@ class BoundedProtocol(HttpToolsProtocol):
     def _arrived(self, exchange: DirectExchange) -> None:
         exchange.whole = True
         if exchange.begun:
-            self._has_run = True
             exchange.serve()
 
     def _direct_exchange(self) -> DirectExchange | None:

@@ -123,6 +123,7 @@ async def _serve(options: ServeOptions, on_ready: OnReady) -> None:
                 redacted=options.production,
                 entropy=os.urandom,
                 monotonic=time.perf_counter,
+                call_soon=loop.call_soon,
             )
             _calm_the_collector()
             serving = Serving(options.data, _url(main_socket), _url(site_socket), keys, deployment, loop, stopping.set)
