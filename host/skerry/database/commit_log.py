@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from skerry.database.catalog import CATALOG_INDEX, Table, creation_tail, number_key, table_key
 from skerry.database.overlay import IndexLayer, Overlay
-from skerry.database.stored import HEADER_BYTES, commit_ts_of, is_milestone, parse_document, stored_form
+from skerry.database.stored import HEADER_BYTES, is_before_milestone, parse_document, stored_form, timestamp_bytes
 from skerry.errors import SystemFault
 from skerry.storage import Tree, Write
 
@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 
 _LENGTH: Final = Struct(">I")
 _CHANGE: Final = Struct(">20sQB")
-_pack_change = _CHANGE.pack
+_DELETED: Final = b"\0"
+_WRITTEN: Final = b"\1"
 _TIMESTAMP_BYTES: Final = 8
+_NO_TIMESTAMP: Final = bytes(_TIMESTAMP_BYTES)
 # Local names: a member of an enumeration costs a look-up in the class, a global name does not.
 _DOCUMENTS: Final = Tree.DOCUMENTS
 _INDEXES: Final = Tree.INDEXES
@@ -96,23 +98,23 @@ def commit_writes(
         before, json = write.before, write.json
         if before is not None:
             append((_REPLACED, stamp + key, before))
-            previous_ts = commit_ts_of(before)
+            change = key + timestamp_bytes(before)
         elif json is None:
             continue
         else:
-            previous_ts = 0
+            change = key + _NO_TIMESTAMP
         if json is None:
             append((_DOCUMENTS, key, None))
             append((_DOCUMENT_HISTORY, key + stamp, b""))
             documents[key] = None
-            log.append(_pack_change(key, previous_ts, 0))
+            log.append(change + _DELETED)
         else:
-            stored = stored_form(json, write.size, commit_ts, before)
+            stored = stored_form(json, write.size, stamp, before)
             append((_DOCUMENTS, key, stored))
-            if is_milestone(stored):
+            if before is not None and is_before_milestone(before):
                 append((_DOCUMENT_HISTORY, key + stamp, b""))
             documents[key] = stored
-            log.append(_pack_change(key, previous_ts, 1))
+            log.append(change + _WRITTEN)
         stamps[key] = commit_ts
     for number, layer in layers.items():
         pending = overlay.indexes.get(number)

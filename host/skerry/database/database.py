@@ -27,7 +27,7 @@ from skerry.database.overlay import IndexLayer, Overlay
 from skerry.database.plan_cache import PlanCache
 from skerry.database.read_set import WriteIndex
 from skerry.database.schema_change import apply_schema, clear_indexes
-from skerry.database.transaction import Transaction
+from skerry.database.transaction import DocumentWrite, Transaction
 from skerry.database.view import GuardedSnapshot, View
 from skerry.errors import SkerryError, SystemFault
 from skerry.limits import (
@@ -192,14 +192,15 @@ class Database:
         transaction.view.leave(transaction)
         if transaction.epoch != self._epoch and not transaction.detached:
             raise Conflict("The storage failed while the transaction ran.")
-        if not transaction.created and not transaction.write_set:
+        written = transaction.write_set
+        if not written and not transaction.created:
             self._tell_after(transaction.begin_ts, on_durable)
             return
         if transaction.detached or transaction.begin_ts != self._last_ts:
             self._check(transaction)
         if len(self._pending) >= COMMITS_PENDING_MAX or self._pending_bytes >= COMMITS_PENDING_BYTES_MAX:
             raise SystemFault("CommitterFullError", "Too many commits wait for storage; try again in a moment.")
-        self._apply(transaction, call_record, on_durable)
+        self._apply(transaction, written, call_record, on_durable)
 
     def conclude(self, transaction: Transaction, on_durable: OnDurable) -> None:
         """End a transaction without writing, and call back once all it may have looked at is durable, or lost.
@@ -293,7 +294,9 @@ class Database:
 
     # -- commit ------------------------------------------------------------------------------------------------------
 
-    def _apply(self, transaction: Transaction, call_record: bytes, on_durable: OnDurable) -> None:
+    def _apply(
+        self, transaction: Transaction, written: list[DocumentWrite], call_record: bytes, on_durable: OnDurable
+    ) -> None:
         view = self._view
         if view.lane_users:
             view = self._fork_view()
@@ -310,7 +313,7 @@ class Database:
             self._creation_floor_ms = transaction.last_creation
         usage = transaction.usage
         size = usage.bytes_written + usage.index_bytes + len(call_record)
-        record = CommitRecord(commit_ts, transaction.write_set, transaction.created, size)
+        record = CommitRecord(commit_ts, written, transaction.created, size)
         self._pending.append(_Pending(record, transaction.layers, catalog, size, on_durable))
         self._pending_bytes += size
         self._log.append(record)

@@ -6,7 +6,6 @@ bytes 4-11 the timestamp of the commit that wrote this version, then canonical e
 which is what leads from it to the version before (see `history`).
 """
 
-from struct import Struct
 from typing import Any, Final
 
 import orjson
@@ -19,24 +18,18 @@ SIZE_MASK: Final = 0xFFFFFF
 _COUNT_AT: Final = 24
 _COUNT_MASK: Final = 0xFF
 _MILESTONE_MASK: Final = HISTORY_MILESTONE_VERSIONS - 1
-_HEADER: Final = Struct(">IQ")
-_pack = _HEADER.pack
-_unpack_from = _HEADER.unpack_from
+_WORD_BYTES: Final = 4
 
 
-def stored_form(json: bytes, size: int, commit_ts: int, before: bytes | None) -> bytes:
-    """The bytes of a document version; `before` is the stored form that it replaces."""
+def stored_form(json: bytes, size: int, stamp: bytes, before: bytes | None) -> bytes:
+    """The bytes of a document version: `stamp` is `timestamp_bytes` of its commit, `before` the stored form that it
+    replaces."""
     count = 0 if before is None else (before[0] + 1) & _COUNT_MASK
-    return _pack(count << _COUNT_AT | size, commit_ts) + json
-
-
-def is_milestone(stored: bytes) -> bool:
-    """Whether this version is one of those that the history can be entered at."""
-    return stored[0] & _MILESTONE_MASK == _MILESTONE_MASK
+    return (count << _COUNT_AT | size).to_bytes(_WORD_BYTES, "big") + stamp + json
 
 
 def is_before_milestone(stored: bytes) -> bool:
-    """Whether the version that replaces this one is a milestone."""
+    """Whether the version that replaces this one is one of those that the history can be entered at."""
     return (stored[0] + 1) & _MILESTONE_MASK == _MILESTONE_MASK
 
 
@@ -48,12 +41,6 @@ def commit_ts_of(stored: bytes) -> int:
 def timestamp_bytes(stored: bytes) -> bytes:
     """`commit_ts_of` as it stands in keys: 8 bytes, big-endian."""
     return stored[4:HEADER_BYTES]
-
-
-def size_and_ts(stored: bytes) -> tuple[int, int]:
-    """The document's size and the timestamp of the commit that wrote this version."""
-    word, commit_ts = _unpack_from(stored)
-    return word & SIZE_MASK, commit_ts
 
 
 def parse_document(json: bytes) -> dict[str, Any]:

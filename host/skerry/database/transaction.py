@@ -528,7 +528,9 @@ class Transaction:
         document["_creationTime"] = creation_time
         size = check_document(document)
         if table.validator is not None:
-            self._validate(table, {name: field for name, field in document.items() if name[0] != "_"})
+            fields = document.copy()
+            del fields["_id"], fields["_creationTime"]
+            self._validate(table, fields)
         self.usage.write_document(size)
         internal_id = key[4:]
         tail = None
