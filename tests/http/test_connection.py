@@ -54,14 +54,22 @@ class NotedTransport(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__()
         self.closed = False
+        self.aborted = False
+        self.unsent = 0
         self.answered = asyncio.Event()
         self.written: list[bytes] = []
 
     def close(self) -> None:
         self.closed = True
 
+    def abort(self) -> None:
+        self.closed = self.aborted = True
+
     def is_closing(self) -> bool:
         return self.closed
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self.written.append(bytes(data))
@@ -169,6 +177,42 @@ def test_a_request_that_is_being_served_has_no_deadline(target: str) -> None:
         await turns(5)
         assert deployment.pending
         assert not connected.closed_after(HTTP_IDLE_SECONDS_MAX + HTTP_BODY_SECONDS_MAX)
+        connected.protocol.connection_lost(None)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("header", ["X: y", "Connection: close"])
+@pytest.mark.parametrize("behind", [b"", post("now:b", "2")])
+def test_an_answer_must_be_taken_however_slowly(header: str, behind: bytes) -> None:
+    async def scenario() -> None:
+        connected = Connected(front_of(ScriptedDeployment()))
+        connected.protocol.data_received(post("now:a", "1", header) + behind)
+        connected.protocol.pause_writing()  # as the transport does where it holds more than it should
+        await turns(5)
+        assert len(connected.transport.written) == 1
+        for unsent in (1000, 999, 1):
+            connected.transport.unsent = unsent
+            connected.closed_after(HTTP_IDLE_SECONDS_MAX)
+            assert not connected.transport.aborted
+        connected.closed_after(HTTP_IDLE_SECONDS_MAX - 0.01)
+        assert not connected.transport.aborted
+        connected.closed_after(0.01)
+        assert connected.transport.aborted
+        connected.protocol.connection_lost(None)
+
+    asyncio.run(scenario())
+
+
+def test_a_head_behind_a_call_keeps_its_deadline() -> None:
+    async def scenario() -> None:
+        connected = Connected(front_of(ScriptedDeployment()))
+        connected.protocol.data_received(post("now:a", "1") + post("now:b", "2"))
+        connected.protocol.data_received(b"GET / HT")
+        await turns(9)
+        assert len(connected.transport.written) == 2
+        assert not connected.closed_after(HTTP_HEAD_SECONDS_MAX - 0.01)
+        assert connected.closed_after(0.01)
         connected.protocol.connection_lost(None)
 
     asyncio.run(scenario())

@@ -7,8 +7,8 @@ leave in the order of the requests: `cycle` is the request that arrived last, `_
 
 A connection takes a turn of the loop for each request that was sent before the one in front of it was answered, so that
 a client that sends many at once delays nobody else; and it begins none while its client does not take what was already
-answered. The bounds are the size of a request's head, how slow a request may be, and how long a connection may
-be idle.
+answered. The bounds are the size of a request's head, how slow a request may be, and how long a connection may be idle
+or its client take nothing of an answer.
 """
 
 import asyncio
@@ -79,6 +79,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._current: Any = None
         self._has_asked = False
         self._is_over = False
+        self._unsent = 0
 
     # -- the connection ------------------------------------------------------------------------------------------
 
@@ -100,9 +101,16 @@ class BoundedProtocol(HttpToolsProtocol):
         self._arriving = self._current = None
 
     def expire(self) -> None:
-        """Ends the connection, which is past its deadline."""
+        """Ends the connection, which is past its deadline, unless its client is taking an answer, however slowly."""
         self.deadline = NEVER
-        self._wire.close()
+        unsent = self._wire.get_write_buffer_size()
+        if not unsent:
+            self._wire.close()
+        elif unsent == self._unsent:
+            self._wire.abort()
+        else:
+            self._unsent = unsent
+            self.deadline = self.loop.time() + HTTP_IDLE_SECONDS_MAX
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -231,14 +239,12 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         self._joining.flush()
         self.server_state.total_requests += 1
-        if self._wire.is_closing():
-            return
-        if self.pipeline:
-            self.loop.call_soon(self._go_on)
-            return
-        self.flow.resume_reading()
         if self._in_head and not self._head_bytes:
             self.deadline = self.loop.time() + HTTP_IDLE_SECONDS_MAX
+        if self.pipeline:
+            self.loop.call_soon(self._go_on)
+        elif not self._wire.is_closing():
+            self.flow.resume_reading()
 
     def _go_on(self) -> None:
         """Begins the next request, where there is one and the one before it is answered and its answer is taken."""
@@ -250,6 +256,10 @@ class BoundedProtocol(HttpToolsProtocol):
         self._current = request
         if not self.pipeline:
             self.flow.resume_reading()
+        if not self._in_head:  # what is arriving has not been read for a while
+            self.deadline = self.loop.time() + HTTP_BODY_SECONDS_MAX
+        elif not self._head_bytes:
+            self.deadline = NEVER
         exchange: Any = request
         if not isinstance(exchange, DirectExchange):
             task = self.loop.create_task(request.run_asgi(app))
@@ -259,5 +269,3 @@ class BoundedProtocol(HttpToolsProtocol):
         exchange.begun = True
         if exchange.whole:
             exchange.serve()
-        else:
-            self.deadline = self.loop.time() + HTTP_BODY_SECONDS_MAX
