@@ -188,6 +188,15 @@ ERRORS: Final[dict[str, ErrorSpec]] = {
     "IndexTooManyFilterFields": _developer("Use fewer filter fields in the index."),
     "TooManyIndexes": _developer("Declare fewer indexes on the table."),
     "InvalidVectorDimensions": _developer("Choose vector dimensions within the limits."),
+    # -- egress --------------------------------------------------------------------------------------------------
+    "EgressRefused": _developer(
+        "Fetch public addresses on the listed ports, or let the operator of the server allow this one."
+    ),
+    "EgressFailed": _developer("The other server could not be reached or broke off; the message says how far it came."),
+    "EgressTimedOut": _developer("The other server was too slow; the message says for what."),
+    "EgressTooLarge": _developer("Send or fetch less at once; the message has the bound."),
+    "EgressInvalidRequest": _developer("Correct the address, the method, the headers or the body of the request."),
+    "EgressBusy": _developer("Read or close earlier responses first: the deployment has too many fetches open."),
     # -- http ----------------------------------------------------------------------------------------------------
     "BadJsonBody": _client(400, "Send the request's body as valid UTF-8 JSON of the documented shape."),
     "RequestTooDeep": _client(400, "Nest the JSON of the request less deep."),

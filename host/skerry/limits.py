@@ -298,3 +298,40 @@ KEY_EXPIRY_MS_MAX = 2**53
 
 assert DEPLOYMENTS_OPENING_MAX < DEPLOYMENTS_OPEN_MAX < DEPLOYMENTS_MAX
 assert DEPLOYMENTS_OPEN_MAX * STORAGE_MAP_BYTES_INITIAL < STORAGE_ADDRESS_SPACE_BYTES_MAX
+
+# -- egress: what functions fetch --------------------------------------------------------------------------------
+EGRESS_URL_CHARS_MAX = 16 * KIB
+EGRESS_METHOD_CHARS_MAX = 32
+EGRESS_REDIRECTS_MAX = 5
+EGRESS_REQUEST_HEADERS_MAX = 128
+EGRESS_REQUEST_HEAD_BYTES_MAX = 64 * KIB  # names and values of the headers together
+EGRESS_REQUEST_BODY_BYTES_MAX = 64 * MIB
+EGRESS_RESPONSE_HEADERS_MAX = 256
+EGRESS_RESPONSE_HEADER_BYTES_MAX = 16 * KIB  # of one header
+EGRESS_RESPONSE_HEAD_BYTES_MAX = 64 * KIB  # interim answers included
+EGRESS_RESPONSE_WIRE_BYTES_MAX = 128 * MIB  # as it arrives: heads, framing, and bodies before they are decompressed
+EGRESS_RESPONSE_BYTES_MAX = 128 * MIB  # of a body as the function reads it
+EGRESS_READ_BYTES_MAX = 1 * MIB  # of one read
+EGRESS_BUFFER_BYTES = 64 * KIB  # of a body: twice as much is held before the peer is made to wait
+EGRESS_PIECE_BYTES = 64 * KIB  # of a request's body, for one write
+EGRESS_SMALL_BODY_BYTES = 16 * KIB  # a body that came whole with its head and is no larger needs no connection
+EGRESS_CONNECTIONS_MAX = 100  # of one deployment, in use and idle
+EGRESS_FETCHES_WAITING_MAX = 1_000  # of one deployment, for a connection
+EGRESS_WAIT_SECONDS_MAX = 30  # for a connection
+EGRESS_LOOKUP_SECONDS_MAX = 5
+EGRESS_LOOKUP_THREADS = 8  # of one process
+EGRESS_LOOKUPS_MAX = 4  # of one deployment at once; more wait
+EGRESS_ADDRESSES_MAX = 16  # of one name
+EGRESS_CONNECT_SECONDS_MAX = 10  # name, connection and TLS together
+EGRESS_ANSWER_SECONDS_MAX = 120  # until a head: from the start, and again from each piece of the body that was sent
+EGRESS_SILENCE_SECONDS_MAX = 60  # between bytes of a body while the function waits for them
+EGRESS_TOTAL_SECONDS_MAX = 300  # from the start to the end of the body, redirects included
+EGRESS_IDLE_SECONDS_MAX = 10  # an idle connection is kept for the next fetch
+EGRESS_CHECK_SECONDS_MAX = 30  # an address that was checked longer ago is checked again, over a new connection
+EGRESS_URL_CACHE_ENTRIES_MAX = 256  # parsed addresses that a process remembers
+
+assert EGRESS_RESPONSE_HEADER_BYTES_MAX < EGRESS_RESPONSE_HEAD_BYTES_MAX < EGRESS_RESPONSE_WIRE_BYTES_MAX
+assert EGRESS_SMALL_BODY_BYTES <= EGRESS_BUFFER_BYTES < EGRESS_READ_BYTES_MAX <= HOSTCALL_RESULT_BYTES_MAX
+assert EGRESS_LOOKUPS_MAX < EGRESS_LOOKUP_THREADS, "one deployment's slow lookups leave threads to the others"
+assert EGRESS_LOOKUP_SECONDS_MAX < EGRESS_CONNECT_SECONDS_MAX < EGRESS_ANSWER_SECONDS_MAX < EGRESS_TOTAL_SECONDS_MAX
+assert EGRESS_IDLE_SECONDS_MAX < EGRESS_CHECK_SECONDS_MAX
