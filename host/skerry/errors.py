@@ -127,6 +127,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = {
         400, "The schema or the data must change first; the message names the rule or the first document."
     ),
     "BadConvexFunctionIdentifier": _client(400, "Write the path as module:function."),
+    "ThreadStackTooSmall": _system(500, "Raise the limit of the stack before starting: ulimit -s 8192"),
     "IsolatesExhausted": _system(503, "Every isolate is in use; try again in a moment."),
     # -- database ------------------------------------------------------------------------------------------------
     "OptimisticConcurrencyControlFailure": _system(

@@ -77,16 +77,19 @@ ISOLATES_MAX = 64
 GUEST_MEMORY_BYTES_MAX = 128 * MIB
 GUEST_TABLES_MAX = 4
 GUEST_TABLE_ELEMENTS_MAX = 20_000
-GUEST_STACK_BYTES_MAX = 1 * MIB  # the JavaScript engine's own bound (stack.h) trips within three quarters of it
+GUEST_STACK_BYTES_MAX = 4 * MIB  # the JavaScript engine's own bound (stack.h) trips within three quarters of it
+GUEST_THREAD_STACK_BYTES = 7 * MIB  # of a thread that runs guests: the guest's part, and the host's above it
 GUEST_CPU_MS_MAX = 5_000
 MODULE_LOAD_CPU_MS_MAX = 4_000
 EPOCH_TICK_MS = 1
 EPOCH_IDLE_TICKS = 200
 INLINE_SLICE_MS = 5
 CPU_LOOK_TICKS_MAX = 50
-POOL_MEMORY_RESIDENT_BYTES = 1472 * KIB  # where the JavaScript engine keeps what calls touch (arena.c)
+POOL_MEMORY_RESIDENT_BYTES = 976 * KIB  # where the JavaScript engine keeps what calls touch (arena.c)
 POOL_TABLE_RESIDENT_BYTES = 16 * KIB
 COMPILED_FILES_KEPT_MAX = 64  # of native code, some megabytes each
+
+assert GUEST_STACK_BYTES_MAX + 2 * MIB < GUEST_THREAD_STACK_BYTES < 8 * MIB, "8 MiB is what machines give"
 
 # -- guest ABI ---------------------------------------------------------------------------------------------------
 HOSTCALL_NAME_BYTES_MAX = 64

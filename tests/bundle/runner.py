@@ -13,7 +13,7 @@ from typing import Any
 
 import wasmtime
 
-STACK_BYTES = 1024 * 1024
+STACK_BYTES = 4 * 1024 * 1024
 KINDS = ("query", "mutation", "action", "httpAction")
 STATUSES = ("done", "failed", "pending")
 
@@ -190,6 +190,7 @@ class Compiled:
     def __init__(self, module: bytes, stack_bytes: int = STACK_BYTES) -> None:
         config = wasmtime.Config()
         config.epoch_interruption = True
+        wasmtime._ffi.wasmtime_config_async_stack_size_set(config.ptr(), 2 * stack_bytes)  # unused, but larger
         config.max_wasm_stack = stack_bytes
         self.engine = wasmtime.Engine(config)
         self.module = wasmtime.Module(self.engine, module)

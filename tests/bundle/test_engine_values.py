@@ -33,7 +33,7 @@ def script_of_package(package: Path) -> str:
     )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def bound(compiled_engine: Compiled) -> GuestRunner:
     guest = GuestRunner(compiled_engine).boot()
     assert guest.eval(script_of_package(convex_package()), "value.js") == ("done", "null")

@@ -10,7 +10,7 @@ EXPORT("skerry_abi_version") int32_t skerry_abi_version(void)
 EXPORT("describe") uint64_t describe(void)
 {
     JSContext *ctx = engine.ctx;
-    JS_UpdateStackTop(engine.rt);
+    begin_on_small_stack();
     if (!JS_IsFunction(ctx, engine.describer))
         return failed_with_message(ctx, "The prelude set no describer");
     engine.promise = JS_Call(ctx, engine.describer, JS_UNDEFINED, 0, NULL);
@@ -30,7 +30,7 @@ static const char *take_entry(JSContext *ctx, uint32_t length)
 EXPORT("invoke") uint64_t invoke(uint32_t length)
 {
     JSContext *ctx = engine.ctx;
-    JS_UpdateStackTop(engine.rt);
+    begin_on_small_stack();
     begin_budget(CALL_LOTS_MAX);
     ctx->interrupt_counter = JS_INTERRUPT_COUNTER_INIT;
     const char *request = take_entry(ctx, length);
@@ -64,7 +64,7 @@ EXPORT("invoke") uint64_t invoke(uint32_t length)
 EXPORT("resume") uint64_t resume(uint32_t length)
 {
     JSContext *ctx = engine.ctx;
-    JS_UpdateStackTop(engine.rt);
+    begin_on_small_stack();
     const char *parked = take_parked(ctx, length);
     if (!parked)
         return failed_with_exception(ctx);

@@ -1,4 +1,5 @@
-/* The memory of the hot arena (arena.c): a unit of its own, linked last, so that it comes after all other static data. */
+/* The memory of the hot arena (arena.c): a unit of its own, linked last, so that it comes after all other static
+ * data, and before the deep stack (stack.h). */
 #ifndef SKERRY_HOT_MEMORY_H
 #define SKERRY_HOT_MEMORY_H
 

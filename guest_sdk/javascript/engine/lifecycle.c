@@ -19,7 +19,7 @@ EXPORT("skerry_boot") int32_t skerry_boot(void)
     engine.rt = JS_NewRuntime2(&backing_functions, NULL);
     if (!engine.rt)
         return 1;
-    JS_SetMaxStackSize(engine.rt, STACK_BYTES_MAX);
+    begin_on_small_stack();
     JS_SetInterruptHandler(engine.rt, count_lot, NULL);
     begin_budget(IMPORT_LOTS_MAX);
     JS_SetHostPromiseRejectionTracker(engine.rt, track_rejection, NULL);
@@ -91,7 +91,7 @@ static JSValue evaluate(JSContext *ctx, const char *source, size_t length, const
 EXPORT("skerry_eval") uint64_t skerry_eval(uint32_t length)
 {
     JSContext *ctx = engine.ctx;
-    JS_UpdateStackTop(engine.rt);
+    begin_on_small_stack();
     hot.open = false;
     char *script = take_parked(ctx, length);
     hot.open = true;
@@ -120,18 +120,19 @@ EXPORT("skerry_eval") uint64_t skerry_eval(uint32_t length)
     return settled;
 }
 
-/* The stack of a snapshot is garbage from deeper calls: zero what lies below this frame, down to the first page's end. */
+/* The stacks of a snapshot are garbage from deeper calls: zero what lies below this frame, and all of the deep one. */
 static no_inline void clear_dead_stack(void)
 {
     volatile uint8_t *below = (volatile uint8_t *)__builtin_frame_address(0) - 64;
     for (volatile uint8_t *byte = (volatile uint8_t *)8; byte < below; byte++)
         *byte = 0;
+    memset(deep_stack, 0, sizeof(deep_stack));
 }
 
 EXPORT("skerry_freeze") uint64_t skerry_freeze(void)
 {
     JSContext *ctx = engine.ctx;
-    JS_UpdateStackTop(engine.rt);
+    begin_on_small_stack();
     if (!drain_jobs())
         return failed_with_exception(ctx);
     if (engine.rejection_count)

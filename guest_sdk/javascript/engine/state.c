@@ -50,3 +50,9 @@ static bool reserve(void **items, size_t *capacity, size_t count, size_t item_by
     *capacity = grown;
     return true;
 }
+
+/* Each export begins on the small stack. */
+static void begin_on_small_stack(void)
+{
+    engine.rt->stack_limit = STACK_SMALL_LIMIT;
+}

@@ -16,6 +16,7 @@ import fcntl
 import hashlib
 import importlib.metadata
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -134,13 +135,36 @@ QUICKJS_CHANGES: Final = (
         "            ret2 = settle_promise(ctx, s->resolving_funcs[0], value, false);\n",
     ),
     (
+        "    if (js_check_stack_overflow(rt, alloca_size))\n        return JS_ThrowStackOverflow(caller_ctx);\n",
+        """    if (is_stack_low(alloca_size))
+        return JS_CallInternal_deep(caller_ctx, func_obj, this_obj, new_target, argc, argv, flags);
+    if (js_check_stack_overflow(rt, alloca_size))
+        return JS_ThrowStackOverflow(caller_ctx);
+""",
+    ),
+    (
         '    JS_ThrowInternalError(ctx, "interrupted");\n',
         '    JS_ThrowInternalError(ctx, "interrupted");\n    note_spent_budget(ctx);\n',
     ),
 )
 
-# The linker's C stack, below the data: overflowing it traps. The engine's own limit is in stack.h.
-C_STACK_BYTES: Final = 576 * 1024
+# Functions that recurse and so go on on the deep stack (stack.h), as (name, condition, the runtime). The parser and the
+# compiler of patterns begin there, as each of their steps takes much.
+QUICKJS_DEEP: Final = (
+    ("JS_CallInternal", "", "caller_ctx->rt"),  # its condition: above
+    ("js_call_c_function", "is_stack_low(0)", "ctx->rt"),
+    ("async_func_resume", "is_stack_low(0)", "ctx->rt"),
+    ("JS_FlattenIntoArray", "is_stack_low(0)", "ctx->rt"),
+    ("json_parse_value", "is_stack_low(0)", "s->ctx->rt"),
+    ("internalize_json_property", "is_stack_low(0)", "ctx->rt"),
+    ("js_json_to_str", "is_stack_low(0)", "ctx->rt"),
+    ("js_compile_regexp", "is_on_small_stack()", "ctx->rt"),
+    ("__JS_EvalInternal", "is_on_small_stack()", "ctx->rt"),
+)
+
+# The linker's C stack, below the data: overflowing it traps. The engine's own limits and its deep stack: stack.h.
+C_STACK_BYTES: Final = 80 * 1024
+C_GUEST_STACK_BYTES: Final = 256 * 1024
 
 # WebAssembly as the host runs it: no SIMD, no reference types, no multi-value, nothing newer.
 TARGET_FLAGS: Final = (
@@ -150,10 +174,10 @@ TARGET_FLAGS: Final = (
     "-mexec-model=reactor",
     "-fno-sanitize=undefined",
     "-s",
-    f"-Wl,-z,stack-size={C_STACK_BYTES}",
     f"-Wl,--max-memory={GUEST_MEMORY_BYTES_MAX}",
 )
 ENGINE_FLAGS: Final = (
+    f"-Wl,-z,stack-size={C_STACK_BYTES}",
     "-O3",
     "-DNDEBUG",
     "-D_GNU_SOURCE",
@@ -162,6 +186,7 @@ ENGINE_FLAGS: Final = (
     "-lwasi-emulated-signal",
 )
 C_GUEST_FLAGS: Final = (
+    f"-Wl,-z,stack-size={C_GUEST_STACK_BYTES}",
     "-O2",
     "-DNDEBUG",
     "-Wall",
@@ -200,14 +225,16 @@ def build_engine(
     cache = cache_dir or default_cache_dir()
     sources = _read_sources(_ENGINE_SOURCES)
     flags = (*ENGINE_FLAGS, *TARGET_FLAGS)
-    pinned = QUICKJS_SHA256 + repr((QUICKJS_FRAMES, QUICKJS_CHANGES))
+    pinned = QUICKJS_SHA256 + repr((QUICKJS_FRAMES, QUICKJS_CHANGES, QUICKJS_DEEP))
     built = cache / "engine" / f"{_digest(sources, flags, pinned)}.wasm"
     if not built.is_file():
         progress("building the JavaScript engine (once; about a minute)")
         with _locked(cache / "engine.lock"):
             if not built.is_file():
                 upstream = _read_upstream(sdist or _download_sdist(cache))
-                upstream["quickjs.c"] = _with_changes(_with_frames(upstream["quickjs.c"].decode())).encode()
+                upstream["quickjs.c"] = _with_deep_calls(
+                    _with_changes(_with_frames(upstream["quickjs.c"].decode()))
+                ).encode()
                 files = {**{f"upstream/{name}": text for name, text in upstream.items()}, **sources}
                 units = ("engine.c", "regexp.c", *(f"upstream/{name}" for name in QUICKJS_SOURCES), "hot_memory.c")
                 _compile(files, units, ("-Iupstream", *flags), built, cache)
@@ -296,6 +323,19 @@ def _with_changes(source: str) -> str:
         if source.count(found) != 1:
             raise SystemFault("EngineBuildFailed", f"The engine's allocator is not the one that is known: {found!r}.")
         source = source.replace(found, changed)
+    return source
+
+
+def _with_deep_calls(source: str) -> str:
+    for name, condition, runtime in QUICKJS_DEEP:
+        heads = list(re.finditer(rf"^static (\w+) {name}\(([^)]*)\)\n\{{\n", source, re.MULTILINE))
+        if len(heads) != 1:
+            raise SystemFault("EngineBuildFailed", f"The engine's functions are not those that are known: {name}.")
+        kind, parameters = heads[0].groups()
+        arguments = ", ".join(re.findall(r"\w+(?=,|$)", parameters))
+        wrapper = f"ON_DEEP_STACK({kind}, {name}, {runtime}, ({parameters}), ({arguments}))\n\n"
+        switch = f"    if ({condition})\n        return {name}_deep({arguments});\n" if condition else ""
+        source = f"{source[: heads[0].start()]}{wrapper}{heads[0][0]}{switch}{source[heads[0].end() :]}"
     return source
 
 

@@ -23,6 +23,7 @@ import wasmtime
 
 from skerry import limits
 from skerry.isolate import bindings
+from skerry.isolate.thread_stack import use_large_stacks
 
 _POOL_SLOTS: Final[int] = limits.ISOLATES_MAX
 
@@ -51,6 +52,8 @@ def _make_config() -> wasmtime.Config:
     config.memory_reservation = 4 * 1024 * limits.MIB
     config.memory_guard_size = 32 * limits.MIB
     config.memory_init_cow = True
+    ffi: Any = bindings.ffi  # untyped
+    ffi.wasmtime_config_async_stack_size_set(config.ptr(), 2 * limits.GUEST_STACK_BYTES_MAX)  # unused, but larger
     config.max_wasm_stack = limits.GUEST_STACK_BYTES_MAX
     config.epoch_interruption = True
     config.parallel_compilation = True
@@ -143,5 +146,6 @@ def get_engine() -> Engine:
     global _engine
     with _engine_lock:
         if _engine is None:
+            use_large_stacks()
             _engine = Engine()
         return _engine

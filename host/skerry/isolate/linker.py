@@ -29,6 +29,7 @@ from skerry.errors import DeveloperError
 from skerry.isolate import bindings
 from skerry.isolate.bindings import Pointer
 from skerry.isolate.engine import Engine, get_engine
+from skerry.isolate.thread_stack import check_stack
 from skerry.isolate.wasi import wasi_functions
 
 if TYPE_CHECKING:
@@ -61,10 +62,11 @@ def error_payload(error: DeveloperError) -> bytes:
 class Linker:
     """The imports of one thread, and the instances prepared from them.
 
-    Concurrency: one thread only. `current` is None while no guest runs.
+    Concurrency: one thread only. `current` is None while no guest runs. Raises: SystemFault `ThreadStackTooSmall`.
     """
 
     def __init__(self, engine: Engine) -> None:
+        check_stack()
         self.engine = engine
         self.current: Isolate | None = None
         self._address: Pointer = bindings.linker_new(engine.address)
