@@ -144,6 +144,27 @@ def test_head_of_a_call_route_is_no_call(port: ServedPort, wire: Wire) -> None:
     assert port.deployment.asked == ["now:a"]
 
 
+@pytest.mark.parametrize("target", ["/api/mutation", "http://a/api/mutation"])
+def test_nonsense_behind_a_call_does_not_take_its_answer(port: ServedPort, wire: Wire, target: str) -> None:
+    wire.send(post("later:sane", "1", target=target))
+    port.deployment.wait_for(lambda: "sane" in port.deployment.pending)
+    wire.send(post("now:behind", "2") + b"\x16\x03\x01 hello\r\n\r\n")
+    with port.connect() as other:  # what was sent on the first connection is read by the time this one is answered
+        other.send(post("now:other", "3"))
+        assert ids(other, 1) == ["3"]
+    port.tell("sane")
+    status, headers, body = wire.answer()
+    assert (status, headers["connection"], body) == (200, "close", b'{"status":"success","value":"sane"}')
+    assert wire.is_over()
+
+
+@pytest.mark.parametrize("target", ["/api/query", "http://a/api/query"])
+def test_a_body_that_is_no_http_is_refused(port: ServedPort, wire: Wire, target: str) -> None:
+    wire.send(f"POST {target} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n".encode())
+    assert wire.answer()[0] == 400
+    assert wire.is_over()
+
+
 def test_a_slow_reader_is_served_no_more_than_it_reads(port: ServedPort) -> None:
     count, size = 40, 1 << 20
     port.deployment.asked.clear()

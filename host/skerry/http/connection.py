@@ -223,6 +223,16 @@ class BoundedProtocol(HttpToolsProtocol):
         )
         super().on_headers_complete()
 
+    def send_400_response(self, msg: str) -> None:
+        """Refuses what is no HTTP, but never in place of the answer that a request before it waits for."""
+        current = self._current
+        if current is None or current.response_complete or not _has_arrived(current):
+            super().send_400_response(msg)
+            return
+        current.keep_alive = False
+        self.pipeline.clear()
+        self.flow.pause_reading()
+
     # -- what leaves ---------------------------------------------------------------------------------------------
 
     def answer(self, exchange: DirectExchange, status: int, body: bytes) -> None:
@@ -269,3 +279,7 @@ class BoundedProtocol(HttpToolsProtocol):
         exchange.begun = True
         if exchange.whole:
             exchange.serve()
+
+
+def _has_arrived(request: Any) -> bool:
+    return request.whole if isinstance(request, DirectExchange) else not request.more_body
