@@ -217,7 +217,7 @@ def test_while_storage_cannot_be_reopened_callers_hear_it_and_later_it_goes_on(
 
 def test_a_detached_transaction_ends_when_storage_is_reopened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world = lmdb_world(tmp_path)
-    (document_id,) = world.insert_all("t", [{"n": 1}])
+    (document_id, other_id) = world.insert_all("t", [{"n": 1}, {"n": 1}])
     detached = world.begin(detached=True)
     assert detached.get(document_id) is not None
 
@@ -233,7 +233,7 @@ def test_a_detached_transaction_ends_when_storage_is_reopened(tmp_path: Path, mo
         world.settle()
     assert isinstance(answers[0], SystemFault)
     with pytest.raises(SystemFault, check=lambda e: e.code == "SnapshotGone"):
-        detached.get(document_id)
+        detached.get(other_id)
     detached.abort()
     assert loads(world.begin().get(document_id) or b"")["n"] == 1
     world.run(lambda t: t.patch(document_id, {"n": 4}))

@@ -417,3 +417,40 @@ def test_bounds_on_all_fields_reach_behind_every_id(kind: str) -> None:
 
 def spell(kind: str, path: str, value: Any) -> dict[str, Any]:
     return {"type": kind, "fieldPath": path, "value": value}
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+@pytest.mark.parametrize("limit", [1, 2, limits.SCAN_CHUNK_KEYS_FIRST, limits.SCAN_CHUNK_KEYS_FIRST + 1])
+@pytest.mark.parametrize(
+    "bounds", [[("Eq", "n", 3)], [("Gte", "n", 2)], [("Eq", "n", 99)], [("Gt", "n", 5), ("Lt", "n", 5)]]
+)
+@pytest.mark.parametrize("change", ["nothing", "another field", "the field", "pending"])
+def test_a_few_documents_at_once_are_read_as_one_by_one(
+    world: World, order: str, limit: int, bounds: list[tuple[str, str, Any]], change: str
+) -> None:
+    world.schema(table_schema("t", {"by_n": ["n"]}))
+    ids = world.insert_all("t", [{"n": n % 6} for n in range(30)])
+    query = range_query("t.by_n", bounds, order, [{"limit": limit}])
+    if change == "pending":
+        t = world.begin()
+        t.patch(ids[3], {"n": 4})
+        t.patch(ids[9], {"other": 1})
+        world.commit(t)
+    seen = []
+    for at_once in (True, False):
+        t = world.begin()
+        if change == "another field":
+            t.patch(ids[3], {"other": 1})
+        elif change == "the field":
+            t.patch(ids[3], {"n": 2})
+        if at_once:
+            found = documents(t.collect_query(query))
+        else:
+            number = t.open_query(query)
+            found = []
+            while (raw := t.next(number)) is not None:
+                found.append(loads(raw))
+        seen.append((found, t.read_set.documents, t.read_set.ranges, t.usage.metrics()))
+        t.abort()
+    assert seen[0] == seen[1]
+    world.settle()

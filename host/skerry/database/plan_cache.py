@@ -13,7 +13,7 @@ from typing import Any, Final
 import orjson
 
 from skerry.database.catalog import Catalog
-from skerry.database.query import Plan, compile_query, equality_value, parse_query_argument, rebound
+from skerry.database.query import Plan, compile_query, equality_value, parse_query_argument
 from skerry.limits import PLAN_CACHE_ENTRIES_MAX, PLAN_CACHE_TEXT_BYTES_MAX
 from skerry.value.kinds import FLOAT_INTEGER_MAX
 
@@ -48,7 +48,7 @@ class PlanCache:
             return plan
         plan = self._plans.get(shape)
         if plan is not None and plan.catalog is catalog:
-            return rebound(plan, value)
+            return plan.rebound(value)
         query = parse_query_argument(text)
         plan = compile_query(query, catalog)
         is_equality = equality_value(query) == value and (plan.index is None or plan.index.range_fields != ("_id",))

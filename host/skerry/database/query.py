@@ -21,6 +21,7 @@ from skerry.limits import (
     QUERY_JSON_BYTES_MAX,
     QUERY_JSON_NESTING_MAX,
     QUERY_OPERATORS_MAX,
+    SCAN_CHUNK_KEYS_FIRST,
 )
 from skerry.value import (
     UNDEFINED,
@@ -46,13 +47,16 @@ Operator = tuple[Filter | None, int]
 class Plan:
     """A compiled query: which range of which index, in which direction, and what happens to the documents.
 
-    `table` is None where the table does not exist: the result is empty, and what was read is the catalog's point
-    for the name.
+    `few` is how many documents it gives at most, where it does nothing but read that many keys of a declared index
+    or by creation time, else 0. `table` is None where the table does not exist: the result is empty, and what was read
+    is the catalog's point for the name.
     """
 
     __slots__ = (
         "_fingerprint",
+        "_moved_to",
         "catalog",
+        "few",
         "first_limit",
         "index",
         "limits",
@@ -78,6 +82,7 @@ class Plan:
     ) -> None:
         self.query = query
         self._fingerprint: bytes | None = None
+        self._moved_to: tuple[Any] | None = None
         self.catalog = catalog
         self.table_name = table_name
         self.table = table
@@ -87,11 +92,44 @@ class Plan:
         self.operators = operators
         self.limits = tuple([limit for filter_, limit in operators if filter_ is None])
         self.first_limit = operators[0][1] if operators and operators[0][0] is None else 0
+        is_short = len(operators) == 1 and 0 < self.first_limit <= SCAN_CHUNK_KEYS_FIRST
+        is_plain_index = table is not None and index is not None and index is not table.by_id
+        self.few = self.first_limit if is_short and is_plain_index else 0
+
+    def rebound(self, value: Any) -> "Plan":
+        """The plan of a query that differs only in the value of its single equality, a scalar other than a large
+        integer.
+
+        Limits: not for the index `by_id`.
+        """
+        plan = Plan.__new__(Plan)
+        index = self.index
+        prefix = key_of(value)
+        plan.lower = prefix
+        plan.upper = _end(prefix, index is None or len(index.range_fields) == 1)
+        plan.query = self.query
+        plan._fingerprint = None
+        plan._moved_to = (value,)
+        plan.catalog = self.catalog
+        plan.table_name = self.table_name
+        plan.table = self.table
+        plan.index = index
+        plan.reverse = self.reverse
+        plan.operators = self.operators
+        plan.limits = self.limits
+        plan.first_limit = self.first_limit
+        plan.few = self.few
+        return plan
 
     def fingerprint(self) -> bytes:
         """What binds a cursor to its query: equal for equal query JSON."""
         if self._fingerprint is None:
-            text = orjson.dumps(self.query, option=orjson.OPT_SORT_KEYS)
+            query = self.query
+            if self._moved_to is not None:
+                source = query["source"]
+                moved = {**source["range"][0], "value": self._moved_to[0]}
+                query = {**query, "source": {**source, "range": [moved]}}
+            text = orjson.dumps(query, option=orjson.OPT_SORT_KEYS)
             self._fingerprint = blake2b(text, digest_size=QUERY_FINGERPRINT_BYTES).digest()
         return self._fingerprint
 
@@ -140,18 +178,6 @@ def equality_value(query: Any) -> Any:
     if len(expressions) != 1 or expressions[0]["type"] != "Eq":
         return UNDEFINED
     return expressions[0].get("value", UNDEFINED)
-
-
-def rebound(plan: Plan, value: Any) -> Plan:
-    """The plan of a query that differs only in the value of its single equality, a scalar other than a large integer.
-
-    Limits: not for the index `by_id`.
-    """
-    index, query = plan.index, plan.query
-    source = query["source"]
-    moved = {**query, "source": {**source, "range": [{**source["range"][0], "value": value}]}}
-    bounds = _key_bounds(1 if index is None else len(index.range_fields), [value], None, None)
-    return Plan(plan.catalog, moved, plan.table_name, plan.table, index, bounds, plan.reverse, plan.operators)
 
 
 def _index_range(

@@ -6,6 +6,7 @@ counts as read.
 
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from skerry.database.catalog import Index
 from skerry.database.query import Plan
 from skerry.database.scan import IndexScan
 from skerry.database.stored import HEADER_BYTES, SIZE_MASK, parse_document
@@ -146,6 +147,50 @@ class QueryStream:
                 if not filter_.keeps(document):
                     return False
         return True
+
+
+def collect_plan(transaction: "Transaction", plan: Plan) -> bytes:
+    """All documents of a plan, as a JSON array."""
+    index = plan.index
+    if plan.few and index is not None and index.number not in transaction.layers:
+        overlay = transaction.overlay
+        pending = None if overlay is None else overlay.indexes.get(index.number)
+        if pending is None or not pending.entries:
+            return _collect_few(transaction, plan, index)
+    return open_stream(transaction, plan).collect()
+
+
+def _collect_few(transaction: "Transaction", plan: Plan, index: Index) -> bytes:
+    """What `open_stream(transaction, plan).collect()` gives, for a plan with `few` over an index that nothing pending
+    has changed: one read of storage, no scan that could go on."""
+    transaction.usage.read_range()
+    table, few = plan.table, plan.few
+    assert table is not None
+    number, lower, upper, reverse = index.number, plan.lower, plan.upper, plan.reverse
+    if upper is not None and lower >= upper:
+        return b"[]"
+    items = transaction.snapshot.scan_index_chunk(number, lower, upper, reverse, few, transaction.usage.gather)
+    if len(items) < few:
+        transaction.note_range((number, lower, upper))
+    elif reverse:
+        transaction.note_range((number, items[-1][0], upper))
+    else:
+        transaction.note_range((number, lower, items[-1][0] + b"\0"))
+    documents: list[bytes] = []
+    prefix, writes, usage = table.prefix, transaction.writes, transaction.usage
+    for key, _ in items:
+        document_key = prefix + key[-_INTERNAL_ID_BYTES:]
+        write = writes.get(document_key) if writes else None
+        if write is not None and write.json is not None:
+            json, size = write.json, write.size
+        else:
+            stored = transaction.base(document_key)
+            if stored is None:
+                raise SystemFault("IndexCorrupted", _NO_DOCUMENT)
+            json, size = stored[HEADER_BYTES:], int.from_bytes(stored[:4], "big") & SIZE_MASK
+        usage.read_document(size)
+        documents.append(json)
+    return b"[" + b",".join(documents) + b"]"
 
 
 def open_stream(transaction: "Transaction", plan: Plan) -> QueryStream:

@@ -34,7 +34,7 @@ from skerry.database.read_set import ReadSet
 from skerry.database.refusals import bad_argument, id_of_other_table, nonexistent, undecodable_id
 from skerry.database.scan import Range
 from skerry.database.stored import HEADER_BYTES, SIZE_MASK, parse_document
-from skerry.database.stream import QueryStream, open_stream
+from skerry.database.stream import QueryStream, collect_plan, open_stream
 from skerry.database.usage import Usage
 from skerry.errors import DeveloperError
 from skerry.limits import OPEN_QUERIES_MAX, SAVEPOINT_DEPTH_MAX
@@ -79,6 +79,7 @@ class Transaction:
 
     __slots__ = (
         "_birth",
+        "_known",
         "_next_query",
         "_overlay_documents",
         "_plans",
@@ -149,6 +150,7 @@ class Transaction:
         self.journal_out: str | None = None
         self._overlay_documents = None if overlay is None else overlay.documents
         self._plans = plans
+        self._known: dict[bytes, bytes] | None = {} if writable else None
         self._points: set[bytes] = set()
         self._ranges: list[Range] = []
         self._scans: list[Any] = []
@@ -200,13 +202,24 @@ class Transaction:
         return stored[HEADER_BYTES:]
 
     def base(self, key: bytes) -> bytes | None:
-        """The stored form under a document key, below the transaction's own writes; charges nothing."""
+        """The stored form under a document key, below the transaction's own writes; charges nothing.
+
+        A transaction that can write keeps what it has read: what it reads, it mostly writes next.
+        """
         documents = self._overlay_documents
         if documents:
             stored = documents.get(key, _MISSING)
             if stored is not _MISSING:
                 return cast("bytes | None", stored)
-        return self.snapshot.get(_DOCUMENTS, key)
+        known = self._known
+        if known is None:
+            return self.snapshot.get(_DOCUMENTS, key)
+        stored = known.get(key)
+        if stored is None:
+            stored = self.snapshot.get(_DOCUMENTS, key)
+            if stored is not None:
+                known[key] = stored
+        return stored
 
     def base_reader(self) -> Callable[[bytes], bytes | None]:
         """`base`, for a run of reads with no write between them."""
@@ -342,7 +355,7 @@ class Transaction:
 
     def collect_query(self, query: Any) -> bytes:
         """Open, collect and close in one; `query` as for `open_query`."""
-        return open_stream(self, self._plan(query)).collect()
+        return collect_plan(self, self._plan(query))
 
     def close_query(self, query_id: int) -> bool:
         """Forget an open query; whether there was one."""
@@ -391,6 +404,10 @@ class Transaction:
     def note_absent_table(self, name: str) -> None:
         """Record that the function saw that a table does not exist."""
         self._ranges.append(_point(table_key(name)))
+
+    def note_range(self, read: Range) -> None:
+        """Record an index range that was read."""
+        self._ranges.append(read)
 
     def note_scan(self, scan: Any) -> None:
         """Keep a scan whose `read_range()` belongs to the read set."""
