@@ -11,16 +11,14 @@ history costs what it costs is told in `history`.
 
 from collections.abc import Iterable
 from struct import Struct
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from skerry.database.catalog import CATALOG_INDEX, Table, creation_tail, number_key, table_key
+from skerry.database.document_write import DocumentWrite
 from skerry.database.overlay import IndexLayer, Overlay
 from skerry.database.stored import HEADER_BYTES, is_before_milestone, parse_document, stored_form, timestamp_bytes
 from skerry.errors import SystemFault
 from skerry.storage import Tree, Write
-
-if TYPE_CHECKING:
-    from skerry.database.transaction import DocumentWrite
 
 _LENGTH: Final = Struct(">I")
 _CHANGE: Final = Struct(">20sQB")
@@ -49,7 +47,7 @@ class CommitRecord:
 
     __slots__ = ("commit_ts", "created", "size", "writes")
 
-    def __init__(self, commit_ts: int, writes: "list[DocumentWrite]", created: list[Table], size: int) -> None:
+    def __init__(self, commit_ts: int, writes: list[DocumentWrite], created: list[Table], size: int) -> None:
         self.commit_ts = commit_ts
         self.writes = writes
         self.created = created
@@ -83,7 +81,7 @@ class CommitRecord:
 
 def commit_writes(
     out: list[Write],
-    writes: "dict[bytes, DocumentWrite]",
+    writes: dict[bytes, DocumentWrite],
     layers: dict[int, IndexLayer],
     commit_ts: int,
     call_record: bytes,

@@ -23,11 +23,12 @@ from typing import Final
 from skerry.database.catalog import Catalog, dump_table
 from skerry.database.catalog_store import TABLE_PREFIX, load_catalog, unfinished_indexes
 from skerry.database.commit_log import CommitRecord, commit_writes, drop_from_overlay
+from skerry.database.document_write import DocumentWrite
 from skerry.database.overlay import IndexLayer, Overlay
 from skerry.database.plan_cache import PlanCache
 from skerry.database.read_set import WriteIndex
 from skerry.database.schema_change import apply_schema, clear_indexes
-from skerry.database.transaction import DocumentWrite, Transaction
+from skerry.database.transaction import Transaction
 from skerry.database.view import GuardedSnapshot, View
 from skerry.errors import SkerryError, SystemFault
 from skerry.limits import (

@@ -26,6 +26,7 @@ from skerry.database.catalog import (
     number_key,
     table_key,
 )
+from skerry.database.document_write import DocumentWrite
 from skerry.database.overlay import IndexLayer, Overlay
 from skerry.database.page import PageRequest, read_page
 from skerry.database.plan_cache import PlanCache
@@ -59,19 +60,6 @@ _MISSING: Final = object()
 Undo = Callable[[], None]
 FunctionState = tuple[bool, str | None, str | None, dict[int, QueryStream]]
 """What a called function must not disturb: pagination, query journal, open queries of its caller."""
-
-
-class DocumentWrite:
-    """The pending version of one document: `json` is None where it is deleted, `before` the stored form it replaces."""
-
-    __slots__ = ("before", "internal_id", "json", "size", "table")
-
-    def __init__(self, table: Table, internal_id: bytes, before: bytes | None, json: bytes | None, size: int) -> None:
-        self.table = table
-        self.internal_id = internal_id
-        self.before = before
-        self.json = json
-        self.size = size
 
 
 class Transaction:
