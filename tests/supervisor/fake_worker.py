@@ -111,7 +111,8 @@ class FakeWorker:
     def on_a_thread(self, named: list[str], then: object) -> None:
         def run() -> None:
             page = self.beginning.crash_page
-            page.note()[0] = page.number(RunningModule(*named))
+            note = page.note()
+            note[0] = page.number(RunningModule(*named))
             then()  # type: ignore[operator]  # any callable
 
         threading.Thread(target=run, daemon=True).start()

@@ -201,6 +201,17 @@ def test_more_threads_than_notes_share_the_last(page: int) -> None:
     assert running_at_death(page, b"") == [RunningModule("late", DIGEST)]
 
 
+def test_a_thread_that_ended_gives_its_note_back(page: int) -> None:
+    writer = CrashPage(page)
+    kept = writer.note()
+    for number in range(CRASH_THREADS_MAX + 1):
+        note = writer.note()
+        note[0] = number
+        del note
+    kept[0] = writer.number(RunningModule("kept", DIGEST))
+    assert running_at_death(page, b"") == [RunningModule("kept", DIGEST)]
+
+
 def test_more_modules_than_rows_replace_the_oldest(page: int) -> None:
     writer = CrashPage(page)
     note = writer.note()

@@ -25,6 +25,7 @@ from skerry import limits
 from skerry.database import Conflict, Database, Transaction
 from skerry.errors import SkerryError, SystemFault
 from skerry.functions.call_record import make_call_record
+from skerry.functions.crash_notes import note_of_this_thread
 from skerry.functions.execution import run_function
 from skerry.functions.failures import FunctionFailure, error_message
 from skerry.functions.frame import Call
@@ -75,6 +76,7 @@ class Lane:
         self._clock_ns = clock_ns
         self._entropy = entropy
         self._linker: Linker | None = None
+        self._note: memoryview[int] | None = None
         self._background = ThreadPoolExecutor(limits.BACKGROUND_THREADS, thread_name_prefix="skerry-patient")
         self._patient = 0
         self._holder: Work | None = None
@@ -120,9 +122,13 @@ class Lane:
         linker = self._linker
         if linker is None:
             linker = self._linker = linker_of_this_thread()
+            self._note = note_of_this_thread()
+        note = self._note
+        assert note is not None, "made with the linker"
         cpu = CpuSlice(self._thread_time_ns, limits.INLINE_SLICE_MS)
         call = Call(work.version, work.request, transaction, linker, seed, cpu)
         self.calls_inline += 1
+        note[0] = work.version.crash_number
         try:
             value = run_function(call, work.spec, work.args, 0)
         except FunctionFailure as failure:
@@ -141,6 +147,8 @@ class Lane:
             transaction.abort()
             self._finish(work, _fault(work, error))
             return
+        finally:
+            note[0] = 0
         if is_mutation:
             self._commit(work, call, value)
         else:
@@ -253,6 +261,8 @@ class Lane:
         cpu_begin_ns = self._thread_time_ns()
         transaction: Transaction | None = None
         outcome: CallResult | BaseException | tuple[Call, bytes]
+        note = note_of_this_thread()
+        note[0] = work.version.crash_number
         try:
             transaction = self._database.begin(
                 writable=work.spec.kind == "mutation", now_ms=self._clock_ns() / _NS_PER_MS, seed=seed, detached=True
@@ -265,6 +275,7 @@ class Lane:
                 outcome = _failed(call, failure)
         except BaseException as error:
             outcome = error
+        note[0] = 0
         was_quick = self._thread_time_ns() - cpu_begin_ns < limits.INLINE_SLICE_MS * _NS_PER_MS
         self._loop.call_soon_threadsafe(self._take_patient, work, transaction, outcome, was_quick)
 

@@ -13,6 +13,7 @@ from skerry import limits
 from skerry.bundle.bundle_file import Bundle
 from skerry.bundle.source_maps import StackMapper
 from skerry.errors import ClientError, DeveloperError
+from skerry.functions.crash_notes import crash_number_of, note_of_this_thread
 from skerry.functions.failures import thrown_failure
 from skerry.functions.function_table import ABI_VERSION, Description, FunctionSpec
 from skerry.functions.module_check import check_module
@@ -23,10 +24,11 @@ _NO_SCHEMA: Final[bytes] = b'{"schemaValidation":true,"tables":[]}'
 
 class Version:
     """Shape: `digest` of the bundle, `module` compiled, `functions` by canonical path, `schema` the export's JSON,
-    `stacks` for traces, `environment` what `process.env` shows.
+    `stacks` for traces, `environment` what `process.env` shows, `crash_number` what is noted while its code runs.
     """
 
     __slots__ = (
+        "crash_number",
         "deployment_name",
         "digest",
         "environment",
@@ -47,6 +49,7 @@ class Version:
         environment: dict[str, str],
     ) -> None:
         self.digest = bundle.digest
+        self.crash_number = crash_number_of(deployment_name, bundle.digest)
         self.module = module
         self.functions: dict[str, FunctionSpec] = description.functions
         self.listed: list[Any] = description.listed
@@ -68,7 +71,12 @@ def load_version(bundle: Bundle, cache: ModuleCache, deployment_name: str, envir
         module = cache.load(bundle.image)
     except ValueError as error:
         raise ClientError("GuestModuleInvalid", f"The module does not validate: {error}") from error
-    status, payload = _describe(cache, bundle)
+    note = note_of_this_thread()
+    note[0] = crash_number_of(deployment_name, bundle.digest)
+    try:
+        status, payload = _describe(cache, bundle)
+    finally:
+        note[0] = 0
     if status != DONE:
         failure = thrown_failure(payload, StackMapper(bundle.source_map))
         raise ClientError("ModuleLoadFailed", f"The module cannot describe itself: {failure.text}")

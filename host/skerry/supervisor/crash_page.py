@@ -13,6 +13,7 @@ import mmap
 import os
 import re
 import threading
+import weakref
 from typing import Final, NamedTuple
 
 from skerry.limits import CRASH_MODULES_MAX, CRASH_REPORT_BYTES_MAX, CRASH_THREADS_MAX
@@ -24,9 +25,6 @@ _DIGEST_BYTES: Final = 32
 _NAME_AT: Final = _DIGEST_BYTES + 1
 CRASH_PAGE_BYTES: Final = _MODULES_AT + _MODULE_BYTES * CRASH_MODULES_MAX
 _CRASHED_THREAD: Final = re.compile(rb"^Current thread 0x([0-9a-f]{1,16}) ", re.M)
-
-Note = memoryview
-"""Where one thread notes what it runs: `note[0] = number`, and 0 afterwards."""
 
 
 class RunningModule(NamedTuple):
@@ -45,17 +43,32 @@ class CrashPage:
         self._idents = memory[_IDENTS_AT:_MODULES_AT].cast("Q")
         self._modules = memory[_MODULES_AT:]
         self._taken = 0
+        self._free: list[int] = []
         self._numbers: dict[RunningModule, int] = {}
         self._next = 0
         self._lock = threading.Lock()
 
-    def note(self) -> Note:
-        """The calling thread's note, for as long as the process lives. Past CRASH_THREADS_MAX the last is shared."""
+    def note(self) -> "memoryview[int]":
+        """Where the calling thread notes what it runs: `note[0] = number`, and 0 afterwards.
+
+        It is the thread's until the view is dropped. Past CRASH_THREADS_MAX the last note is shared.
+        """
         with self._lock:
-            at = min(self._taken, CRASH_THREADS_MAX - 1)
-            self._taken += 1
+            at = self._free.pop() if self._free else min(self._taken, CRASH_THREADS_MAX - 1)
+            self._taken = max(self._taken, at + 1)
         self._idents[at] = threading.get_ident()
-        return self._threads[at : at + 1]
+        note = self._threads[at : at + 1]
+        if at < CRASH_THREADS_MAX - 1:
+            weakref.finalize(note, self._give_back, at).atexit = False
+        return note
+
+    def _give_back(self, at: int) -> None:
+        self._threads[at] = 0
+        self._free.append(at)  # an append is whole without the lock, which a finalizer must not wait for
+
+    def number_of(self, deployment: str, digest: str) -> int:
+        """As `number`."""
+        return self.number(RunningModule(deployment, digest))
 
     def number(self, module: RunningModule) -> int:
         """The number to note while the module runs; the same for the same module."""
