@@ -10,6 +10,7 @@ catch. A call is a pure function of (module, arguments, identity, request metada
 nothing else is reachable from here.
 """
 
+import struct
 from typing import Any, Final, cast
 
 import orjson
@@ -33,6 +34,7 @@ from skerry.value import (
     size_of,
 )
 
+_HEADER: Final = struct.Struct("<IIII").pack
 _MAX_RESULT_JSON: Final[int] = limits.FUNCTION_RESULT_JSON_BYTES_MAX
 _ARGS_MAX_SHOWN: Final[str] = show_bytes(limits.FUNCTION_ARGS_BYTES_MAX)
 _RESULT_MAX_SHOWN: Final[str] = show_bytes(limits.FUNCTION_RESULT_BYTES_MAX)
@@ -65,17 +67,8 @@ def run_function(call: Call, spec: FunctionSpec, args: dict[str, Any], depth: in
         request_id = call.request.request_id.encode()
         arguments = b"[" + dumps(args) + b"]"
         name = spec.name_bytes
-        request = b"".join(
-            (
-                KIND_NUMBERS[spec.kind].to_bytes(4, "little"),
-                len(name).to_bytes(4, "little"),
-                len(request_id).to_bytes(4, "little"),
-                len(arguments).to_bytes(4, "little"),
-                name,
-                request_id,
-                arguments,
-            )
-        )
+        header = _HEADER(KIND_NUMBERS[spec.kind], len(name), len(request_id), len(arguments))
+        request = header + name + request_id + arguments
         isolate = Isolate(call.linker, call.version.module, frame, OPERATIONS[spec.kind], call.cpu)
         try:
             status, payload = isolate.invoke(request)
