@@ -145,8 +145,7 @@ class IndexScan:
         count = self._chunk
         prefix = self._documents_prefix
         if prefix is None:
-            items = self._snapshot.scan_index_chunk(self.number, lower, upper, self.reverse, count, self._charge)
-            keys = [key for key, _ in items]
+            keys = self._snapshot.scan_index_keys(self.number, lower, upper, self.reverse, count, self._charge)
         else:
             end = (int.from_bytes(prefix, "big") + 1).to_bytes(_TABLE_BYTES, "big") if upper is None else prefix + upper
             items = self._snapshot.scan_chunk(Tree.DOCUMENTS, prefix + lower, end, self.reverse, count)

@@ -169,16 +169,16 @@ def _collect_few(transaction: "Transaction", plan: Plan, index: Index) -> bytes:
     number, lower, upper, reverse = index.number, plan.lower, plan.upper, plan.reverse
     if upper is not None and lower >= upper:
         return b"[]"
-    items = transaction.snapshot.scan_index_chunk(number, lower, upper, reverse, few, transaction.usage.gather)
-    if len(items) < few:
+    keys = transaction.snapshot.scan_index_keys(number, lower, upper, reverse, few, transaction.usage.gather)
+    if len(keys) < few:
         transaction.note_range((number, lower, upper))
     elif reverse:
-        transaction.note_range((number, items[-1][0], upper))
+        transaction.note_range((number, keys[-1], upper))
     else:
-        transaction.note_range((number, lower, items[-1][0] + b"\0"))
+        transaction.note_range((number, lower, keys[-1] + b"\0"))
     documents: list[bytes] = []
     prefix, writes, usage = table.prefix, transaction.writes, transaction.usage
-    for key, _ in items:
+    for key in keys:
         document_key = prefix + key[-_INTERNAL_ID_BYTES:]
         write = writes.get(document_key) if writes else None
         if write is not None and write.json is not None:

@@ -79,7 +79,7 @@ class GuardedSnapshot:
     ) -> Iterator[Item]:
         raise NotImplementedError("a guarded snapshot is read in chunks")
 
-    def scan_index_chunk(
+    def scan_index_keys(
         self,
         index_number: int,
         lower: bytes,
@@ -87,9 +87,9 @@ class GuardedSnapshot:
         reverse: bool,
         max_items: int,
         charge: Charge | None = None,
-    ) -> list[Item]:
+    ) -> list[bytes]:
         with self._lock:
-            return self._snapshot.scan_index_chunk(index_number, lower, upper, reverse, max_items, charge)
+            return self._snapshot.scan_index_keys(index_number, lower, upper, reverse, max_items, charge)
 
     def renew(self) -> None:
         with self._lock:

@@ -83,7 +83,7 @@ class StorageSnapshot(Protocol):
         """
         ...
 
-    def scan_index_chunk(
+    def scan_index_keys(
         self,
         index_number: int,
         lower: bytes,
@@ -91,8 +91,8 @@ class StorageSnapshot(Protocol):
         reverse: bool,
         max_items: int,
         charge: Charge | None = None,
-    ) -> list[Item]:
-        """Up to `max_items` first entries of what `scan_index` would yield, as a list."""
+    ) -> list[bytes]:
+        """The keys of up to `max_items` first entries of what `scan_index` would yield: cheap, for hot paths."""
         ...
 
     def renew(self) -> None:

@@ -99,7 +99,7 @@ class LmdbSnapshot:
             raise _read_fault(error) from error
         return items
 
-    def scan_index_chunk(
+    def scan_index_keys(
         self,
         index_number: int,
         lower: bytes,
@@ -107,10 +107,25 @@ class LmdbSnapshot:
         reverse: bool,
         max_items: int,
         charge: Charge | None = None,
-    ) -> list[Item]:
+    ) -> list[bytes]:
         first, end = _index_bounds(index_number, lower, upper)
-        items = self.scan_chunk(Tree.INDEXES, first, end, reverse, max_items, charge)
-        return [(key[4:], value) for key, value in items]
+        floor = physical_lower(first)
+        stop = physical_upper(end)
+        past = _PAST_EVERY_KEY if stop is None else stop
+        is_long = len(first) > PREFIX_BYTES
+        keys: list[bytes] = []
+        append = keys.append
+        try:
+            for key in islice(self._keys(Tree.INDEXES, floor, stop, reverse), max_items):
+                if key >= past or key < floor:
+                    return keys
+                if len(key) == LONG_BYTES or is_long:
+                    items = self._chunk_with_runs(Tree.INDEXES, first, end, reverse, max_items, charge)
+                    return [key[4:] for key, _ in items]
+                append(key[4:])
+        except lmdb.Error as error:
+            raise _read_fault(error) from error
+        return keys
 
     def renew(self) -> None:
         self._txn.abort()
@@ -132,16 +147,26 @@ class LmdbSnapshot:
 
     def _pairs(self, tree: Tree, first: bytes, end: bytes | None, reverse: bool) -> Iterator[Item]:
         """Stored pairs from where a scan begins, without its other end."""
+        cursor = self._cursor_at(tree, first, end, reverse)
+        if cursor is None:
+            return iter(())
+        return cursor.iterprev(True, True) if reverse else cursor.iternext(True, True)
+
+    def _keys(self, tree: Tree, first: bytes, end: bytes | None, reverse: bool) -> Iterator[bytes]:
+        """As `_pairs`, the keys alone: a value costs LMDB's binding another step outside the global lock."""
+        cursor = self._cursor_at(tree, first, end, reverse)
+        if cursor is None:
+            return iter(())
+        return cursor.iterprev(True, False) if reverse else cursor.iternext(True, False)
+
+    def _cursor_at(self, tree: Tree, first: bytes, end: bytes | None, reverse: bool) -> Any:
+        """A cursor where a scan begins, None where it is known to be empty."""
         cursor = self._txn.cursor(self._dbs[tree])
         if not reverse:
-            cursor.set_range(first)
-            return cursor.iternext(True, True)
+            return cursor if cursor.set_range(first) else None
         if end is not None and cursor.set_range(end):
-            if not cursor.prev():
-                return iter(())
-        elif not cursor.last():
-            return iter(())
-        return cursor.iterprev(True, True)
+            return cursor if cursor.prev() else None
+        return cursor if cursor.last() else None
 
     def _chunk_with_runs(
         self, tree: Tree, lower: bytes, upper: bytes | None, reverse: bool, max_items: int, charge: Charge | None

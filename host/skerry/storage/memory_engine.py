@@ -64,7 +64,7 @@ class MemorySnapshot:
         for key, value in self.scan(Tree.INDEXES, prefix + lower, end, reverse, charge):
             yield key[len(prefix) :], value
 
-    def scan_index_chunk(
+    def scan_index_keys(
         self,
         index_number: int,
         lower: bytes,
@@ -72,8 +72,9 @@ class MemorySnapshot:
         reverse: bool,
         max_items: int,
         charge: Charge | None = None,
-    ) -> list[Item]:
-        return list(islice(self.scan_index(index_number, lower, upper, reverse, charge), max_items))
+    ) -> list[bytes]:
+        items = self.scan_index(index_number, lower, upper, reverse, charge)
+        return [key for key, _ in islice(items, max_items)]
 
     def renew(self) -> None:
         self._group = self._engine.group
