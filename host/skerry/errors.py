@@ -129,6 +129,10 @@ ERRORS: Final[dict[str, ErrorSpec]] = {
     "BadConvexFunctionIdentifier": _client(400, "Write the path as module:function."),
     "ThreadStackTooSmall": _system(500, "Raise the limit of the stack before starting: ulimit -s 8192"),
     "IsolatesExhausted": _system(503, "Every isolate is in use; try again in a moment."),
+    # -- actions ---------------------------------------------------------------------------------------------------
+    "ActionTimedOut": _developer("The action ran for longer than an action may; split it, and schedule the rest."),
+    "ActionCancelled": _developer("The action that called this one ended first; await what an action calls."),
+    "TooManyConcurrentActions": _system(503, "Too many actions run or wait for their turn; try again in a moment."),
     # -- database ------------------------------------------------------------------------------------------------
     "OptimisticConcurrencyControlFailure": _system(
         503, "What the call had read changed before it could commit; retry."
@@ -215,7 +219,6 @@ ERRORS: Final[dict[str, ErrorSpec]] = {
     "InvalidComponentPath": _client(400, "Leave componentPath out: this deployment has no components."),
     "RouteNotFound": _client(404, "Check the address; docs/http.md lists the routes."),
     "MethodNotAllowed": _client(405, "Use a method of the route; docs/http.md lists them."),
-    "ActionsNotServed": _client(400, "Call queries and mutations; this version serves no actions."),
     "PastReadsNotServed": _client(400, "Query the newest state; this version serves no reads of the past."),
     "QueriesUnsettled": _client(
         503, "Writes kept changing the state between the queries; try again, or ask for fewer."

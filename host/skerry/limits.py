@@ -224,6 +224,7 @@ HTTP_QUERY_STRING_BYTES_MAX = 48 * KIB
 HTTP_IDLE_SECONDS_MAX = 75
 HTTP_SWEEP_SECONDS = 1  # between looks at the deadlines of connections
 HTTP_SHUTDOWN_SECONDS_MAX = 30
+HTTP_RETRY_AFTER_SECONDS = 1  # what a 503 advises
 HTTP_ECHO_BYTES_MAX = 16 * MIB
 HTTP_REQUEST_ID_CHARS_MAX = 64
 USER_AGENT_CHARS_MAX = 512  # of the header, for functions that ask
@@ -250,6 +251,34 @@ assert RESULT_UNCHECKED_BYTES_MAX / 32 <= VALUE_ARRAY_ELEMENTS_MAX, "a document'
 assert DOCUMENT_NESTING_MAX + 1 <= VALUE_NESTING_MAX and 9 * RESULT_UNCHECKED_BYTES_MAX <= FUNCTION_RESULT_BYTES_MAX
 BUNDLES_KEPT_MAX = 10  # versions of a deployment, the active one among them
 VERSION_PREFIX_CHARS_MIN = 6  # of a digest, to name a version by
+
+# -- actions -----------------------------------------------------------------------------------------------------
+ACTIONS_RUNNING_MAX = 1_000  # begun by callers; what these call comes on top
+ACTIONS_WAITING_MAX = 1_000
+ACTION_WAIT_SECONDS_MAX = 30  # for a place
+ACTION_ISOLATES_MAX = 1_200
+ACTION_POOL_MEMORY_RESIDENT_BYTES = 0  # a thousand slots would keep what they were given
+ACTION_SECONDS_MAX = 600
+ACTION_SHUTDOWN_SECONDS_MAX = 20  # for actions under way when the server stops
+ACTION_CPU_MS_MAX = 60_000
+ACTION_SLICE_MS = 20  # of one entry, before its thread goes on with the lowest priority and another takes its place
+ACTION_THREADS = 2
+ACTION_THREADS_OUTRUN_MAX = 16  # threads whose guest outran its slice
+ACTION_THREAD_NICE = 5
+ACTION_THREAD_OUTRUN_NICE = 19
+ACTION_HELD_BYTES_MAX = 64 * MIB  # of arguments and bodies that one action's open operations hold
+ACTION_RESULTS_IN_FLIGHT_MAX = 64  # functions called by one action, and bodies read whole for it, at once
+ACTION_CALLS_PER_TURN = 4  # functions begun for one action each time the loop turns
+ACTION_TIMER_MS_MAX = 2**31 - 1
+ACTION_FETCHES_OPEN_MAX = 1_000  # whose body is not read to its end
+ACTION_FETCH_CHUNK_BYTES = 64 * KIB
+ACTION_FETCH_BODY_BYTES_MAX = 20 * MIB  # of a body read whole
+ACTION_FETCH_HEADERS_MAX = 256
+ACTION_FETCH_URL_CHARS_MAX = 64 * KIB
+
+assert ACTIONS_RUNNING_MAX < ACTION_ISOLATES_MAX
+assert ACTION_SHUTDOWN_SECONDS_MAX < HTTP_SHUTDOWN_SECONDS_MAX, "callers hear what became of their action"
+assert ACTION_FETCH_BODY_BYTES_MAX <= COMPLETIONS_BYTES_MAX and HOSTCALL_ARGUMENT_BYTES_MAX <= ACTION_HELD_BYTES_MAX
 
 # -- upkeep ------------------------------------------------------------------------------------------------------
 HISTORY_RETENTION_S = 3_600

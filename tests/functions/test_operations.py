@@ -7,12 +7,19 @@ import orjson
 import pytest
 
 from skerry.errors import DeveloperError
+from skerry.functions.action_operations import ACTION_OPERATIONS, ACTION_SERVED
 from skerry.functions.operations import OPERATIONS, REFUSED, SERVED
 from tests.fixtures.world import World
 
 ROW = re.compile(r"\| `([^`]+)` \| (sync|async|js) \| ([QMAH ]+?) \| (served|refused) \| (.*?) ?\|")
 WRITES = {"1.0/insert", "1.0/shallowMerge", "1.0/replace", "1.0/remove"}
-OURS = {"collect", "log", "entropy", "env/get"}
+OURS = {"log", "entropy", "env/get"}
+ONLY = {
+    "Q": {"collect", *WRITES},  # the writes are known there, to say that queries only read
+    "M": {"collect"},
+    "A": {"timer/start", "timer/clear", "fetch/start", "fetch/write", "fetch/read", "fetch/cancel"},
+}
+TABLES = {**OPERATIONS, "action": ACTION_OPERATIONS}
 
 
 @pytest.fixture(scope="module")
@@ -27,26 +34,25 @@ def rows(repository: Path) -> dict[str, tuple[str, str, str, str]]:
 def test_the_host_serves_and_refuses_what_the_page_lists(rows: dict[str, tuple[str, str, str, str]]) -> None:
     served = {name: contexts for name, (_, contexts, state, _) in rows.items() if state == "served"}
     refused = {name: (contexts, why) for name, (_, contexts, state, why) in rows.items() if state == "refused"}
-    assert {name: contexts for name, (contexts, _) in SERVED.items()} == served
+    assert {name: contexts for name, (contexts, _) in SERVED.items()} | dict.fromkeys(ACTION_SERVED, "AH") == served
     assert refused == REFUSED
 
 
-@pytest.mark.parametrize(("kind", "letter"), [("query", "Q"), ("mutation", "M")])
+@pytest.mark.parametrize(("kind", "letter"), [("query", "Q"), ("mutation", "M"), ("action", "A")])
 def test_a_context_offers_exactly_its_operations(
     rows: dict[str, tuple[str, str, str, str]], kind: str, letter: str
 ) -> None:
-    expected = {name for name, (_, contexts, _, _) in rows.items() if letter in contexts} | OURS
-    expected |= WRITES if letter == "Q" else set()  # known there, to say that queries only read
-    offered = {name.decode() for name in OPERATIONS[kind]}
+    expected = {name for name, (_, contexts, _, _) in rows.items() if letter in contexts} | OURS | ONLY[letter]
+    offered = {name.decode() for name in TABLES[kind]}
     assert {name for name in offered if not name.startswith("crypto/")} == expected
 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_refusal_names_its_reason(name: str) -> None:
     contexts, reason = REFUSED[name]
-    for kind in (kind for kind, letter in (("query", "Q"), ("mutation", "M")) if letter in contexts):
+    for kind in (kind for kind, letter in (("query", "Q"), ("mutation", "M"), ("action", "A")) if letter in contexts):
         with pytest.raises(DeveloperError) as caught:
-            OPERATIONS[kind][name.encode()](None, b"{}", None)  # type: ignore[arg-type] -- a refusal looks at nothing
+            TABLES[kind][name.encode()](None, b"{}", None)  # type: ignore[arg-type] -- a refusal looks at nothing
         assert caught.value.code == "FeatureNotServed"
         assert caught.value.message == f"{reason[0].upper()}{reason[1:]}."
 

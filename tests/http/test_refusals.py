@@ -147,7 +147,6 @@ def test_bad_client_header(server: RunningServer, client: str) -> None:
         ("GET", "/api/mutation", 405, "MethodNotAllowed"),
         ("DELETE", "/api/query", 405, "MethodNotAllowed"),
         ("POST", "/version", 405, "MethodNotAllowed"),
-        ("POST", "/api/action", 400, "ActionsNotServed"),
         ("POST", "/api/query_ts", 400, "PastReadsNotServed"),
         ("POST", "/api/query_at_ts", 400, "PastReadsNotServed"),
         ("POST", "/api/function", 401, "BadAdminKey"),

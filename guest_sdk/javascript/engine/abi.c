@@ -44,6 +44,8 @@ EXPORT("invoke") uint64_t invoke(uint32_t length)
         return failed_with_message(ctx, "The request is malformed");
     const char *name = request + REQUEST_HEADER_BYTES;
     engine.kind = (int)header[0];
+    if (engine.kind == CALL_ACTION || engine.kind == CALL_HTTP_ACTION)
+        begin_budget(ACTION_LOTS_MAX);
     engine.request_id = name + header[1];
     engine.request_id_length = header[2];
     if (!JS_IsFunction(ctx, engine.invoker))

@@ -1,11 +1,14 @@
 /* How much a guest may compute: loops and calls, counted by the engine in lots of 10,000, so that the same code ends at the same
  * place on every machine. The host's own limit on CPU time is behind it, for what is not counted.
  *
- * Modules have one budget for loading, a call has one from `invoke` on, over all its entries. A spent budget stays spent: every
+ * Modules have one budget for loading, a query or a mutation has one from `invoke` on, over all its entries; an action, whose end need
+ * not be the same everywhere, has the host's limit on CPU time alone. A spent budget stays spent: every
  * loop and call from then on ends at once with the same kind of error, which no code can catch, until nothing is left to run.
  */
 #define IMPORT_LOTS_MAX 6000
 #define CALL_LOTS_MAX 27000 /* about 4 s of a plain loop on a machine of the year 2025 */
+
+#define ACTION_LOTS_MAX INT_MAX
 
 #define FORMAT_LOTS_MAX 100 /* for making the error's text */
 

@@ -21,6 +21,7 @@
  *
  * Nothing here keeps a pointer that the host gave, and nothing is freed at the end of a call: the instance is thrown away.
  */
+#include <limits.h>
 #include <stdint.h>
 #include <sys/time.h>
 #include <time.h>

@@ -21,6 +21,10 @@ from skerry.bundle.bundle_file import read_bundle
 from skerry.bundle.from_sources import with_image
 from skerry.database import Database
 from skerry.errors import ClientError, DeveloperError, SkerryError, SystemFault
+from skerry.functions.action_fetch import Fetch
+from skerry.functions.action_pool import ActionPool, get_action_pool
+from skerry.functions.action_run import RunningAction
+from skerry.functions.actions import Actions, Timers
 from skerry.functions.execution import parse_arguments
 from skerry.functions.failures import error_message, host_failure
 from skerry.functions.function_table import FunctionSpec, normalise_path
@@ -59,6 +63,9 @@ class Deployment:
         production: bool,
         environment: dict[str, str] | None = None,
         modules: ModuleCache | None = None,
+        fetch: Fetch | None = None,
+        timers: Timers | None = None,
+        action_pool: ActionPool | None = None,
     ) -> None:
         self.name = name
         self.production = production
@@ -75,6 +82,16 @@ class Deployment:
             cursor_key=hmac.digest(host_key, b"cursors " + name.encode(), "sha256"),
         )
         self.lane = Lane(self.database, loop, clock_ns, entropy)
+        self.actions = Actions(
+            self.database,
+            loop,
+            clock_ns,
+            entropy,
+            call=self._call_from_action,
+            pool=action_pool or get_action_pool(),
+            timers=timers or loop,
+            fetch=fetch,
+        )
         self._upkeep = Upkeep(self.database, self._engine, clock_ns, loop)
         self._activating = asyncio.Lock()
         self._closing = False
@@ -98,23 +115,41 @@ class Deployment:
         if self._closing:
             done(_shutting_down())
             return
-        version = self.version
         try:
-            if version is None:
-                raise DeveloperError(
-                    "NoActiveVersion",
-                    _missing(request, f" Deploy an app first: skerry deploy APP --url ... ({self.name})"),
-                )
+            version = self._version_for(request)
             spec = _find(version, request)
             args = parse_arguments(request.args)
-        except DeveloperError as error:
-            message = error_message(request.request_id, host_failure(error))
-            done(CallResult(False, b"", [], None, message, None, error.code))
-            return
         except SkerryError as error:
-            done(error)
+            done(_refused(request, error))
             return
+        if spec.kind == "action":
+            self.actions.start(version, spec, args, request, done, None)
+        else:
+            self.lane.run(Work(version, spec, args, request, done))
+
+    def _call_from_action(
+        self, request: CallRequest, args: Any, done: Done, parent: RunningAction
+    ) -> RunningAction | None:
+        """Runs what an action calls: a call of its own, of the version that is live by now, also while closing."""
+        try:
+            version = self._version_for(request)
+            spec = _find(version, request)
+        except SkerryError as error:
+            done(_refused(request, error))
+            return None
+        if spec.kind == "action":
+            return self.actions.start(version, spec, args, request, done, parent)
         self.lane.run(Work(version, spec, args, request, done))
+        return None
+
+    def _version_for(self, request: CallRequest) -> Version:
+        version = self.version
+        if version is None:
+            raise DeveloperError(
+                "NoActiveVersion",
+                _missing(request, f" Deploy an app first: skerry deploy APP --url ... ({self.name})"),
+            )
+        return version
 
     async def run(self, request: CallRequest) -> CallResult:
         """The same as a coroutine. Raises: SkerryError."""
@@ -136,7 +171,8 @@ class Deployment:
     @property
     def is_idle(self) -> bool:
         """Whether nothing is in flight: no call, no activation."""
-        return not self.lane.in_flight and not self._activating.locked() and self._kept.arriving is None
+        is_calling = self.lane.in_flight or not self.actions.is_idle
+        return not is_calling and not self._activating.locked() and self._kept.arriving is None
 
     def begin_upload(self) -> Upload:
         """A file for a bundle that arrives, to be activated or discarded.
@@ -197,9 +233,15 @@ class Deployment:
             return {"version": None, "functions": [], "features": []}
         return {"version": version.digest, "functions": version.listed, "features": version.features}
 
+    def drain(self) -> None:
+        """Takes no more calls; actions have `ACTION_SHUTDOWN_SECONDS_MAX` from now on to end."""
+        self._closing = True
+        self.actions.drain()
+
     async def close(self) -> None:
         """Takes no more calls, waits for those in flight, closes the storage."""
-        self._closing = True
+        self.drain()
+        await self.actions.close()
         async with self._activating:  # what is being activated ends first, refused
             pass
         await self.lane.idle()
@@ -252,9 +294,15 @@ def _find(version: Version, request: CallRequest) -> FunctionSpec:
         raise DeveloperError("FunctionPathNotFound", _missing(request, ""))
     if request.kind is not None and spec.kind != request.kind:
         raise DeveloperError("WrongFunctionKind", wrong_kind(spec.name, request.kind, spec.kind))
-    if spec.kind == "action":
-        raise DeveloperError("FeatureNotServed", "Actions are not served yet.")
     return spec
+
+
+def _refused(request: CallRequest, error: SkerryError) -> CallResult | SkerryError:
+    """The outcome of a call that never ran."""
+    if not isinstance(error, DeveloperError):
+        return error
+    message = error_message(request.request_id, host_failure(error))
+    return CallResult(False, b"", [], None, message, None, error.code)
 
 
 def _missing(request: CallRequest, advice: str) -> str:

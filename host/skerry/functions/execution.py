@@ -24,6 +24,7 @@ from skerry.functions.operations import OPERATIONS
 from skerry.isolate import DONE, PENDING, Isolate
 from skerry.value import (
     Mismatch,
+    ResolveTable,
     argument_error,
     check_encoded_result,
     check_value,
@@ -62,13 +63,10 @@ def run_function(call: Call, spec: FunctionSpec, args: dict[str, Any], depth: in
     Raises: FunctionFailure; SliceSpent where the call's slice ended; SystemFault.
     """
     try:
-        _check_arguments(call, spec, args)
+        resolve = call.transaction.catalog.resolve
+        check_arguments(spec, args, resolve)
         frame = Frame(call, spec, depth)
-        request_id = call.request.request_id.encode()
-        arguments = b"[" + dumps(args) + b"]"
-        name = spec.name_bytes
-        header = _HEADER(KIND_NUMBERS[spec.kind], len(name), len(request_id), len(arguments))
-        request = header + name + request_id + arguments
+        request = request_bytes(spec, call.request.request_id, args)
         isolate = Isolate(call.linker, call.version.module, frame, OPERATIONS[spec.kind], call.cpu)
         try:
             status, payload = isolate.invoke(request)
@@ -80,8 +78,17 @@ def run_function(call: Call, spec: FunctionSpec, args: dict[str, Any], depth: in
         raise host_failure(error) from error
     if status != DONE:
         raise thrown_failure(payload, call.version.stacks)
-    _check_result(frame, payload)
+    is_checked = payload == frame.collected and spec.returns is None  # as the host handed it out, from what is stored
+    if not is_checked or len(payload) > limits.RESULT_UNCHECKED_BYTES_MAX:
+        check_result(spec, payload, resolve)
     return payload
+
+
+def request_bytes(spec: FunctionSpec, request_id: str, args: dict[str, Any]) -> bytes:
+    """The request of ABI.md."""
+    name, raw_id, arguments = spec.name_bytes, request_id.encode(), b"[" + dumps(args) + b"]"
+    header = _HEADER(KIND_NUMBERS[spec.kind], len(name), len(raw_id), len(arguments))
+    return header + name + raw_id + arguments
 
 
 def _no_single_object() -> DeveloperError:
@@ -91,7 +98,11 @@ def _no_single_object() -> DeveloperError:
     )
 
 
-def _check_arguments(call: Call, spec: FunctionSpec, args: Any) -> None:
+def check_arguments(spec: FunctionSpec, args: Any, resolve: ResolveTable) -> None:
+    """Refuses arguments that are no object, are too large or are not what the function asks for.
+
+    Raises: DeveloperError.
+    """
     if type(args) is not dict:
         raise _no_single_object()
     size = check_value(args)
@@ -103,25 +114,21 @@ def _check_arguments(call: Call, spec: FunctionSpec, args: Any) -> None:
     validator = spec.args
     if validator is not None:
         try:
-            validator.check(args, call.transaction.catalog.resolve, steps_max=limits.INLINE_VALIDATION_STEPS_MAX)
+            validator.check(args, resolve, steps_max=limits.INLINE_VALIDATION_STEPS_MAX)
         except Mismatch as mismatch:
             raise argument_error(mismatch) from None
 
 
-def _check_result(frame: Frame, payload: bytes) -> None:
+def check_result(spec: FunctionSpec, payload: bytes, resolve: ResolveTable) -> None:
     """The guest's result, which is hostile: a value within the limits, and what the function promised.
 
-    Documents that come back as the host handed them out were checked when they were stored.
+    Raises: FunctionFailure.
     """
-    spec = frame.spec
-    if payload == frame.collected and spec.returns is None and len(payload) <= limits.RESULT_UNCHECKED_BYTES_MAX:
-        return
     try:
         if len(payload) > _MAX_RESULT_JSON:
             raise DeveloperError("ValueTooLargeError", "The text of the result is too long.")
         value = check_encoded_result(payload)
         if spec.returns is not None:
-            resolve = frame.transaction.catalog.resolve
             spec.returns.check(value, resolve, steps_max=limits.INLINE_VALIDATION_STEPS_MAX)
     except Mismatch as mismatch:
         raise host_failure(returns_error(mismatch)) from None
@@ -181,17 +188,18 @@ def _run_nested(frame: Frame, nested: NestedCall) -> tuple[int, bytes]:
                 transaction.rollback()
             if not isinstance(error, FunctionFailure):
                 raise
-            return 1, _error_object(error)
+            return 1, error_object(error)
         if is_mutation:
             transaction.release()
         return 0, value
     except DeveloperError as error:  # too many sub-transactions
-        return 1, _error_object(host_failure(error))
+        return 1, error_object(host_failure(error))
     finally:
         transaction.leave_function(state)
 
 
-def _error_object(failure: FunctionFailure) -> bytes:
+def error_object(failure: FunctionFailure) -> bytes:
+    """The error object of ABI.md for a called function's failure."""
     code = b"" if failure.code is None else b',"code":%b' % orjson.dumps(failure.code)
     data = b"" if failure.data is None else b',"data":%b' % failure.data
     return b'{"name":"Error","message":%b%b%b}' % (orjson.dumps(failure.text.removesuffix("\n")), code, data)

@@ -28,7 +28,7 @@ _LEVELS: Final = frozenset(("DEBUG", "LOG", "INFO", "WARN", "ERROR"))
 # -- arguments ---------------------------------------------------------------------------------------------------
 
 
-def _fields(argument: bytes) -> dict[str, Any]:
+def fields_of(argument: bytes) -> dict[str, Any]:
     try:
         parsed = orjson.loads(argument)
     except orjson.JSONDecodeError:
@@ -38,18 +38,18 @@ def _fields(argument: bytes) -> dict[str, Any]:
     return cast("dict[str, Any]", parsed)
 
 
-def _text(fields: dict[str, Any], name: str) -> str:
+def text_of(fields: dict[str, Any], name: str) -> str:
     value = fields.get(name)
     if type(value) is not str:
         raise DeveloperError("InvalidArgument", f"Invalid argument `{name}`: it must be a string.")
     return value
 
 
-def _optional_text(fields: dict[str, Any], name: str) -> str | None:
-    return None if fields.get(name) is None else _text(fields, name)
+def optional_text(fields: dict[str, Any], name: str) -> str | None:
+    return None if fields.get(name) is None else text_of(fields, name)
 
 
-def _number(fields: dict[str, Any], name: str) -> int:
+def whole_number(fields: dict[str, Any], name: str) -> int:
     value = fields.get(name)
     if type(value) is float and value.is_integer():
         value = int(value)
@@ -58,8 +58,8 @@ def _number(fields: dict[str, Any], name: str) -> int:
     return value
 
 
-def _optional_number(fields: dict[str, Any], name: str) -> int | None:
-    return None if fields.get(name) is None else _number(fields, name)
+def optional_whole_number(fields: dict[str, Any], name: str) -> int | None:
+    return None if fields.get(name) is None else whole_number(fields, name)
 
 
 def _object(
@@ -85,16 +85,16 @@ def _object(
 
 
 def _get(frame: Frame, argument: bytes, _raw: bytes | None) -> bytes:
-    fields = _fields(argument)
+    fields = fields_of(argument)
     document = frame.transaction.get(
-        _text(fields, "id"), _optional_text(fields, "table"), fields.get("isSystem") is True
+        text_of(fields, "id"), optional_text(fields, "table"), fields.get("isSystem") is True
     )
     return b"null" if document is None else document
 
 
 def _normalize_id(frame: Frame, argument: bytes, _raw: bytes | None) -> bytes:
-    fields = _fields(argument)
-    return orjson.dumps({"id": frame.transaction.normalize_id(_text(fields, "table"), _text(fields, "idString"))})
+    fields = fields_of(argument)
+    return orjson.dumps({"id": frame.transaction.normalize_id(text_of(fields, "table"), text_of(fields, "idString"))})
 
 
 def _query_stream(frame: Frame, argument: bytes, _raw: bytes | None) -> bytes:
@@ -102,12 +102,12 @@ def _query_stream(frame: Frame, argument: bytes, _raw: bytes | None) -> bytes:
 
 
 def _query_next(frame: Frame, argument: bytes, _raw: bytes | None) -> bytes:
-    document = frame.transaction.next(_number(_fields(argument), "queryId"))
+    document = frame.transaction.next(whole_number(fields_of(argument), "queryId"))
     return b'{"value":null,"done":true}' if document is None else b'{"value":%b,"done":false}' % document
 
 
 def _query_cleanup(frame: Frame, argument: bytes, _raw: bytes | None) -> bytes:
-    return b"true" if frame.transaction.close_query(_number(_fields(argument), "queryId")) else b"false"
+    return b"true" if frame.transaction.close_query(whole_number(fields_of(argument), "queryId")) else b"false"
 
 
 def _collect(frame: Frame, argument: bytes, _raw: bytes | None) -> bytes:
@@ -116,19 +116,19 @@ def _collect(frame: Frame, argument: bytes, _raw: bytes | None) -> bytes:
 
 
 def _query_page(frame: Frame, argument: bytes, _raw: bytes | None) -> bytes:
-    fields = _fields(argument)
+    fields = fields_of(argument)
     return frame.transaction.page(
         fields.get("query"),
-        _optional_text(fields, "cursor"),
-        _optional_text(fields, "endCursor"),
-        _number(fields, "pageSize"),
-        _optional_number(fields, "maximumRowsRead"),
-        _optional_number(fields, "maximumBytesRead"),
+        optional_text(fields, "cursor"),
+        optional_text(fields, "endCursor"),
+        whole_number(fields, "pageSize"),
+        optional_whole_number(fields, "maximumRowsRead"),
+        optional_whole_number(fields, "maximumBytesRead"),
     )
 
 
 def _count(frame: Frame, argument: bytes, _raw: bytes | None) -> bytes:
-    return b"%d" % frame.transaction.count(_text(_fields(argument), "table"))
+    return b"%d" % frame.transaction.count(text_of(fields_of(argument), "table"))
 
 
 def _snapshot_ts(frame: Frame, _argument: bytes, _raw: bytes | None) -> bytes:
@@ -143,26 +143,26 @@ def _transaction_metrics(frame: Frame, _argument: bytes, _raw: bytes | None) -> 
 
 
 def _insert(frame: Frame, argument: bytes, _raw: bytes | None) -> bytes:
-    fields = _fields(argument)
-    document_id = frame.transaction.insert(_text(fields, "table"), _object(argument, fields, "insert"))
+    fields = fields_of(argument)
+    document_id = frame.transaction.insert(text_of(fields, "table"), _object(argument, fields, "insert"))
     return b'{"_id":"%b"}' % document_id.encode()
 
 
 def _patch(frame: Frame, argument: bytes, _raw: bytes | None) -> bytes:
-    fields = _fields(argument)
+    fields = fields_of(argument)
     value = _object(argument, fields, "patch", UndefinedAt.TOP_FIELDS)
-    return frame.transaction.patch(_text(fields, "id"), value, _optional_text(fields, "table"))
+    return frame.transaction.patch(text_of(fields, "id"), value, optional_text(fields, "table"))
 
 
 def _replace(frame: Frame, argument: bytes, _raw: bytes | None) -> bytes:
-    fields = _fields(argument)
+    fields = fields_of(argument)
     value = _object(argument, fields, "replace")
-    return frame.transaction.replace(_text(fields, "id"), value, _optional_text(fields, "table"))
+    return frame.transaction.replace(text_of(fields, "id"), value, optional_text(fields, "table"))
 
 
 def _remove(frame: Frame, argument: bytes, _raw: bytes | None) -> bytes:
-    fields = _fields(argument)
-    return frame.transaction.delete(_text(fields, "id"), _optional_text(fields, "table"))
+    fields = fields_of(argument)
+    return frame.transaction.delete(text_of(fields, "id"), optional_text(fields, "table"))
 
 
 # -- calling functions -------------------------------------------------------------------------------------------
@@ -170,7 +170,7 @@ def _remove(frame: Frame, argument: bytes, _raw: bytes | None) -> bytes:
 
 def _run_function(frame: Frame, argument: bytes, _raw: bytes | None) -> int:
     """Opens a ticket: the called function runs while the calling guest is suspended."""
-    fields = _fields(argument)
+    fields = fields_of(argument)
     name = fields.get("name")
     if type(name) is not str:
         raise DeveloperError("FeatureNotServed", "Function handles and component references are not served yet.")
@@ -227,10 +227,10 @@ def wrong_kind(name: str, asked: str, defined: str) -> str:
 
 
 def _log(frame: Frame, argument: bytes, _raw: bytes | None) -> bytes:
-    fields = _fields(argument)
+    fields = fields_of(argument)
     level = fields.get("level")
     shown = level if type(level) is str and level in _LEVELS else "LOG"
-    log_line(frame.call.log_lines, shown, _text(fields, "message"))
+    log_line(frame.call.log_lines, shown, text_of(fields, "message"))
     return b"null"
 
 
@@ -239,7 +239,7 @@ def _entropy(frame: Frame, argument: bytes, _raw: bytes | None) -> bytes:
 
 
 def _environment(frame: Frame, argument: bytes, _raw: bytes | None) -> bytes:
-    return orjson.dumps(frame.call.version.environment.get(_text(_fields(argument), "name")))
+    return orjson.dumps(frame.call.version.environment.get(text_of(fields_of(argument), "name")))
 
 
 def _user_identity(frame: Frame, _argument: bytes, _raw: bytes | None) -> bytes:
@@ -268,12 +268,12 @@ def _request_metadata(frame: Frame, _argument: bytes, _raw: bytes | None) -> byt
     )
 
 
-def _crypto(operation: str) -> "Operation":
+def _crypto(operation: str, is_deterministic: bool) -> "Operation":
     def run(frame: Frame, argument: bytes, raw: bytes | None) -> bytes:
-        fields = _fields(argument)
+        fields = fields_of(argument)
         # Nothing interrupts a key derivation: an inline call that asks for a long one goes to the background first.
         frame.call.cpu.expect(crypto_cost_us(operation, fields, len(raw or b"")))
-        result = run_crypto(operation, fields, raw, deterministic=True, entropy=frame.entropy)
+        result = run_crypto(operation, fields, raw, deterministic=is_deterministic, entropy=frame.entropy)
         return result if type(result) is bytes else orjson.dumps(result)
 
     return run
@@ -331,11 +331,8 @@ REFUSED: Final[dict[str, tuple[str, str]]] = {
     "1.0/storageGetMetadata": ("QMAH", "file storage is not served yet"),
     "1.0/storageGenerateUploadUrl": ("MAH", "file storage is not served yet"),
     "1.0/storageDelete": ("MAH", "file storage is not served yet"),
-    "1.0/actions/query": ("AH", "actions are not served yet"),
-    "1.0/actions/mutation": ("AH", "actions are not served yet"),
-    "1.0/actions/action": ("AH", "actions are not served yet"),
-    "1.0/actions/schedule": ("AH", "actions are not served yet"),
-    "1.0/actions/cancel_job": ("AH", "actions are not served yet"),
+    "1.0/actions/schedule": ("AH", "the scheduler is not served yet"),
+    "1.0/actions/cancel_job": ("AH", "the scheduler is not served yet"),
     "1.0/actions/vectorSearch": ("AH", "vector search is not served yet"),
     "1.0/createServiceToken": ("AH", "Convex's cloud only"),
     "1.0/getServiceUrl": ("AH", "Convex's cloud only"),
@@ -357,14 +354,16 @@ _OURS: Final[dict[str, Operation]] = {
 _WRITES: Final = ("1.0/insert", "1.0/shallowMerge", "1.0/replace", "1.0/remove")
 
 
-def _offered(context: str) -> dict[bytes, Operation]:
+def offered(context: str) -> dict[bytes, Operation]:
     """The table of one kind of function; what is not in it is an unknown operation there."""
-    table: dict[str, Operation] = {**_OURS, **{name: _crypto(name) for name in CRYPTO_OPERATIONS}}
+    table: dict[str, Operation] = {**_OURS, **{name: _crypto(name, context in "QM") for name in CRYPTO_OPERATIONS}}
     table |= {name: operation for name, (contexts, operation) in SERVED.items() if context in contexts}
     table |= {name: _refuse(reason) for name, (contexts, reason) in REFUSED.items() if context in contexts}
+    if context not in "QM":
+        del table["collect"]
     if context == "Q":
         table |= dict.fromkeys(_WRITES, _refuse_write)
     return {name.encode(): operation for name, operation in table.items()}
 
 
-OPERATIONS: Final[dict[str, dict[bytes, Operation]]] = {"query": _offered("Q"), "mutation": _offered("M")}
+OPERATIONS: Final[dict[str, dict[bytes, Operation]]] = {"query": offered("Q"), "mutation": offered("M")}

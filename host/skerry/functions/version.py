@@ -24,10 +24,12 @@ _NO_SCHEMA: Final[bytes] = b'{"schemaValidation":true,"tables":[]}'
 
 class Version:
     """Shape: `digest` of the bundle, `module` compiled, `functions` by canonical path, `schema` the export's JSON,
-    `stacks` for traces, `environment` what `process.env` shows, `crash_number` what is noted while its code runs.
+    `stacks` for traces, `environment` what `process.env` shows, `crash_number` what is noted while its code runs,
+    `action_module` the module on the engine of actions, None before the first action.
     """
 
     __slots__ = (
+        "action_module",
         "crash_number",
         "deployment_name",
         "digest",
@@ -51,6 +53,7 @@ class Version:
         self.digest = bundle.digest
         self.crash_number = crash_number_of(deployment_name, bundle.digest)
         self.module = module
+        self.action_module: CompiledModule | None = None
         self.functions: dict[str, FunctionSpec] = description.functions
         self.listed: list[Any] = description.listed
         self.features = description.features

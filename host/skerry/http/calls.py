@@ -125,11 +125,9 @@ class CallEndpoints:
         fields = parse_body(raw)
         self._call(exchange, fields, "mutation", path_of(fields))
 
-    def _action(self, exchange: Exchange, raw: bytes) -> NoReturn:
-        parse_body(raw)
-        raise ClientError(
-            "ActionsNotServed", "Actions are not served by this version: only queries and mutations can be called."
-        )
+    def _action(self, exchange: Exchange, raw: bytes) -> None:
+        fields = parse_body(raw)
+        self._call(exchange, fields, "action", path_of(fields))
 
     def _get_query(self, exchange: Exchange, raw: bytes) -> None:
         if len(exchange.query) > HTTP_QUERY_STRING_BYTES_MAX:

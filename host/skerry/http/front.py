@@ -6,6 +6,7 @@ uses the same pieces (`direct`).
 """
 
 import asyncio
+from http import HTTPStatus
 from typing import Any, Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -16,8 +17,11 @@ from skerry.http.calls import CallEndpoints
 from skerry.http.cors import cross_origin, preflight
 from skerry.http.exchange import CONTENT_TYPE, Exchange
 from skerry.http.headers import RequestIds
+from skerry.limits import HTTP_RETRY_AFTER_SECONDS
 
 _CONTENT_TYPE: Final = (b"content-type", CONTENT_TYPE)
+RETRY_AFTER: Final = (b"retry-after", b"%d" % HTTP_RETRY_AFTER_SECONDS)
+"""What a 503 of these routes carries."""
 
 
 class Front:
@@ -95,6 +99,8 @@ class _Awaited(Exchange):
 
 async def _answer(send: Send, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
     headers += (_CONTENT_TYPE, (b"content-length", b"%d" % len(body)))
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers.append(RETRY_AFTER)
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 

@@ -128,7 +128,7 @@ async def _serve(options: ServeOptions, on_ready: OnReady) -> None:
             _calm_the_collector()
             serving = Serving(options.data, _url(main_socket), _url(site_socket), keys, deployment, loop, stopping.set)
             ports = [_Port(app, main_socket), _Port(site_app, site_socket)]
-            await _run(ports, state, stopping, lambda: on_ready(serving))
+            await _run(ports, state, stopping, lambda: on_ready(serving), deployment.drain)
         finally:
             await deployment.close()
 
@@ -145,9 +145,13 @@ def _calm_the_collector() -> None:
 
 
 async def _run(
-    ports: "list[_Port]", state: ServerState, stopping: asyncio.Event, on_ready: Callable[[], Awaitable[None]]
+    ports: "list[_Port]",
+    state: ServerState,
+    stopping: asyncio.Event,
+    on_ready: Callable[[], Awaitable[None]],
+    drain: Callable[[], None],
 ) -> None:
-    """Runs the ports until `stopping` is set or one of the parts fails."""
+    """Runs the ports until `stopping` is set or one of the parts fails; `drain` hears of the end before callers do."""
     tasks = [asyncio.ensure_future(port.serve()) for port in ports]
     for port in ports:
         await port.server.listening.wait()
@@ -161,6 +165,7 @@ async def _run(
                 break
     finally:
         state.draining = True
+        drain()
         stop.cancel()
         beside.cancel()
         for port in ports:

@@ -1,9 +1,11 @@
 """Isolates: guests in fresh WebAssembly instances. The only room that imports wasmtime.
 
-`engine` the hardened engine and its ticker; `compiled` native code and its cache; `linker` the imports of ABI.md;
-`wasi` the deterministic rest; `isolate` one call's instance; `bindings` the C functions underneath.
+`engine` the hardened engine and its ticker; `action_engine` the one of actions; `compiled` native code and its cache;
+`linker` the imports of ABI.md; `wasi` the deterministic rest; `isolate` one call's instance; `bindings` the C functions
+underneath.
 """
 
+from skerry.isolate.action_engine import ActionBudget, ActionWorld, get_action_world
 from skerry.isolate.build_runner import BuildRunner, build_runner_at
 from skerry.isolate.compiled import CompiledModule, ModuleCache
 from skerry.isolate.engine import Engine, get_engine
@@ -26,6 +28,8 @@ __all__ = [
     "DONE",
     "FAILED",
     "PENDING",
+    "ActionBudget",
+    "ActionWorld",
     "BuildRunner",
     "CompiledModule",
     "CpuBudget",
@@ -41,6 +45,7 @@ __all__ = [
     "ModuleCache",
     "SliceSpent",
     "build_runner_at",
+    "get_action_world",
     "get_engine",
     "linker_of_this_thread",
 ]

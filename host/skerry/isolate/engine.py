@@ -1,4 +1,4 @@
-"""The one wasmtime engine of a process, hardened, and the ticker that lets calls be interrupted.
+"""The wasmtime engine, hardened, and the ticker that lets calls be interrupted.
 
 Everything the host does not serve is off: threads, shared memory, 64-bit and several memories, garbage collection,
 exceptions, tail calls, the component model; of SIMD only the deterministic part. NaNs are canonical. Code comes from
@@ -9,13 +9,14 @@ every instance comes from a pool whose slots are wiped before reuse.
 none do. What a call is entitled to is CPU time, which the deadline callback reads from its own thread; why not fuel,
 with figures: ARCHITECTURE.md, "Deadlines and budgets".
 
-One engine per process: several engines have been the ground of type-confusion advisories, and code is shared only
-within one.
+One engine for queries and mutations, and a second one for actions once there is one (`action_engine`): types and
+code are shared only within an engine, and nothing of one is ever handed to the other.
 Source: wasmtime `docs/security.md`, `docs/examples-interrupting-wasm.md`.
 """
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -25,10 +26,19 @@ from skerry import limits
 from skerry.isolate import bindings
 from skerry.isolate.thread_stack import use_large_stacks
 
-_POOL_SLOTS: Final[int] = limits.ISOLATES_MAX
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """How many instances an engine may have at once, and what each keeps of its memory for the next one."""
+
+    slots: int
+    memory_resident_bytes: int
 
 
-def _make_config() -> wasmtime.Config:
+CALL_POOL: Final[Pool] = Pool(limits.ISOLATES_MAX, limits.POOL_MEMORY_RESIDENT_BYTES)
+
+
+def _make_config(size: Pool) -> wasmtime.Config:
     config = wasmtime.Config()
     config.strategy = "cranelift"
     config.cranelift_opt_level = "speed"
@@ -57,36 +67,36 @@ def _make_config() -> wasmtime.Config:
     config.max_wasm_stack = limits.GUEST_STACK_BYTES_MAX
     config.epoch_interruption = True
     config.parallel_compilation = True
-    _use_pool(config)
+    _use_pool(config, size)
     return config
 
 
-def _use_pool(config: wasmtime.Config) -> None:
+def _use_pool(config: wasmtime.Config, size: Pool) -> None:
     """Instances come from a pool: making one is a copy-on-write mapping, dropping one wipes the pages it touched."""
     ffi: Any = bindings.ffi  # untyped
     pool = ffi.wasmtime_pooling_allocation_config_new()
-    ffi.wasmtime_pooling_allocation_config_total_core_instances_set(pool, _POOL_SLOTS)
-    ffi.wasmtime_pooling_allocation_config_total_memories_set(pool, _POOL_SLOTS)
-    ffi.wasmtime_pooling_allocation_config_total_tables_set(pool, _POOL_SLOTS)
+    ffi.wasmtime_pooling_allocation_config_total_core_instances_set(pool, size.slots)
+    ffi.wasmtime_pooling_allocation_config_total_memories_set(pool, size.slots)
+    ffi.wasmtime_pooling_allocation_config_total_tables_set(pool, size.slots)
     ffi.wasmtime_pooling_allocation_config_max_memories_per_module_set(pool, 1)
     ffi.wasmtime_pooling_allocation_config_max_tables_per_module_set(pool, limits.GUEST_TABLES_MAX)
     ffi.wasmtime_pooling_allocation_config_max_memory_size_set(pool, limits.GUEST_MEMORY_BYTES_MAX)
     ffi.wasmtime_pooling_allocation_config_table_elements_set(pool, limits.GUEST_TABLE_ELEMENTS_MAX)
-    ffi.wasmtime_pooling_allocation_config_linear_memory_keep_resident_set(pool, limits.POOL_MEMORY_RESIDENT_BYTES)
+    ffi.wasmtime_pooling_allocation_config_linear_memory_keep_resident_set(pool, size.memory_resident_bytes)
     ffi.wasmtime_pooling_allocation_config_table_keep_resident_set(pool, limits.POOL_TABLE_RESIDENT_BYTES)
-    ffi.wasmtime_pooling_allocation_config_max_unused_warm_slots_set(pool, _POOL_SLOTS)
+    ffi.wasmtime_pooling_allocation_config_max_unused_warm_slots_set(pool, size.slots)
     ffi.wasmtime_pooling_allocation_strategy_set(config.ptr(), pool)
     ffi.wasmtime_pooling_allocation_config_delete(pool)
 
 
 class Engine:
-    """The compiled-code world of this process.
+    """A world of compiled code and of the instances made from it.
 
     Concurrency: compiling releases the GIL; everything else is cheap. Make one through `get_engine`.
     """
 
-    def __init__(self) -> None:
-        self.wasmtime = wasmtime.Engine(_make_config())
+    def __init__(self, pool: Pool = CALL_POOL) -> None:
+        self.wasmtime = wasmtime.Engine(_make_config(pool))
         self.address = bindings.address_of(self.wasmtime.ptr())
         self.ticker = Ticker(self.address)
 
@@ -142,7 +152,7 @@ _engine_lock = threading.Lock()
 
 
 def get_engine() -> Engine:
-    """The process's engine, made at first use (engines are never made concurrently)."""
+    """The process's engine for queries and mutations, made at first use."""
     global _engine
     with _engine_lock:
         if _engine is None:

@@ -70,7 +70,7 @@ class Linker:
         self.engine = engine
         self.current: Isolate | None = None
         self._address: Pointer = bindings.linker_new(engine.address)
-        engine.ticker.watched.append(lambda: self.current is not None)
+        engine.ticker.watched.append(self.is_running)
         self._kept: list[Any] = []  # native callbacks and types must outlive the linker
         deadline = bindings.EpochCallback(self._look_at_budget)
         self._kept.append(deadline)
@@ -86,6 +86,10 @@ class Linker:
                 [types[letter]() for letter in results],
                 self._make_callback(function),
             )
+
+    def is_running(self) -> bool:
+        """Whether a guest is on a stack right now. Any thread."""
+        return self.current is not None
 
     def prepare(self, module: "CompiledModule") -> Pointer:
         """The module with its imports resolved, ready to be instantiated; kept with the module.

@@ -117,13 +117,6 @@ def test_randomness_in_actions(guest: Guest) -> None:
     assert guest.error("action", "crypto.getRandomValues(new Uint8Array(65537))")["name"] == "QuotaExceededError"
 
 
-@pytest.mark.parametrize("code", ("await fetch('https://a.example')", "setTimeout(() => {}, 1)"))
-def test_actions_say_what_is_not_served_yet(guest: Guest, code: str) -> None:
-    error = guest.error("action", code)
-    assert "is not served yet" in error["message"]
-    assert error["code"] == "FeatureNotServed"
-
-
 @pytest.mark.parametrize(
     ("code", "message"),
     [

@@ -1,4 +1,4 @@
-import { internalQueryGeneric, mutationGeneric, queryGeneric } from "convex/server";
+import { actionGeneric, anyApi, internalQueryGeneric, mutationGeneric, queryGeneric } from "convex/server";
 import { ConvexError, v } from "convex/values";
 
 /** Its arguments, whatever they are. */
@@ -53,3 +53,12 @@ export const slowWrite = mutationGeneric(async (ctx, { rounds }: { rounds: numbe
 export const slowCount = queryGeneric(async (ctx) => (await ctx.db.query("slow").collect()).length);
 
 export const addresses = queryGeneric(async () => [process.env.CONVEX_CLOUD_URL, process.env.CONVEX_SITE_URL]);
+
+/** Calls a query and sleeps, at once. */
+export const act = actionGeneric(async (ctx, { text }: any) => {
+  console.log("acting");
+  const slept = new Promise((resolve) => setTimeout(() => resolve("slept"), 1));
+  return await Promise.all([ctx.runQuery(anyApi.probe.echo, { text }), slept]);
+});
+
+export const actAndFail = actionGeneric(async (ctx) => await ctx.runQuery(anyApi.probe.refuse, {}));

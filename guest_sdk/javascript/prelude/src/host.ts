@@ -5,7 +5,8 @@ export type ContextKind = "query" | "mutation" | "action" | "httpAction" | "impo
 export interface Engine {
   hostcall(op: string, argument: string, raw?: Uint8Array): string;
   hostcallBytes(op: string, argument: string, raw?: Uint8Array): Uint8Array;
-  hostcallAsync(op: string, argument: string): Promise<string>;
+  hostcallAsync(op: string, argument: string, raw?: Uint8Array): Promise<string>;
+  hostcallAsyncBytes(op: string, argument: string, raw?: Uint8Array): Promise<Uint8Array<ArrayBuffer>>;
   contextKind(): ContextKind;
   requestId(): string;
   setInvoker(invoke: (kind: string, name: string, requestId: string, argsJson: string) => Promise<string>): void;

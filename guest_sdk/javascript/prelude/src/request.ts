@@ -8,6 +8,15 @@ import { utf8Decode, utf8Encode } from "./utf8.ts";
 
 type Source = Uint8Array<ArrayBuffer> | ReadableStream<Uint8Array> | null;
 
+/** A body that is still with the host: whole in one piece, or as a stream. */
+export interface Incoming {
+  whole(): Promise<Uint8Array<ArrayBuffer>>;
+  stream(): ReadableStream<Uint8Array>;
+}
+
+let take: (request: Request) => Source;
+let receive: (head: ResponseHead, incoming: Incoming | null) => Response;
+
 interface BodyInit {
   source: Source;
   type: string | null;
@@ -40,6 +49,7 @@ function extractBody(value: unknown): BodyInit {
 
 class Body {
   #source: Source;
+  #incoming: Incoming | null = null;
   #stream: ReadableStream<Uint8Array> | null = null;
   #used = false;
   readonly headers: Headers;
@@ -51,6 +61,7 @@ class Body {
     Object.defineProperty(this, "headers", { value: headers, enumerable: true, writable: false, configurable: true });
   }
   get body(): ReadableStream<Uint8Array> | null {
+    this.#receiveStream();
     if (this.#source === null) return null;
     if (this.#stream === null) {
       const bytes = this.#source as Uint8Array<ArrayBuffer>;
@@ -62,7 +73,22 @@ class Body {
   get bodyUsed(): boolean {
     return this.#used || isDisturbed(this.#stream);
   }
+  protected setIncoming(incoming: Incoming): void {
+    this.#incoming = incoming;
+  }
+  // From here on what the host still has is a stream like any other.
+  #receiveStream(): void {
+    if (this.#incoming === null) return;
+    if (this.#used) this.#source = new Uint8Array();
+    else this.#source = this.#stream = this.#incoming.stream();
+    this.#incoming = null;
+  }
   async #consume(): Promise<Uint8Array<ArrayBuffer>> {
+    if (this.#incoming !== null) {
+      if (this.#used) throw new TypeError("Body is unusable: Body has already been read");
+      this.#used = true;
+      return this.#incoming.whole();
+    }
     if (this.#source === null) return new Uint8Array();
     if (this.bodyUsed || this.#stream?.locked === true) throw new TypeError("Body is unusable: Body has already been read");
     this.#used = true;
@@ -101,6 +127,7 @@ class Body {
     return form;
   }
   protected cloneSource(): Source {
+    this.#receiveStream();
     if (this.bodyUsed || this.#stream?.locked === true) throw new TypeError("a body that has been read cannot be cloned");
     if (this.#stream === null) return this.#source;
     const [mine, other] = this.#stream.tee();
@@ -110,6 +137,7 @@ class Body {
   }
   // The body moves to another Request; this one counts as read.
   protected moveSource(): Source {
+    this.#receiveStream();
     if (this.#source === null) return null;
     if (this.bodyUsed || this.#stream?.locked === true) throw new TypeError("Body is unusable: Body has already been read");
     this.#used = true;
@@ -223,6 +251,14 @@ export class Request extends Body {
   get [Symbol.toStringTag](): string {
     return "Request";
   }
+  static {
+    take = (request) => request.moveSource();
+  }
+}
+
+/** The body of a request that is about to be sent; the request counts as read. */
+export function takeBody(request: Request): Source {
+  return take(request);
 }
 
 function parseUrl(input: unknown): string {
@@ -254,6 +290,7 @@ export class Response extends Body {
   #statusText: string;
   #type = "default";
   #url = "";
+  #redirected = false;
 
   constructor(body?: unknown, init: ResponseInit = {}) {
     const status = init.status === undefined ? 200 : Math.trunc(Number(init.status));
@@ -277,7 +314,7 @@ export class Response extends Body {
     return this.#url;
   }
   get redirected(): boolean {
-    return false;
+    return this.#redirected;
   }
   get status(): number {
     return this.#status;
@@ -293,6 +330,7 @@ export class Response extends Body {
     copy.#status = this.#status;
     copy.#type = this.#type;
     copy.#url = this.#url;
+    copy.#redirected = this.#redirected;
     return copy;
   }
   static error(): Response {
@@ -319,4 +357,29 @@ export class Response extends Body {
   get [Symbol.toStringTag](): string {
     return "Response";
   }
+  static {
+    receive = (head, incoming) => {
+      const response = new Response(null, { headers: head.headers });
+      response.#status = head.status;
+      response.#statusText = head.statusText;
+      response.#url = head.url;
+      response.#redirected = head.redirected;
+      makeImmutable(response.headers);
+      if (incoming !== null) response.setIncoming(incoming);
+      return response;
+    };
+  }
+}
+
+interface ResponseHead {
+  status: number;
+  statusText: string;
+  url: string;
+  redirected: boolean;
+  headers: Array<[string, string]>;
+}
+
+/** The response to a fetch, its body still with the host. */
+export function responseOf(head: ResponseHead, incoming: Incoming | null): Response {
+  return receive(head, incoming);
 }

@@ -1,32 +1,73 @@
-// Timers and `fetch`: refused in queries and mutations as the protocol says. In actions they are not served yet.
+// Timers: operations of the host in actions, refused elsewhere as the protocol says.
+//
+// The host knows a timer by the number that `setTimeout` returns; a cleared timer's ticket comes back at once and finds no callback.
 
 import { define } from "./globals.ts";
-import { type HostError, refuseOutsideActions } from "./host.ts";
+import { engine, refuseOutsideActions } from "./host.ts";
 
-function notServed(name: string): never {
-  const error: HostError = new Error(`${name}() is not served yet: actions come with a later release`);
-  error.code = "FeatureNotServed";
-  throw error;
+type Callback = (...args: unknown[]) => unknown;
+interface Timer {
+  callback: Callback;
+  args: unknown[];
+  every: number | null; // milliseconds between the calls of an interval
+}
+
+const DELAY_MAX = 2 ** 31 - 1;
+const timers = new Map<number, Timer>();
+let last = 0;
+
+function start(name: string, callback: unknown, delay: unknown, args: unknown[], repeats: boolean): number {
+  refuseOutsideActions(`${name}()`);
+  if (typeof callback !== "function") throw new TypeError(`${name}: the callback is not a function`);
+  const given = Math.trunc(Number(delay));
+  const ms = given >= 1 && given <= DELAY_MAX ? given : repeats ? 1 : 0;
+  const id = ++last;
+  timers.set(id, { callback: callback as Callback, args, every: repeats ? ms : null });
+  wait(id, ms);
+  return id;
+}
+
+function wait(id: number, ms: number): void {
+  void engine.hostcallAsync("timer/start", `{"id":${id},"ms":${ms}}`).then(() => {
+    const timer = timers.get(id);
+    if (timer === undefined) return;
+    if (timer.every === null) timers.delete(id);
+    try {
+      timer.callback.apply(globalThis, timer.args);
+    } finally {
+      if (timer.every !== null && timers.has(id)) wait(id, timer.every);
+    }
+  });
+}
+
+function clear(id: unknown): void {
+  const number = Number(id);
+  if (timers.delete(number)) engine.hostcall("timer/clear", `{"id":${number}}`);
 }
 
 // Written as methods so that each has its own name, and no `prototype`.
-const timers = {
-  setTimeout(_callback: unknown, _delay?: number): never {
-    refuseOutsideActions("setTimeout()");
-    return notServed("setTimeout");
+const functions = {
+  setTimeout(callback: unknown, delay?: number, ...args: unknown[]): number {
+    return start("setTimeout", callback, delay, args, false);
   },
-  setInterval(_callback: unknown, _delay?: number): never {
-    refuseOutsideActions("setInterval()");
-    return notServed("setInterval");
+  setInterval(callback: unknown, delay?: number, ...args: unknown[]): number {
+    return start("setInterval", callback, delay, args, true);
   },
-  clearTimeout(_id?: unknown): void {},
-  clearInterval(_id?: unknown): void {},
-  async fetch(_input: unknown, _init?: unknown): Promise<never> {
+  clearTimeout(id?: unknown): void {
+    clear(id);
+  },
+  clearInterval(id?: unknown): void {
+    clear(id);
+  },
+  // Its module is loaded at the first use, as those of the lazy globals are.
+  async fetch(input: unknown, init?: unknown): Promise<unknown> {
     refuseOutsideActions("fetch()");
-    return notServed("fetch");
+    return (require("./fetch.ts") as typeof import("./fetch.ts")).fetchFromHost(input, init);
   },
 };
 
+declare const require: (path: string) => Record<string, unknown>;
+
 export function installTimers(): void {
-  for (const [name, value] of Object.entries(timers)) define(name, value);
+  for (const [name, value] of Object.entries(functions)) define(name, value);
 }

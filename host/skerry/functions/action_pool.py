@@ -1,0 +1,133 @@
+"""Where actions of all deployments run: a few threads of low priority, and places for so many actions at once.
+
+**Threads.** One entry into a guest is one job; between entries an action has no thread. An entry that outruns
+`ACTION_SLICE_MS` of CPU time goes on with the lowest priority there is, and a fresh thread takes its thread's place:
+who computes for long delays neither the loop thread nor another action. (A priority cannot be raised again without
+privileges, so such a thread ends with its job.)
+
+**Places.** An action that a caller began takes one of `ACTIONS_RUNNING_MAX` places, waits for one in the order of
+arrival, or is refused. What actions call takes from the isolates beyond those and never waits: an action that waited
+for a place while it holds one could wait for itself.
+
+One pool serves a process. Nothing is made before the first action.
+
+Concurrency: `submit` any thread; everything else the loop thread.
+"""
+
+import contextlib
+import os
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from skerry import limits
+
+Job = Callable[[Callable[[], None]], None]
+"""Work for an action thread; it is given what to call once it outruns its slice. It raises nothing."""
+
+
+class ActionPool:
+    """Threads and places for actions."""
+
+    def __init__(
+        self, *, running_max: int = limits.ACTIONS_RUNNING_MAX, waiting_max: int = limits.ACTIONS_WAITING_MAX
+    ) -> None:
+        self._running_max = running_max
+        self._waiting_max = waiting_max
+        self._waiting: deque[Callable[[], None]] = deque()
+        self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._threads = 0
+        self.outrun = 0
+        self.running = 0
+        self.isolates = 0
+
+    # -- places --------------------------------------------------------------------------------------------------
+
+    def enter(self, begin: Callable[[], None]) -> bool:
+        """Calls `begin` now, or once there is a place; False where too many wait already."""
+        if self.running < self._running_max:
+            self.running += 1
+            self.isolates += 1
+            begin()
+            return True
+        if len(self._waiting) >= self._waiting_max:
+            return False
+        self._waiting.append(begin)
+        return True
+
+    def is_waiting(self, begin: Callable[[], None]) -> bool:
+        """Whether it waits: most recently or not at all."""
+        return bool(self._waiting) and self._waiting[-1] is begin
+
+    def give_up(self, begin: Callable[[], None]) -> None:
+        """Waits no longer."""
+        self._waiting.remove(begin)
+
+    def enter_nested(self) -> bool:
+        """A place for an action that an action called; False where there is none."""
+        if self.isolates >= limits.ACTION_ISOLATES_MAX:
+            return False
+        self.isolates += 1
+        return True
+
+    def leave(self, *, is_nested: bool) -> None:
+        """Gives a place back, which who waits longest takes."""
+        self.isolates -= 1
+        if is_nested:
+            return
+        self.running -= 1
+        if self._waiting and self.isolates < limits.ACTION_ISOLATES_MAX:
+            self.running += 1
+            self.isolates += 1
+            self._waiting.popleft()()
+
+    # -- threads -------------------------------------------------------------------------------------------------
+
+    def submit(self, job: Job) -> None:
+        """Runs a job on one of the threads."""
+        if self._threads == 0:
+            with self._lock:
+                while self._threads < limits.ACTION_THREADS:
+                    self._threads += 1
+                    self._start_thread()
+        self._jobs.put(job)
+
+    def _start_thread(self) -> None:
+        threading.Thread(target=self._work, name="skerry-action", daemon=True).start()
+
+    def _work(self) -> None:
+        _lower_priority(limits.ACTION_THREAD_NICE)
+        is_outrun = False
+
+        def outran() -> None:
+            nonlocal is_outrun
+            with self._lock:
+                if self.outrun >= limits.ACTION_THREADS_OUTRUN_MAX:
+                    return
+                self.outrun += 1
+            is_outrun = True
+            self._start_thread()
+            _lower_priority(limits.ACTION_THREAD_OUTRUN_NICE)
+
+        while not is_outrun:
+            job = self._jobs.get()
+            job(outran)
+            del job  # an action that has ended must not stay until the next one comes
+        with self._lock:
+            self.outrun -= 1
+
+
+def _lower_priority(nice: int) -> None:
+    with contextlib.suppress(OSError, AttributeError):  # where threads have no priority of their own
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), nice)
+
+
+_pool: Final = ActionPool()
+
+
+def get_action_pool() -> ActionPool:
+    """The process's pool."""
+    return _pool

@@ -1,0 +1,163 @@
+"""Places and threads for actions: who runs, who waits, who is refused, and what a server that stops does."""
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from skerry import limits
+from skerry.errors import SkerryError
+from skerry.functions.action_pool import ActionPool
+from tests.fixtures import shared
+from tests.fixtures.action_bundle import action_bundle
+from tests.fixtures.hands import HandTimers
+from tests.fixtures.world import FOUND_SECONDS_MAX, World
+
+SLEEP = {"ms": 50_000}
+
+
+@pytest.fixture
+def timers() -> HandTimers:
+    return HandTimers()
+
+
+@pytest.fixture
+def pool() -> ActionPool:
+    return ActionPool(running_max=2, waiting_max=2)
+
+
+@pytest.fixture
+def world(base: Path, tmp_path: Path, timers: HandTimers, pool: ActionPool) -> Iterator[World]:
+    with World(tmp_path / "data", shared.compiled(base), timers=timers, action_pool=pool) as made:
+        made.activate(action_bundle(base))
+        yield made
+        timers.advance(2 * limits.ACTION_SECONDS_MAX)
+
+
+def _code(world: World, future: "object") -> str:
+    with pytest.raises(SkerryError) as caught:
+        world.finish(future)  # type: ignore[arg-type]
+    return caught.value.code
+
+
+# -- places --------------------------------------------------------------------------------------------------------
+
+
+def test_a_full_pool_queues_and_then_refuses(world: World, timers: HandTimers, pool: ActionPool) -> None:
+    running = [world.start("action", "a:sleeps", {"ms": 10_000}) for _ in range(2)]
+    waiting = [world.start("action", "a:typed", {"text": text}) for text in "ab"]
+    refused = world.start("action", "a:typed", {"text": "c"})
+    assert _code(world, refused) == "TooManyConcurrentActions"
+    assert pool.running == 2 and not any(future.done() for future in running + waiting)
+    world.until(lambda: timers.waiting(10) == 2)
+    timers.advance(10)
+    assert [world.finish(future).ok for future in running + waiting] == [True] * 4
+    world.until(lambda: pool.running == 0)
+
+
+def test_nobody_waits_for_a_place_too_long(world: World, timers: HandTimers, pool: ActionPool) -> None:
+    for _ in range(2):
+        world.start("action", "a:sleeps", SLEEP)
+    world.until(lambda: timers.waiting(50) == 2)
+    waiting = world.start("action", "a:typed", {"text": "a"})
+    timers.advance(limits.ACTION_WAIT_SECONDS_MAX - 1)
+    assert not waiting.done()
+    timers.advance(1)
+    assert _code(world, waiting) == "TooManyConcurrentActions"
+    later = world.start("action", "a:typed", {"text": "b"})
+    timers.advance(50 - limits.ACTION_WAIT_SECONDS_MAX)
+    assert world.finish(later).value == b'"b!"'
+
+
+def test_called_actions_take_no_place_and_never_wait(world: World, timers: HandTimers, pool: ActionPool) -> None:
+    world.start("action", "a:sleeps", SLEEP)
+    assert world.action("a:depth", {"n": 2}) == 2
+    pool.isolates += limits.ACTION_ISOLATES_MAX - pool.isolates - 1
+    assert "Too many actions run or wait." in world.failure("action", "a:depth", {"n": 1})
+    assert pool.isolates == limits.ACTION_ISOLATES_MAX - 1
+
+
+def test_the_bounds_of_a_pool() -> None:
+    pool, begun = ActionPool(), []
+
+    def begin_of(number: int) -> Callable[[], None]:
+        return lambda: begun.append(number)
+
+    most, waiting = limits.ACTIONS_RUNNING_MAX, limits.ACTIONS_WAITING_MAX
+    assert all(pool.enter(begin_of(number)) for number in range(most + waiting))
+    assert begun == list(range(most))
+    assert not pool.enter(begin_of(-1))
+    pool.leave(is_nested=False)
+    assert begun[-1] == most
+    assert pool.enter(begin_of(-1))
+
+
+def test_a_thousand_actions_sleep_while_a_query_runs(base: Path, tmp_path: Path, timers: HandTimers) -> None:
+    with World(tmp_path / "data", shared.compiled(base), timers=timers) as world:
+        world.activate(action_bundle(base))
+        sleeping = [world.start("action", "a:sleeps", SLEEP) for _ in range(limits.ACTIONS_RUNNING_MAX)]
+        world.until(lambda: timers.waiting(50) == limits.ACTIONS_RUNNING_MAX)
+        assert world.query("a:add", {"x": 1, "y": 2}) == 3
+        timers.advance(50)
+        assert {world.finish(future).value for future in sleeping} == {b'"slept"'}
+        assert world.deployment.actions.pool.isolates == 0
+
+
+# -- threads -------------------------------------------------------------------------------------------------------
+
+
+def test_threads_that_outrun_their_slice_are_replaced_up_to_a_bound() -> None:
+    pool, ends = ActionPool(), threading.Event()
+    blocked = threading.Semaphore(0)
+
+    def hog(outran: Callable[[], None]) -> None:
+        outran()
+        blocked.release()
+        ends.wait(FOUND_SECONDS_MAX)
+
+    def runs_now() -> threading.Event:
+        ran = threading.Event()
+        pool.submit(lambda _outran: ran.set())
+        return ran
+
+    for _ in range(limits.ACTION_THREADS_OUTRUN_MAX):
+        pool.submit(hog)
+        assert blocked.acquire(timeout=FOUND_SECONDS_MAX)
+    assert pool.outrun == limits.ACTION_THREADS_OUTRUN_MAX
+    assert runs_now().wait(FOUND_SECONDS_MAX)
+    for _ in range(limits.ACTION_THREADS):
+        pool.submit(hog)
+        assert blocked.acquire(timeout=FOUND_SECONDS_MAX)
+    late = runs_now()
+    assert not late.is_set() and pool.outrun == limits.ACTION_THREADS_OUTRUN_MAX
+    ends.set()
+    assert late.wait(FOUND_SECONDS_MAX)
+
+
+# -- the end -------------------------------------------------------------------------------------------------------
+
+
+def test_a_server_that_stops_lets_actions_end(world: World, timers: HandTimers) -> None:
+    running = world.start("action", "a:sleeps", {"ms": limits.ACTION_SHUTDOWN_SECONDS_MAX * 1000 - 1})
+    calling = world.start("action", "a:calls", {"n": 1})
+    waiting = world.start("action", "a:typed", {"text": "a"})
+    world.deployment.drain()
+    assert _code(world, waiting) == "ShuttingDown"
+    assert _code(world, world.start("action", "a:typed", {"text": "b"})) == "ShuttingDown"
+    assert world.finish(calling).ok, "what an action calls is served to the end"
+    world.until(lambda: timers.waiting(limits.ACTION_SHUTDOWN_SECONDS_MAX - 0.001))
+    timers.advance(limits.ACTION_SHUTDOWN_SECONDS_MAX - 0.001)
+    assert world.finish(running).value == b'"slept"'
+    world.close()
+
+
+def test_a_server_that_stops_ends_actions_that_do_not(world: World, timers: HandTimers, pool: ActionPool) -> None:
+    sleeping = world.start("action", "a:sleeps", SLEEP)
+    looping = world.start("action", "a:loops", {})
+    world.until(lambda: timers.waiting(50) and pool.outrun)
+    closing = world.loop.create_task(world.deployment.close())
+    world.until(lambda: timers.waiting(limits.ACTION_SHUTDOWN_SECONDS_MAX))
+    timers.advance(limits.ACTION_SHUTDOWN_SECONDS_MAX)
+    assert {_code(world, sleeping), _code(world, looping)} == {"ShuttingDown"}
+    world.finish(closing)
