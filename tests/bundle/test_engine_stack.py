@@ -129,6 +129,14 @@ def test_recursion_goes_on_on_the_deep_stack(compiled: Compiled, case: str) -> N
     assert (status, int(depth) >= depth_min) == ("done", True), depth
 
 
+def test_a_call_with_many_arguments_goes_on_on_the_deep_stack(compiled: Compiled) -> None:
+    guest = GuestRunner(compiled).boot()
+    source = (
+        "(() => { const f = ((...a) => a.length).bind(null, 1); return String(f(...new Array(30000).fill(2))); })()"
+    )
+    assert guest.eval(source) == ("done", "30001")
+
+
 @pytest.mark.parametrize("text", ["[1]", "new RegExp('a(b)c').source", "eval('1 + 1')"])
 def test_the_stacks_are_back_in_order_after_each_way_of_using_the_deep_one(compiled: Compiled, text: str) -> None:
     guest = GuestRunner(compiled).boot()

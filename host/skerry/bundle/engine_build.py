@@ -153,6 +153,7 @@ QUICKJS_CHANGES: Final = (
 QUICKJS_DEEP: Final = (
     ("JS_CallInternal", "", "caller_ctx->rt"),  # its condition: above
     ("js_call_c_function", "is_stack_low(0)", "ctx->rt"),
+    ("js_call_bound_function", "is_stack_low(sizeof(JSValue) * argc)", "ctx->rt"),
     ("async_func_resume", "is_stack_low(0)", "ctx->rt"),
     ("JS_FlattenIntoArray", "is_stack_low(0)", "ctx->rt"),
     ("json_parse_value", "is_stack_low(0)", "s->ctx->rt"),
