@@ -189,7 +189,8 @@ def test_a_cancelled_waiter_gives_its_turn_on() -> None:
             first.close()
             waiters[1].cancel()  # its turn came in this very moment
             (await waiters[2]).close()
-            await asyncio.gather(*waiters[:2], return_exceptions=True)
+            ends = await asyncio.gather(*waiters[:2], return_exceptions=True)
+            assert [type(end) for end in ends] == [asyncio.CancelledError] * 2
 
     run(work())
 
@@ -291,6 +292,7 @@ def test_closing_a_response_while_it_is_read() -> None:
             assert await response.read(3) == b"abc"
             reading = asyncio.ensure_future(response.read(3))
             await asyncio.sleep(0)
+            assert await code_of(response.read(3)) == "EgressInvalidRequest"  # one reader at a time
             response.close()
             response.close()
             assert await code_of(reading) == "EgressFailed"

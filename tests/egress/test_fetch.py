@@ -220,6 +220,20 @@ def test_damaged_compression_fails(coding: str, data: bytes) -> None:
     run(work())
 
 
+def test_gzip_members_are_bounded() -> None:
+    async def work() -> None:
+        most = limits.EGRESS_GZIP_MEMBERS_MAX
+        async with serving(reply()) as server, egress(server.port) as way:
+            for members, code in ((most, ""), (most + 1, "EgressTooLarge")):
+                server.answer = reply(_gzip(b"") * (members - 1) + _gzip(b"x"), "Content-Encoding: gzip\r\n")
+                if code:
+                    assert await code_of(get(way, f"http://a.test:{server.port}/")) == code
+                else:
+                    assert (await get(way, f"http://a.test:{server.port}/"))[1] == b"x"
+
+    run(work())
+
+
 # -- requests that are refused -----------------------------------------------------------------------------------
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from skerry import limits
 from skerry.egress import EgressBounds, FetchRequest
-from tests.egress.world import LOOPS, Seen, code_of, egress, get, raw, read_all, reply, run, serving
+from tests.egress.world import LOOPS, Seen, code_of, egress, fault_of, get, raw, read_all, reply, run, serving
 
 SOON = 0.05
 
@@ -120,6 +120,26 @@ def test_framing_counts_on_the_wire() -> None:
         bounds = EgressBounds(response_wire_bytes=200_000)
         async with serving(answer) as server, egress(server.port, bounds=bounds) as way:
             assert await code_of(get(way, _url(server.port))) in ("EgressTooLarge", "EgressFailed")
+
+    run(work())
+
+
+def test_framing_is_bounded() -> None:
+    """Chunks of one byte cost the parser as much as large ones."""
+
+    def chunks(framing_bytes: int) -> bytes:
+        """A body of so many chunks that heads and framing come to about so many bytes."""
+        return b"1\r\nx\r\n" * (framing_bytes // 5) + b"0\r\n\r\n"
+
+    async def work() -> None:
+        head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+        async with serving(reply()) as server, egress(server.port) as way:
+            below = limits.EGRESS_FRAMING_BYTES_MAX // 2
+            server.answer = raw(head + chunks(below))
+            assert (await get(way, _url(server.port)))[1] == b"x" * (below // 5)
+            server.answer = raw(head + chunks(limits.EGRESS_FRAMING_BYTES_MAX + 1000))
+            fault = await fault_of(get(way, _url(server.port)))
+            assert (fault.code, "framing" in fault.message) == ("EgressTooLarge", True)
 
     run(work())
 

@@ -51,16 +51,16 @@ def test_an_allowance_lifts_the_rule_for_exactly_what_it_names() -> None:
     inside = ip_address("127.0.0.1")
     assert policy.refusal("dev.test", 3000, inside) is None
     assert policy.refusal("dev.test.", 3000, inside) is None
-    assert policy.refusal("dev.test", 3001, inside) == "other"
+    assert policy.refusal("dev.test", 3001, inside) == "port"
     assert policy.refusal("dev.test", 80, inside) == "loopback"
-    assert policy.refusal("evil.test", 3000, inside) == "other"
-    assert policy.refusal("evil.dev.test", 3000, inside) == "other"
+    assert policy.refusal("evil.test", 3000, inside) == "port"
+    assert policy.refusal("evil.dev.test", 3000, inside) == "port"
     assert policy.refusal("x.test", 443, ip_address("10.1.2.3")) is None
-    assert policy.refusal("x.test", 9000, ip_address("10.1.2.3")) == "other"
+    assert policy.refusal("x.test", 9000, ip_address("10.1.2.3")) == "port"
     assert policy.refusal("x.test", 9000, ip_address("10.2.2.3")) is None
     assert policy.refusal("x.test", 443, ip_address("10.2.2.3")) == "private"
     assert policy.refusal("x.test", 443, ip_address("::ffff:10.1.2.3")) == "IPv4-mapped"
-    assert policy.refusal("x.test", 9000, ip_address("8.8.8.8")) == "other"
+    assert policy.refusal("x.test", 9000, ip_address("8.8.8.8")) == "port"
 
 
 def test_a_denied_network_is_refused_whatever_else_is_said() -> None:

@@ -7,6 +7,7 @@ two parts: 127.0.0.2 is allowed and stands for the public internet, 127.0.0.1 is
 import asyncio
 import contextlib
 import gc
+import os
 import ssl
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -30,10 +31,20 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
 
 def run(work: Coroutine[Any, Any, Any], loop: str = "uvloop") -> Any:
     """Runs a test's coroutine; a task left behind or a socket left open fails it."""
+    before = _open_sockets()
     with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
         result = runner.run(_leaving_nothing(work))
     gc.collect()  # what was left open warns now, and warnings are errors
+    assert _open_sockets() <= before
     return result
+
+
+def _open_sockets() -> int:
+    count = 0
+    for entry in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            count += os.readlink(entry).startswith("socket:")
+    return count
 
 
 async def _leaving_nothing(work: Coroutine[Any, Any, Any]) -> Any:

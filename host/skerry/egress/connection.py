@@ -13,7 +13,7 @@ from aiohttp.client_proto import ResponseHandler
 
 from skerry.egress.policy import EgressBounds
 from skerry.errors import DeveloperError
-from skerry.limits import EGRESS_RESPONSE_HEAD_BYTES_MAX
+from skerry.limits import EGRESS_FRAMING_BYTES_MAX, EGRESS_RESPONSE_HEAD_BYTES_MAX
 
 OnBytes = Callable[[int, int], None]
 """Told of bytes sent and received, as they go."""
@@ -72,6 +72,10 @@ class Connection(ResponseHandler):
                 self._fail(f"A response has at most {self._bounds.response_wire_bytes} bytes on the wire.")
                 return
         super().data_received(data)
+        # What is no body is heads and framing, and what the parser has not looked at: one read of the loop's at most.
+        payload = self._payload
+        if payload is not None and self._received - payload.total_bytes > EGRESS_FRAMING_BYTES_MAX:
+            self._fail(f"Heads and framing of a response have at most {EGRESS_FRAMING_BYTES_MAX} bytes.")
 
     def feed_data(self, data: Any, size: int = 0) -> None:
         """Takes one parsed head; only the first that is not interim belongs to the request."""

@@ -92,10 +92,13 @@ class CheckedConnector(aiohttp.BaseConnector):
         try:
             async with asyncio.timeout(seconds) as scope:
                 addresses = await self._checked_addresses(host, port)
+                checked_at = self._loop.time()
                 self._make_room()
                 deadline = scope.when()
                 assert deadline is not None
-                return await self._connect_to_one(addresses, host, port, req.is_ssl(), deadline)
+                connection = await self._connect_to_one(addresses, host, port, req.is_ssl(), deadline)
+                connection.checked_at = checked_at
+                return connection
         except TimeoutError as error:
             sentence = f"No connection to {host} came about within {seconds:g} s."
             raise DeveloperError("EgressTimedOut", sentence) from error
@@ -109,7 +112,7 @@ class CheckedConnector(aiohttp.BaseConnector):
         except ValueError:
             found = await self._look_up(host, port)
         passed: list[Address] = []
-        kind = "other"
+        kind = "none"
         for address in found[:EGRESS_ADDRESSES_MAX]:
             refused = self._policy.refusal(host, port, address)
             if refused is None:
@@ -117,6 +120,8 @@ class CheckedConnector(aiohttp.BaseConnector):
             else:
                 kind = refused
         if not passed:
+            if kind == "port":
+                raise DeveloperError("EgressRefused", f"Functions may not connect to port {port} of {host}.")
             sentence = f"Functions may not connect to {host}:{port}: it is no public address ({kind})."
             raise DeveloperError("EgressRefused", sentence)
         return passed
@@ -171,7 +176,8 @@ class CheckedConnector(aiohttp.BaseConnector):
             # Certificates carry names without the last dot.
             server_hostname=host.removesuffix(".") if secure else None,
         )
-        self._live[connection] = None
+        if connection.transport is not None:  # the peer may have closed it already
+            self._live[connection] = None
         if self._closed:
             connection.abort()
             raise closed_fault()

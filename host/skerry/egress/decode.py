@@ -1,6 +1,6 @@
 """Content codings, undone in bounded steps: no read makes more bytes than were asked for, whatever the peer compressed.
 
-Supported are gzip (with any number of members) and deflate in both of its forms, zlib's and the bare one. Other codings
+Supported are gzip (with its members) and deflate in both of its forms, zlib's and the bare one. Other codings
 are not offered to the peer; what comes in one anyway is handed on as it came, as browsers' fetch hands on an unknown
 one. Deliberately absent: layers of codings, which only attacks use.
 """
@@ -9,6 +9,7 @@ import zlib
 from typing import Literal, Protocol
 
 from skerry.errors import DeveloperError
+from skerry.limits import EGRESS_GZIP_MEMBERS_MAX
 
 Coding = Literal["gzip", "deflate"]
 ACCEPTED = "gzip, deflate"
@@ -48,7 +49,7 @@ def coding_of(header: str) -> Coding | None:
 class Decoder:
     """One body's decompressor: feed what arrived, take what comes out of it.
 
-    Raises: DeveloperError EgressFailed for damaged or truncated data.
+    Raises: DeveloperError EgressFailed for damaged or truncated data, EgressTooLarge for too many members.
     """
 
     def __init__(self, coding: Coding) -> None:
@@ -56,6 +57,7 @@ class Decoder:
         self._rest = b""
         self._stream: _Stream | None = zlib.decompressobj(_GZIP_BITS) if coding == "gzip" else None
         self._fed = False
+        self._members = 1
 
     def feed(self, data: bytes) -> None:
         """Adds what arrived."""
@@ -97,5 +99,9 @@ class Decoder:
         if self._coding != "gzip" or not self._rest.startswith(b"\x1f\x8b"[: len(self._rest)]) or not self._rest:
             self._rest = b""  # what trails the data is nobody's
             return None
+        self._members += 1
+        if self._members > EGRESS_GZIP_MEMBERS_MAX:
+            sentence = f"The gzip data of a response has at most {EGRESS_GZIP_MEMBERS_MAX} members."
+            raise DeveloperError("EgressTooLarge", sentence)
         self._stream = zlib.decompressobj(_GZIP_BITS)
         return self._stream

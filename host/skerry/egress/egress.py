@@ -146,7 +146,8 @@ class Egress:
         """Ends every fetch and connection, and returns when their sockets are closed. Safe at any time, also twice."""
         self._closed = True
         for scope in self._under_way:
-            scope.reschedule(self._loop.time())
+            if not scope.expired():
+                scope.reschedule(self._loop.time())
         for response in list(self._open):
             response.close()
         self._connector.abort_all()
@@ -195,18 +196,16 @@ class Egress:
                 headers["Content-Length"] = str(len(body))
 
         def wait_for_peer() -> None:
-            if not self._closed:
-                scope.reschedule(min(total_deadline, self._loop.time() + self._bounds.answer_seconds))
+            self._reschedule(scope, min(total_deadline, self._loop.time() + self._bounds.answer_seconds))
 
         def wait_for_function() -> None:
-            if not self._closed:
-                scope.reschedule(total_deadline)
+            self._reschedule(scope, total_deadline)
 
         if upload is not None:
             upload.wait_for_peer, upload.wait_for_function = wait_for_peer, wait_for_function
         wait_for_peer()
         try:
-            raw = await self._session._request(  # pyright: ignore[reportPrivateUsage]  # `request` wraps it once more
+            raw = await self._session.request(
                 method, target.url, headers=headers, data=body if upload is None else upload, allow_redirects=False
             )
         except DeveloperError:
@@ -218,6 +217,11 @@ class Egress:
             if upload is not None:
                 upload.wait_for_peer = upload.wait_for_function = _unwatched
         return raw, upload
+
+    def _reschedule(self, scope: asyncio.Timeout, when: float) -> None:
+        """Moves a deadline, unless it has come or the end of everything has."""
+        if not self._closed and not scope.expired():
+            scope.reschedule(when)
 
     def _fault_of(self, error: Exception, host: str, upload: Upload | None) -> Exception:
         if upload is not None and upload.fault is not None:

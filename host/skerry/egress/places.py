@@ -40,7 +40,7 @@ class Places:
         except BaseException as error:
             if turn.done() and not turn.cancelled():
                 self.give()  # it came in the same moment
-            else:
+            elif turn in self._waiting:  # who gave a place in the same moment has passed it over
                 self._waiting.remove(turn)
             if isinstance(error, TimeoutError):
                 sentence = f"No earlier fetch ended within {self._seconds_max:g} s; read or close responses first."

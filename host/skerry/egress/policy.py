@@ -124,7 +124,7 @@ class EgressPolicy:
         if self._is_allowed(host.removesuffix("."), port, address):
             return None
         if port not in self.ports:
-            return "other"
+            return "port"
         kind = inward_kind(address)
         if kind is None and is_own(address):
             return "own"

@@ -14,7 +14,7 @@ from skerry.egress.decode import Decoder, coding_of
 from skerry.egress.policy import EgressBounds
 from skerry.egress.upload import Upload
 from skerry.errors import DeveloperError
-from skerry.limits import EGRESS_BUFFER_BYTES, EGRESS_READ_BYTES_MAX, EGRESS_SMALL_BODY_BYTES
+from skerry.limits import EGRESS_PULL_BYTES, EGRESS_READ_BYTES_MAX, EGRESS_SMALL_BODY_BYTES
 
 _BROKEN = "The other server broke the response off."
 
@@ -34,6 +34,7 @@ class FetchResponse:
         "_fault",
         "_on_end",
         "_raw",
+        "_reading",
         "_small",
         "_taken",
         "_timer",
@@ -70,6 +71,7 @@ class FetchResponse:
         self._taken = 0
         self._fault: DeveloperError | None = None
         self._ended = False
+        self._reading = False
         self._on_end = on_end
         self._timer: asyncio.TimerHandle | None = None
         content = raw.content
@@ -90,11 +92,15 @@ class FetchResponse:
         """At most `bytes_max` bytes of the body, decompressed; none at its end.
 
         Raises: DeveloperError EgressFailed, EgressTimedOut, EgressTooLarge, and the same again from then on.
-        Limits: EGRESS_READ_BYTES_MAX for one read, EGRESS_RESPONSE_BYTES_MAX for the body.
+        Limits: EGRESS_READ_BYTES_MAX for one read (EGRESS_PULL_BYTES where nothing is compressed),
+        EGRESS_RESPONSE_BYTES_MAX for the body.
         """
         assert bytes_max > 0, "a read of nothing would look like the end"
         if self._fault is not None:
             raise self._fault
+        if self._reading:
+            raise DeveloperError("EgressInvalidRequest", "Await one read of a response before the next.")
+        self._reading = True
         try:
             piece = await self._next(min(bytes_max, EGRESS_READ_BYTES_MAX))
             self._taken += len(piece)
@@ -104,6 +110,8 @@ class FetchResponse:
         except DeveloperError as error:
             self._fail(error)
             raise self._fault or error from None
+        finally:
+            self._reading = False
         if not piece:
             self._let_go()
         return piece
@@ -122,7 +130,7 @@ class FetchResponse:
             piece = decoder.take(bytes_max)
             if piece:
                 return piece
-            data = await self._pull(EGRESS_BUFFER_BYTES)
+            data = await self._pull(EGRESS_PULL_BYTES)
             if not data:
                 decoder.finish()
                 return b""
@@ -137,10 +145,15 @@ class FetchResponse:
         if self._ended:
             return b""
         content = self._raw.content
+        bytes_max = min(bytes_max, EGRESS_PULL_BYTES)
         try:
             data = content.read_nowait(bytes_max)
-            if data or content.at_eof():
+            if data:
+                # A peer that is faster than its reader must not keep the loop to itself.
+                await asyncio.sleep(0)
                 return data
+            if content.at_eof():
+                return b""
             async with asyncio.timeout(self._bounds.silence_seconds):
                 return await content.read(bytes_max)
         except TimeoutError:
