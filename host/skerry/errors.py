@@ -58,6 +58,17 @@ ERRORS: Final[dict[str, ErrorSpec]] = {
         400, "Upload a core WebAssembly module that follows the guest ABI; the message says where."
     ),
     "ImageBuildFailed": _client(400, "The deployment's code failed while it was loaded; the message has its error."),
+    # -- the jail ------------------------------------------------------------------------------------------------
+    "JobTooExpensive": _client(
+        400, "Upload a smaller or simpler module: compiling it or building its image passes a limit."
+    ),
+    "JailBusy": _system(503, "Too many modules are being compiled; try again in a moment."),
+    "JailFailed": _system(
+        500, "The confined process of a job did not start or did not answer; the server's log has why."
+    ),
+    "JailWallsMissing": _system(
+        503, "The machine refuses a wall that the server was told to require; the message names it."
+    ),
     # -- system: storage
     "StorageFull": _system(503, "The disk or the storage quota of the deployment is full; free or add space."),
     "StorageFailed": _system(

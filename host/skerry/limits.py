@@ -91,6 +91,23 @@ COMPILED_FILES_KEPT_MAX = 64  # of native code, some megabytes each
 
 assert GUEST_STACK_BYTES_MAX + 2 * MIB < GUEST_THREAD_STACK_BYTES < 8 * MIB, "8 MiB is what machines give"
 
+# -- the jail: processes that compile and build images -----------------------------------------------------------
+JAIL_JOBS_MAX = 2  # at once
+JAIL_JOBS_WAITING_MAX = 32
+JAIL_WAIT_SECONDS_MAX = 60  # for a place among them
+JAIL_START_SECONDS_MAX = 20
+JAIL_JOB_SECONDS_MAX = 120  # on the wall's clock: a busy machine lets a job wait
+JAIL_CPU_SECONDS_MAX = 40  # of all threads of a job
+JAIL_MEMORY_BYTES_MAX = 1024 * MIB
+JAIL_FILE_BYTES_MAX = 16 * MIB  # of an unnamed file in memory: nothing else can be written
+JAIL_FILES_MAX = 16
+JAIL_INPUT_BYTES_MAX = 192 * MIB
+JAIL_OUTPUT_BYTES_MAX = 256 * MIB
+JAIL_MESSAGE_CHARS_MAX = 64 * KIB
+JAIL_SPARE_SECONDS = 180
+JAIL_END_MS = 2_000
+JAIL_NICE = 5
+
 # -- guest ABI ---------------------------------------------------------------------------------------------------
 HOSTCALL_NAME_BYTES_MAX = 64
 HOSTCALL_ARGUMENT_BYTES_MAX = 20 * MIB

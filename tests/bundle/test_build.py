@@ -1,6 +1,6 @@
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -8,7 +8,7 @@ import pytest
 from skerry.bundle.build import InstantiateAt, Parts, build_app, image_of, rebuild, verify_bundle
 from skerry.bundle.bundle_file import Bundle, make_bundle, read_bundle
 from skerry.bundle.esbuild import Bundler
-from skerry.bundle.image import Runner
+from skerry.bundle.image import Runner, Script, build_image
 from skerry.errors import ClientError
 from skerry.limits import SOURCE_LINE_CHARS_MAX
 from tests.bundle.apps import CLOCK_MS, SERVER, LimitedRunner, instantiate_at, run, write_app
@@ -86,7 +86,11 @@ def test_a_bundle_verifies_from_itself_alone(build: Callable[..., Bundle], parts
     file.write_bytes(bundle.to_bytes())
     shutil.rmtree(app)
     assert verify_bundle(file, instantiate_at=instantiate_at, parts=parts).digest == bundle.digest
-    assert image_of(bundle, instantiate_at=instantiate_at, parts=parts) == bundle.image
+
+    def build_here(engine: bytes, scripts: Sequence[Script], clock_ms: int, seed: bytes) -> bytes:
+        return build_image(engine, scripts, instantiate_at(clock_ms, seed))
+
+    assert image_of(bundle, image_builder=build_here, parts=parts) == bundle.image
 
 
 @pytest.mark.parametrize("part", ["image.wasm", "app.js", "app.js.map", "sources/app/convex/rolls.ts", "manifest.json"])

@@ -19,13 +19,15 @@ ROOMS: dict[str, set[str]] = {
     "value": BASE,
     "storage": DATA,
     "database": DATA | {"storage"},
-    "isolate": DATA,  # no storage, no database: it reaches data only through the hostcall table it is given
+    "jail": BASE,  # its child process finds the jobs' rooms by a table of names
+    "isolate": DATA | {"jail"},  # no storage, no database: it reaches data only through the hostcall table it is given
     "egress": BASE,  # no data: whoever fetches hands in what is sent and takes what comes back
-    "bundle": DATA | {"isolate"},
+    "bundle": DATA | {"jail", "isolate"},
     "functions": DATA | {"storage", "database", "isolate", "bundle"},
     "admin": DATA | {"storage", "database", "isolate", "egress", "bundle", "functions"},
     "http": DATA | {"supervisor", "storage", "database", "isolate", "bundle", "functions", "admin"},
-    "cli": DATA | {"supervisor", "storage", "database", "isolate", "egress", "bundle", "functions", "admin", "http"},
+    "cli": DATA
+    | {"supervisor", "storage", "database", "jail", "isolate", "egress", "bundle", "functions", "admin", "http"},
     "__main__": {"cli"},
     "__init__": set(),
 }
@@ -41,7 +43,7 @@ RESERVED: dict[str, set[str]] = {
     "click": {"cli"},
     "rich": {"cli"},
     "watchfiles": {"bundle", "cli"},
-    "subprocess": {"supervisor", "bundle", "cli"},
+    "subprocess": {"supervisor", "jail", "bundle", "cli"},
     "socket": {"supervisor", "http", "cli", "egress"},
     "http.client": {"cli"},
     "http.server": set(),

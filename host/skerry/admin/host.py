@@ -29,7 +29,7 @@ from skerry.admin.hosted import Hosted, Opener
 from skerry.admin.registry import DeploymentRecord, Quotas, Registry, State, not_found
 from skerry.errors import ClientError, SystemFault
 from skerry.functions.deployment import Deployment
-from skerry.isolate import ModuleCache, get_engine
+from skerry.isolate import ModuleCache, compile_jailed, get_engine
 from skerry.storage.folder import DataFolder, DeploymentFolder
 from skerry.storage.lmdb_engine import LmdbEngine
 
@@ -69,7 +69,7 @@ class Host:
         self._folder = folder
         self._options = options
         self._loop = loop
-        self._modules = ModuleCache(get_engine(), options.compiled_cache, options.host_key)
+        self._modules = ModuleCache(get_engine(), options.compiled_cache, options.host_key, compile_jailed)
         self._default_key = sha256(options.default_key.encode()).digest()
         self._credential = sha256(options.credential.encode()).digest()
         self._opener = Opener(self._make, self._take_place, self._leave_place, options.monotonic, loop)

@@ -9,12 +9,13 @@ Invariants: the bundle's bytes depend on the app's sources, the pinned packages,
 and the seed alone, not on where folders lie, on the environment or on the time of the build. The default seed follows
 from the sources; the clock is the caller's.
 
-Tenant code runs here, while modules load and while `describe` runs: in what `instantiate` makes, under its limits.
+Tenant code runs here, while modules load and while `describe` runs: in what `instantiate` makes, under its limits, or,
+while modules load, where `image_builder` has it run (`skerry.bundle.jail_jobs`: in a confined process).
 """
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NoReturn, cast
@@ -35,14 +36,14 @@ from skerry.bundle.bundle_file import (
 from skerry.bundle.engine_build import engine_wasm
 from skerry.bundle.esbuild import Bundler, Script
 from skerry.bundle.folders import cache_folder
-from skerry.bundle.image import STATUS_DONE, Runner, build_image
+from skerry.bundle.image import STATUS_DONE, ImageBuilder, Runner, build_image
 from skerry.bundle.image import Script as ImageScript
 from skerry.bundle.manifest import Manifest, node_modules_of
 from skerry.bundle.node import Progress
 from skerry.bundle.prelude import PRELUDE_NAME, prelude_script
 from skerry.bundle.source_maps import SCRIPT_NAME, StackMapper, shown_path
 from skerry.bundle.sources import AppSources, EntryModule, find_sources
-from skerry.errors import ClientError, SkerryError
+from skerry.errors import ClientError, Family, SkerryError
 from skerry.limits import BUNDLE_FILE_BYTES_MAX, SOURCE_LINE_CHARS_MAX
 
 ABI: Final = 1
@@ -80,6 +81,7 @@ def build_app(
     progress: Progress = lambda _: None,
     bundler: Bundler | None = None,
     parts: Parts | None = None,
+    image_builder: ImageBuilder | None = None,
 ) -> Bundle:
     """The bundle of the app in `folder`.
 
@@ -95,7 +97,8 @@ def build_app(
     else:
         with Bundler(progress) as own:
             script = own.bundle(sources)
-    return _assemble(sources, script, clock_ms, seed, instantiate_at, parts or default_parts(progress), progress)
+    parts = parts or default_parts(progress)
+    return _assemble(sources, script, clock_ms, seed, instantiate_at, parts, progress, image_builder)
 
 
 def rebuild(
@@ -133,7 +136,7 @@ def verify_bundle(
     return bundle
 
 
-def image_of(bundle: Bundle, *, instantiate_at: InstantiateAt, parts: Parts) -> bytes:
+def image_of(bundle: Bundle, *, image_builder: ImageBuilder, parts: Parts) -> bytes:
     """The image that the bundle's script gives with `parts`, under its recorded clock and seed. Raises: as
     `build_app`.
     """
@@ -141,8 +144,11 @@ def image_of(bundle: Bundle, *, instantiate_at: InstantiateAt, parts: Parts) -> 
     if script is None:
         raise ClientError("BundleInvalid", "The bundle does not carry its script.")
     manifest = bundle.manifest
-    instantiate = instantiate_at(manifest.clock_ms, bytes.fromhex(manifest.seed))
-    return _evaluate(parts, script, bundle.source_map, bundle.sources(), instantiate)
+
+    def build(scripts: Sequence[ImageScript]) -> bytes:
+        return image_builder(parts.engine, scripts, manifest.clock_ms, bytes.fromhex(manifest.seed))
+
+    return _evaluate(parts, script, bundle.source_map, bundle.sources(), build)
 
 
 def _assemble(
@@ -153,6 +159,7 @@ def _assemble(
     instantiate_at: InstantiateAt,
     parts: Parts,
     progress: Progress,
+    image_builder: ImageBuilder | None = None,
 ) -> Bundle:
     files = {name: text.encode() for name, text in script.sources.items()}
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
@@ -161,7 +168,13 @@ def _assemble(
     instantiate = instantiate_at(clock_ms, seed)
     progress("evaluating modules")
     source_map = script.source_map.encode()
-    image = _evaluate(parts, script.text.encode(), source_map, files, instantiate)
+
+    def build(scripts: Sequence[ImageScript]) -> bytes:
+        if image_builder is not None:
+            return image_builder(parts.engine, scripts, clock_ms, seed)
+        return build_image(parts.engine, scripts, instantiate)
+
+    image = _evaluate(parts, script.text.encode(), source_map, files, build)
     described = _describe(image, instantiate, StackMapper(source_map))
     manifest = Manifest(
         language=described["language"],
@@ -191,15 +204,19 @@ def _assemble(
 
 
 def _evaluate(
-    parts: Parts, script: bytes, source_map: bytes, sources: Mapping[str, bytes], instantiate: Callable[[bytes], Runner]
+    parts: Parts,
+    script: bytes,
+    source_map: bytes,
+    sources: Mapping[str, bytes],
+    build: Callable[[Sequence[ImageScript]], bytes],
 ) -> bytes:
     scripts = (ImageScript(PRELUDE_NAME, parts.prelude, seldom=True), ImageScript(SCRIPT_NAME, script))
     try:
-        return build_image(parts.engine, scripts, instantiate)
+        return build(scripts)
     except SkerryError as error:
         if error.code == "ImageBuildFailed":
             _refuse_load(_error_object(error.data), StackMapper(source_map), sources)
-        if error.code == "GuestModuleInvalid":
+        if error.code == "GuestModuleInvalid" or error.spec.family is Family.SYSTEM:
             raise
         raise ClientError("ModuleLoadFailed", f"The app's modules do not finish loading: {error.message}") from error
 

@@ -11,18 +11,19 @@ Deliberately absent: bundling TypeScript. The script is bundled where the app's 
 import hashlib
 from dataclasses import replace
 
-from skerry.bundle.build import InstantiateAt, default_parts, image_of
+from skerry.bundle.build import default_parts, image_of
 from skerry.bundle.bundle_file import IMAGE, MANIFEST, Bundle, make_bundle
+from skerry.bundle.image import ImageBuilder
 
 
-def with_image(sources: Bundle, instantiate_at: InstantiateAt) -> Bundle:
+def with_image(sources: Bundle, image_builder: ImageBuilder) -> Bundle:
     """The whole bundle of these sources. Blocks for as long as the app's modules take to load.
 
     Raises: ClientError `ModuleLoadFailed`, `GuestModuleInvalid`, `BundleTooLarge`; SystemFault where the engine or the
     prelude cannot be made.
     """
     parts = default_parts(lambda _: None)
-    image = image_of(sources, instantiate_at=instantiate_at, parts=parts)
+    image = image_of(sources, image_builder=image_builder, parts=parts)
     manifest = replace(
         sources.manifest,
         engine_digest=hashlib.sha256(parts.engine).hexdigest(),

@@ -81,6 +81,10 @@ class Script:
     seldom: bool = False
 
 
+ImageBuilder = Callable[[bytes, Sequence[Script], int, bytes], bytes]
+"""Where a build has its image made: (engine, scripts, clock in ms, seed) -> image. Raises: as `build_image`."""
+
+
 def build_image(engine: bytes, scripts: Sequence[Script], instantiate: Callable[[bytes], Runner]) -> bytes:
     """The image of `engine` after evaluating `scripts` in order.
 
@@ -102,6 +106,12 @@ def build_image(engine: bytes, scripts: Sequence[Script], instantiate: Callable[
     if stack_pointer is not None and runner.global_value(_GLOBAL_EXPORT) != module.globals[stack_pointer].initial:
         _refuse("its stack pointer did not come back to where it began")
     return rewrite_with_memory(module, runner.memory())
+
+
+def module_to_run(engine: bytes) -> bytes:
+    """The module that `build_image` asks `instantiate` for. Raises: ClientError `GuestModuleInvalid`."""
+    module = parse_module(engine)
+    return _instrumented(module, _check_constant_state(module))
 
 
 def rewrite_with_memory(module: Module, memory: bytes) -> bytes:

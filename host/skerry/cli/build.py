@@ -14,6 +14,7 @@ from skerry.bundle.build import InstantiateAt, build_app, verify_bundle
 from skerry.bundle.bundle_file import Bundle
 from skerry.bundle.esbuild import Bundler
 from skerry.bundle.folders import cache_folder
+from skerry.bundle.image import ImageBuilder
 from skerry.cli.output import Output, current, speaking
 from skerry.cli.typecheck import typecheck
 from skerry.isolate import ModuleCache, get_engine
@@ -87,6 +88,7 @@ def build_folder(
     clock_ms: int | None = None,
     bundler: Bundler | None = None,
     instances: InstantiateAt | None = None,
+    image_builder: ImageBuilder | None = None,
 ) -> Bundle:
     """The bundle of an app's folder. Raises: ClientError as `build_app`, `TypecheckFailed`."""
     if check_types:
@@ -94,7 +96,14 @@ def build_folder(
         typecheck(app)
     clock_ms = time.time_ns() // 1_000_000 if clock_ms is None else clock_ms
     instances = instances or build_instances()
-    return build_app(app, clock_ms=clock_ms, instantiate_at=instances, progress=output.progress, bundler=bundler)
+    return build_app(
+        app,
+        clock_ms=clock_ms,
+        instantiate_at=instances,
+        progress=output.progress,
+        bundler=bundler,
+        image_builder=image_builder,
+    )
 
 
 def build_instances() -> InstantiateAt:

@@ -17,12 +17,13 @@ import click
 
 from skerry.bundle.build import InstantiateAt
 from skerry.bundle.esbuild import Bundler
+from skerry.bundle.jail_jobs import jailed_image_builder
 from skerry.bundle.watch import watch_app
 from skerry.cli.build import APP, build_folder
 from skerry.cli.output import Output, current, speaking
 from skerry.cli.serve import PORT_DEFAULT, SITE_PORT_DEFAULT, announce, log_to_errors, options
 from skerry.errors import SkerryError
-from skerry.isolate import ModuleCache, get_engine
+from skerry.isolate import ModuleCache, compile_jailed, get_engine
 from skerry.isolate.build_runner import build_runner_at
 
 if TYPE_CHECKING:
@@ -101,8 +102,10 @@ class _Follower:
 
         # Watching starts before the first build reads a file, so that no edit falls between the two.
         threading.Thread(target=self._watch, name="skerry dev: watches", daemon=True).start()
-        cache = ModuleCache(get_engine(), compiled_folder(self._serving.data), self._serving.keys.host_key)
+        folder, key = compiled_folder(self._serving.data), self._serving.keys.host_key
+        cache = ModuleCache(get_engine(), folder, key, compile_jailed)
         instances = build_runner_at(cache)
+        self._image_builder = jailed_image_builder(cache)
         with Bundler(self._out.progress) as bundler:
             version = self._deploy(bundler, instances, "", "first build")
             while (changed := self._next_change()) is not None:
@@ -134,7 +137,9 @@ class _Follower:
         """The version that is live afterwards."""
         started = time.monotonic()
         try:
-            bundle = build_folder(self._app, self._out, bundler=bundler, instances=instances)
+            bundle = build_folder(
+                self._app, self._out, bundler=bundler, instances=instances, image_builder=self._image_builder
+            )
             self._out.progress("activating")
             activating = asyncio.run_coroutine_threadsafe(
                 self._serving.deployment.activate(bundle.to_bytes()), self._serving.loop

@@ -3,6 +3,7 @@
 The web framework takes a third of a second to load, so it is imported only by what serves.
 """
 
+import asyncio
 import logging
 import os
 from pathlib import Path
@@ -12,6 +13,8 @@ import click
 
 from skerry.admin.keys import ADMIN_KEY_VARIABLE
 from skerry.cli.output import Output, current, speaking
+from skerry.errors import SkerryError
+from skerry.jail import JAIL, WALL_NAMES, walls
 
 if TYPE_CHECKING:
     from skerry.http.server import ServeOptions, Serving
@@ -37,20 +40,39 @@ _PORT = click.IntRange(0, 65535)
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--production", is_flag=True, help="Hide functions' messages and log lines from callers.")
+@click.option(
+    "--require-walls", is_flag=True, help="Take no bundle unless this machine confines its compilation entirely."
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object when the server is ready.")
 @speaking
-def serve_command(data: Path, port: int, site_port: int, host: str, production: bool, as_json: bool) -> None:
+def serve_command(
+    data: Path, port: int, site_port: int, host: str, production: bool, require_walls: bool, as_json: bool
+) -> None:
     """Serves one deployment, called local, until SIGTERM or Ctrl-C."""
     from skerry.http.server import serve
 
     out = current()
     log_to_errors()
+    if require_walls:
+        JAIL.require(WALL_NAMES)
 
     async def ready(serving: "Serving") -> None:
         announce(out, serving)
+        out.note(await asyncio.to_thread(_walls_line))
 
     serve(options(data, host, port, site_port, production), ready)
     out.note("stopped")
+
+
+def _walls_line() -> str:
+    """What confines the compilation of uploaded code here, and what does not."""
+    try:
+        found = walls()
+    except SkerryError as error:
+        return f"compiling uploaded code: {error.message}"
+    down = [f"{wall.name} ({wall.why})" for wall in found if not wall.up]
+    missing = f"; NOT up: {', '.join(down)}" if down else ""
+    return f"compiling uploaded code: {len(found) - len(down)} of {len(found)} walls up{missing}"
 
 
 def options(data: Path, host: str, port: int, site_port: int, production: bool) -> "ServeOptions":

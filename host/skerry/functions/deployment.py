@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from skerry.bundle.bundle_file import read_bundle
 from skerry.bundle.from_sources import with_image
+from skerry.bundle.jail_jobs import jailed_image_builder
 from skerry.database import Database
 from skerry.errors import ClientError, DeveloperError, SkerryError, SystemFault
 from skerry.functions.action_fetch import Fetch
@@ -34,7 +35,7 @@ from skerry.functions.operations import wrong_kind
 from skerry.functions.request import CallRequest, CallResult
 from skerry.functions.upkeep import Upkeep
 from skerry.functions.version import Version, load_version
-from skerry.isolate import ModuleCache, build_runner_at, get_engine
+from skerry.isolate import ModuleCache, compile_jailed, get_engine
 from skerry.storage.lmdb_engine import LmdbEngine
 
 _BUNDLES: Final[str] = "bundles"
@@ -73,7 +74,7 @@ class Deployment:
         self._clock_ns = clock_ns
         self._environment = dict(environment or {})
         self._engine = LmdbEngine(folder)
-        self._cache = modules or ModuleCache(get_engine(), compiled_cache, host_key)
+        self._cache = modules or ModuleCache(get_engine(), compiled_cache, host_key, compile_jailed)
         self.database = Database(
             self._engine,
             clock_ns=clock_ns,
@@ -254,7 +255,7 @@ class Deployment:
         raw = upload if isinstance(upload, bytes) else upload.read_bytes()
         bundle = read_bundle(raw, is_image_needed=False)
         if not bundle.has_image:
-            bundle = with_image(bundle, build_runner_at(self._cache))
+            bundle = with_image(bundle, jailed_image_builder(self._cache))
             raw = bundle.to_bytes()
         version = load_version(bundle, self._cache, self.name, self._environment)
         self._kept.store(bundle.digest, raw)

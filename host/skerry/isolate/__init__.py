@@ -7,7 +7,7 @@ underneath.
 
 from skerry.isolate.action_engine import ActionBudget, ActionWorld, get_action_world
 from skerry.isolate.build_runner import BuildRunner, build_runner_at
-from skerry.isolate.compiled import CompiledModule, ModuleCache
+from skerry.isolate.compiled import CompiledModule, ModuleCache, Precompiled, compile_jailed
 from skerry.isolate.engine import Engine, get_engine
 from skerry.isolate.entropy import EntropyStream
 from skerry.isolate.isolate import (
@@ -43,8 +43,10 @@ __all__ = [
     "IsolateHost",
     "Linker",
     "ModuleCache",
+    "Precompiled",
     "SliceSpent",
     "build_runner_at",
+    "compile_jailed",
     "get_action_world",
     "get_engine",
     "linker_of_this_thread",

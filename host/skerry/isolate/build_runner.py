@@ -9,13 +9,13 @@ instance's memory when it is done.
 import time
 import weakref
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 import orjson
 
 from skerry import limits
 from skerry.errors import DeveloperError
-from skerry.isolate.compiled import ModuleCache
+from skerry.isolate.compiled import CompiledModule, ModuleCache
 from skerry.isolate.entropy import EntropyStream
 from skerry.isolate.isolate import CpuBudget, Hostcall, Isolate
 from skerry.isolate.linker import linker_of_this_thread
@@ -81,6 +81,12 @@ def _environment(_host: LoadHost, _argument: bytes, _raw: bytes | None) -> bytes
 LOAD_OPERATIONS: Final[dict[bytes, Hostcall]] = {b"log": _log, b"entropy": _entropy, b"env/get": _environment}
 
 
+class Modules(Protocol):
+    """Where a runner gets the compiled form of a module: a cache, or what it was given."""
+
+    def load(self, wasm: bytes) -> CompiledModule: ...
+
+
 class BuildRunner:
     """One instance as the image builder drives it (the protocol is `skerry.bundle.image.Runner`).
 
@@ -88,11 +94,9 @@ class BuildRunner:
     included.
     """
 
-    def __init__(
-        self, cache: ModuleCache, wasm: bytes, clock_ms: int, seed: bytes, *, is_building: bool = True
-    ) -> None:
+    def __init__(self, modules: Modules, wasm: bytes, clock_ms: int, seed: bytes, *, is_building: bool = True) -> None:
         self.host = LoadHost(clock_ms, seed)
-        module = cache.load(wasm)
+        module = modules.load(wasm)
         budget = CpuBudget(time.thread_time_ns, limits.MODULE_LOAD_CPU_MS_MAX)
         self._isolate = Isolate(
             linker_of_this_thread(), module, self.host, LOAD_OPERATIONS, budget, is_building=is_building

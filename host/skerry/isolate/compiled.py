@@ -7,6 +7,9 @@ engine's settings, the processor's features. Bytes are verified first and deseri
 verified. A file that does not verify is ignored and made anew. Files that nothing has used for long go when new ones
 come.
 
+Strangers' modules are compiled in the jail (`compile_jailed`), and what comes out of it is run: that it is what the
+module says rests on the compiler alone.
+
 Source: wasmtime `Module::deserialize` (unsafe by contract).
 """
 
@@ -16,19 +19,46 @@ import hmac
 import os
 import threading
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import wasmtime
 
 from skerry import limits
+from skerry.errors import SystemFault
 from skerry.isolate import bindings
 from skerry.isolate.bindings import Pointer
 from skerry.isolate.engine import Engine
+from skerry.jail import run_job
 
 _MAGIC: Final[bytes] = b"skerry compiled module 1\n"
 _MAC_BYTES: Final[int] = 32
 _WASM_MAGIC: Final[bytes] = b"\0asm\1\0\0\0"
+
+Compiler = Callable[[Engine, bytes], tuple[wasmtime.Module, bytes]]
+"""How a module is compiled: (engine, wasm) -> the module and its machine code.
+
+Raises: ValueError or ClientError `GuestModuleInvalid` for what does not validate; as `skerry.jail.run_job`.
+"""
+
+
+def compile_here(engine: Engine, wasm: bytes) -> tuple[wasmtime.Module, bytes]:
+    """Compiles in this process: for modules of whoever runs this process."""
+    try:
+        module = wasmtime.Module(engine.wasmtime, wasm)
+    except wasmtime.WasmtimeError as error:
+        raise ValueError(str(error)) from error
+    return module, bytes(module.serialize())
+
+
+def compile_jailed(engine: Engine, wasm: bytes) -> tuple[wasmtime.Module, bytes]:
+    """Compiles in the jail: for modules of strangers."""
+    code = run_job("compile", [wasm])
+    try:
+        return wasmtime.Module.deserialize(engine.wasmtime, code), code
+    except wasmtime.WasmtimeError as error:
+        raise SystemFault("JailFailed", f"The confined process gave no machine code of this engine: {error}") from error
 
 
 class CompiledModule:
@@ -58,8 +88,9 @@ class ModuleCache:
     the GIL.
     """
 
-    def __init__(self, engine: Engine, folder: Path | None, key: bytes) -> None:
+    def __init__(self, engine: Engine, folder: Path | None, key: bytes, compiler: Compiler = compile_here) -> None:
         self._engine = engine
+        self._compiler = compiler
         self._folder = folder
         self._key = hmac.digest(key, b"compiled modules", "sha256")
         if folder is not None:
@@ -68,20 +99,26 @@ class ModuleCache:
     def load(self, wasm: bytes) -> CompiledModule:
         """The compiled form of `wasm`, from the cache where it is there.
 
-        Raises: ValueError with the engine's words where the wasm is not a valid module.
+        Raises: ValueError with the engine's words where the wasm is not a valid module; as the `Compiler`.
         """
-        if not wasm.startswith(_WASM_MAGIC):  # wasmtime would read it as the text format
-            raise ValueError("it does not begin as a WebAssembly module")
-        digest = hashlib.sha256(wasm).hexdigest()
-        cached = self._read(digest)
-        if cached is not None:
-            return CompiledModule(cached, digest)
-        try:
-            module = wasmtime.Module(self._engine.wasmtime, wasm)
-        except wasmtime.WasmtimeError as error:
-            raise ValueError(str(error)) from error
-        self._write(digest, bytes(module.serialize()))
-        return CompiledModule(module, digest)
+        digest = _digest_of(wasm)
+        code = self._read(digest)
+        if code is not None:
+            try:
+                return CompiledModule(wasmtime.Module.deserialize(self._engine.wasmtime, code), digest)
+            except wasmtime.WasmtimeError:  # of an engine that calls itself the same and is built otherwise
+                pass
+        return CompiledModule(self._compile(wasm, digest)[0], digest)
+
+    def machine_code(self, wasm: bytes) -> bytes:
+        """The machine code of `wasm`, for a process that runs the same engine. Raises: as `load`."""
+        digest = _digest_of(wasm)
+        return self._read(digest) or self._compile(wasm, digest)[1]
+
+    def _compile(self, wasm: bytes, digest: str) -> tuple[wasmtime.Module, bytes]:
+        module, code = self._compiler(self._engine, wasm)
+        self._write(digest, code)
+        return module, code
 
     def _forget_unused(self, folder: Path) -> None:
         """Keeps the files that were used last, `COMPILED_FILES_KEPT_MAX` of them."""
@@ -95,7 +132,8 @@ class ModuleCache:
         context = f"{digest}\0{self._engine.fingerprint()}\0{_processor_fingerprint()}\0".encode()
         return hmac.digest(self._key, context + code, "sha256")
 
-    def _read(self, digest: str) -> wasmtime.Module | None:
+    def _read(self, digest: str) -> bytes | None:
+        """The machine code that the cache has for a module, verified."""
         path = self._path(digest)
         if path is None:
             return None
@@ -109,10 +147,7 @@ class ModuleCache:
             content[len(_MAGIC) : len(_MAGIC) + _MAC_BYTES], self._mac(digest, code)
         ):
             return None
-        try:
-            return wasmtime.Module.deserialize(self._engine.wasmtime, code)
-        except wasmtime.WasmtimeError:  # of an engine that calls itself the same and is built otherwise
-            return None
+        return code
 
     def _write(self, digest: str, code: bytes) -> None:
         path = self._path(digest)
@@ -126,6 +161,24 @@ class ModuleCache:
             self._forget_unused(path.parent)
         except OSError:
             temporary.unlink(missing_ok=True)  # a cache that cannot be written costs time, not correctness
+
+
+class Precompiled:
+    """One module whose machine code this process was given by its own host: what a builder in the jail runs."""
+
+    def __init__(self, engine: Engine, code: bytes) -> None:
+        self._engine = engine
+        self._code = code
+
+    def load(self, wasm: bytes) -> CompiledModule:
+        return CompiledModule(wasmtime.Module.deserialize(self._engine.wasmtime, self._code), _digest_of(wasm))
+
+
+def _digest_of(wasm: bytes) -> str:
+    """Raises: ValueError for what wasmtime would read as the text format."""
+    if not wasm.startswith(_WASM_MAGIC):
+        raise ValueError("it does not begin as a WebAssembly module")
+    return hashlib.sha256(wasm).hexdigest()
 
 
 def _age_ns(path: Path) -> int:

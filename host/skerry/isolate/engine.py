@@ -76,6 +76,7 @@ def _use_pool(config: wasmtime.Config, size: Pool) -> None:
     ffi: Any = bindings.ffi  # untyped
     pool = ffi.wasmtime_pooling_allocation_config_new()
     ffi.wasmtime_pooling_allocation_config_total_core_instances_set(pool, size.slots)
+    ffi.wasmtime_pooling_allocation_config_total_stacks_set(pool, 0)  # calls run on the thread's own
     ffi.wasmtime_pooling_allocation_config_total_memories_set(pool, size.slots)
     ffi.wasmtime_pooling_allocation_config_total_tables_set(pool, size.slots)
     ffi.wasmtime_pooling_allocation_config_max_memories_per_module_set(pool, 1)
@@ -151,11 +152,14 @@ _engine: Engine | None = None
 _engine_lock = threading.Lock()
 
 
-def get_engine() -> Engine:
-    """The process's engine for queries and mutations, made at first use."""
+def get_engine(pool: Pool = CALL_POOL) -> Engine:
+    """The process's engine for queries and mutations, made at first use.
+
+    Shape: `pool` is for the first use; compiled code does not depend on it.
+    """
     global _engine
     with _engine_lock:
         if _engine is None:
             use_large_stacks()
-            _engine = Engine()
+            _engine = Engine(pool)
         return _engine
