@@ -6,6 +6,7 @@ A job's module has, beside the job's function, `warm()`: it starts what needs th
 
 import importlib
 import os
+import threading
 from collections.abc import Callable, Sequence
 from typing import Final, NoReturn
 
@@ -35,6 +36,14 @@ def run(confinement: Confinement, table: dict[bytes, tuple[str, str]]) -> NoRetu
     os.nice(limits.JAIL_NICE)
     jobs = {name: _load(*where) for name, where in table.items()}
     confinement.shut()
+    threading.stack_size(limits.GUEST_THREAD_STACK_BYTES + limits.MIB)
+    worker = threading.Thread(target=_work, args=(confinement, jobs))  # the main thread's stack says its size in /proc
+    worker.start()
+    worker.join()
+    os._exit(1)
+
+
+def _work(confinement: Confinement, jobs: dict[bytes, "tuple[Job, Callable[[], None]]"]) -> NoReturn:
     for _, warm in jobs.values():
         warm()
     confinement.seal()
