@@ -110,6 +110,27 @@ static inline skerry_answer skerry_hostcall(const char *op, const char *arg)
     return skerry_hostcall_raw(op, arg, NULL, 0);
 }
 
+/* Sleeps: an action's function is resumed with the ticket. `id` is a number of the guest's choice. */
+static inline skerry_answer skerry_sleep(uint32_t id, uint32_t ms)
+{
+    return skerry_hostcall("timer/start", skerry_text("{\"id\":%u,\"ms\":%u}", id, ms));
+}
+
+/* Begins a fetch, for actions: the ticket brings the head as JSON. `headers` is the JSON of pairs, `body` may be NULL. */
+static inline skerry_answer skerry_fetch(uint32_t id, const char *method, const char *url, const char *headers, const void *body,
+                                         size_t body_length)
+{
+    const char *about = "{\"id\":%u,\"method\":\"%s\",\"url\":\"%s\",\"headers\":%s,\"redirect\":\"follow\",\"body\":\"%s\"}";
+    char *argument = skerry_text(about, id, method, url, headers, body ? "bytes" : "none");
+    return skerry_hostcall_raw("fetch/start", argument, body, body_length);
+}
+
+/* The body of a fetch whose head has come, as raw bytes: all of it, or the next chunk (empty at the end). */
+static inline skerry_answer skerry_fetch_read(uint32_t id, bool whole)
+{
+    return skerry_hostcall("fetch/read", skerry_text("{\"id\":%u,\"whole\":%s}", id, whole ? "true" : "false"));
+}
+
 /* Ends the call with what a hostcall answered. */
 static inline void skerry_end_with(skerry_answer answer)
 {

@@ -8,6 +8,7 @@ import pytest
 from skerry.isolate import ModuleCache
 from tests.fixtures import shared
 from tests.fixtures.bundles import languages
+from tests.fixtures.hands import FetchDouble
 from tests.fixtures.world import World
 
 
@@ -30,7 +31,7 @@ def cache(base: Path) -> ModuleCache:
 @pytest.fixture(scope="module", params=languages())
 def world(request: pytest.FixtureRequest, base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """Each language's fixture guest, in a deployment that the tests of a module share."""
-    with World(tmp_path_factory.mktemp("data"), shared.compiled(base)) as made:
+    with World(tmp_path_factory.mktemp("data"), shared.compiled(base), way_out=FetchDouble()) as made:
         made.activate(shared.bundle(request.param, base))
         yield made
 

@@ -23,7 +23,7 @@ def way_out() -> FetchDouble:
 
 @pytest.fixture
 def world(base: Path, tmp_path: Path, way_out: FetchDouble) -> Iterator[World]:
-    with World(tmp_path / "data", shared.compiled(base), fetch=way_out) as made:
+    with World(tmp_path / "data", shared.compiled(base), way_out=way_out) as made:
         made.activate(action_bundle(base))
         yield made
 

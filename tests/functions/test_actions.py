@@ -25,7 +25,7 @@ def timers() -> HandTimers:
 
 @pytest.fixture
 def world(base: Path, tmp_path: Path) -> Iterator[World]:
-    with World(tmp_path / "data", shared.compiled(base), fetch=FetchDouble()) as made:
+    with World(tmp_path / "data", shared.compiled(base), way_out=FetchDouble()) as made:
         made.activate(action_bundle(base))
         yield made
 
@@ -33,7 +33,7 @@ def world(base: Path, tmp_path: Path) -> Iterator[World]:
 @pytest.fixture
 def timed(base: Path, tmp_path: Path, timers: HandTimers) -> Iterator[World]:
     """A deployment whose actions wait for the test's hand."""
-    with World(tmp_path / "data", shared.compiled(base), timers=timers, fetch=FetchDouble()) as made:
+    with World(tmp_path / "data", shared.compiled(base), timers=timers, way_out=FetchDouble()) as made:
         made.activate(action_bundle(base))
         yield made
         timers.advance(2 * limits.ACTION_SECONDS_MAX)

@@ -45,9 +45,17 @@ _NOT_THE_APPS: Final = {"NodeNotFound", "NpmInstallFailed", "EngineBuildFailed",
 @click.option(
     "--site-port", type=_PORT, default=SITE_PORT_DEFAULT, show_default=True, help="The port of HTTP actions; 0 for any."
 )
+@click.option(
+    "--allow-egress",
+    multiple=True,
+    metavar="HOST:PORT",
+    help="Let actions reach a server that is refused otherwise, such as localhost:3000; repeatable.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object when the server is ready.")
 @speaking
-def dev_command(app: Path, data: Path | None, port: int, site_port: int, as_json: bool) -> None:
+def dev_command(
+    app: Path, data: Path | None, port: int, site_port: int, allow_egress: tuple[str, ...], as_json: bool
+) -> None:
     """Serves APP on this machine, and rebuilds and redeploys it on every change."""
     from skerry.http.server import serve
 
@@ -80,7 +88,7 @@ def dev_command(app: Path, data: Path | None, port: int, site_port: int, as_json
             stop.set()
 
     try:
-        serve(options(data or app / ".skerry", "127.0.0.1", port, site_port, False), ready)
+        serve(options(data or app / ".skerry", "127.0.0.1", port, site_port, False, allow_egress), ready)
     finally:
         stop.set()
     out.note("stopped")

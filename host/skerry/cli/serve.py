@@ -43,10 +43,23 @@ _PORT = click.IntRange(0, 65535)
 @click.option(
     "--require-walls", is_flag=True, help="Take no bundle unless this machine confines its compilation entirely."
 )
+@click.option(
+    "--allow-egress",
+    multiple=True,
+    metavar="HOST:PORT",
+    help="Let actions reach a server that is refused otherwise, such as localhost:3000; repeatable.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object when the server is ready.")
 @speaking
 def serve_command(
-    data: Path, port: int, site_port: int, host: str, production: bool, require_walls: bool, as_json: bool
+    data: Path,
+    port: int,
+    site_port: int,
+    host: str,
+    production: bool,
+    require_walls: bool,
+    allow_egress: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """Serves one deployment, called local, until SIGTERM or Ctrl-C."""
     from skerry.http.server import serve
@@ -60,7 +73,7 @@ def serve_command(
         announce(out, serving)
         out.note(await asyncio.to_thread(_walls_line))
 
-    serve(options(data, host, port, site_port, production), ready)
+    serve(options(data, host, port, site_port, production, allow_egress), ready)
     out.note("stopped")
 
 
@@ -75,14 +88,24 @@ def _walls_line() -> str:
     return f"compiling uploaded code: {len(found) - len(down)} of {len(found)} walls up{missing}"
 
 
-def options(data: Path, host: str, port: int, site_port: int, production: bool) -> "ServeOptions":
-    """What to serve, with the admin key and the public addresses of the environment."""
+def options(
+    data: Path, host: str, port: int, site_port: int, production: bool, allow_egress: tuple[str, ...]
+) -> "ServeOptions":
+    """What to serve, with the admin key and the public addresses of the environment.
+
+    Raises: click.BadParameter.
+    """
+    from skerry.egress import EgressPolicy
     from skerry.http.server import ServeOptions
 
     given, cloud, site = (
         os.environ.get(name) or None for name in (ADMIN_KEY_VARIABLE, CLOUD_ORIGIN_VARIABLE, SITE_ORIGIN_VARIABLE)
     )
-    return ServeOptions(data.absolute(), host, port, site_port, production, given, cloud, site)
+    try:
+        EgressPolicy.of(allow=allow_egress)
+    except ValueError as error:
+        raise click.BadParameter(f"{error}.", param_hint="--allow-egress") from error
+    return ServeOptions(data.absolute(), host, port, site_port, production, given, cloud, site, allow_egress)
 
 
 def announce(out: Output, serving: "Serving") -> None:

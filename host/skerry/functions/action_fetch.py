@@ -1,6 +1,6 @@
 """The fetches of one action: requests that leave, answers that come, bodies as streams both ways.
 
-The host has one way out, which it is handed (`Fetch`); what may be reached, how redirects are followed and how large
+The host has one way out, which it is handed (`WayOut`); what may be reached, how redirects are followed and how large
 things may get is decided there. Here is the bookkeeping: a fetch is known by the number its guest gave it, from
 `fetch/start` until its body was read to the end, `fetch/cancel`, or the action's end.
 
@@ -13,7 +13,7 @@ Concurrency: the loop thread.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, Final, Protocol
 
 import orjson
@@ -43,10 +43,22 @@ class FetchedResponse(Protocol):
     def close(self) -> None: ...
 
 
-Fetch = Callable[
-    [str, str, list[tuple[str, str]], "bytes | AsyncIterator[bytes] | None", str], Awaitable[FetchedResponse]
-]
-"""The way out: (method, URL, headers, body, redirect mode) -> answer. Raises: SkerryError."""
+class WayOut(Protocol):
+    """How a deployment's functions reach the network."""
+
+    async def fetch(
+        self,
+        method: str,
+        url: str,
+        headers: list[tuple[str, str]],
+        body: "bytes | AsyncIterator[bytes] | None",
+        redirect: str,
+        /,
+    ) -> FetchedResponse:
+        """Sends a request; answers once its head is there. Raises: SkerryError."""
+        ...
+
+    async def close(self) -> None: ...
 
 
 class Operations(Protocol):
@@ -60,9 +72,9 @@ class Operations(Protocol):
 class Fetches:
     """All fetches of one action."""
 
-    def __init__(self, action: Operations, fetch: Fetch | None, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, action: Operations, way_out: WayOut | None, loop: asyncio.AbstractEventLoop) -> None:
         self._action = action
-        self._fetch = fetch
+        self._way_out = way_out
         self._loop = loop
         self._open: dict[int, _OpenFetch] = {}
 
@@ -92,7 +104,7 @@ class Fetches:
         self._open.pop(number, None)
 
     def _start(self, ticket: int, wanted: FetchToStart) -> None:
-        if self._fetch is None:
+        if self._way_out is None:
             refusal = DeveloperError(
                 "EgressRefused", "This server lets no action reach the network: its operator has not allowed it."
             )
@@ -105,7 +117,7 @@ class Fetches:
             )
         else:
             fetch = self._open[wanted.number] = _OpenFetch(self, self._action, wanted, self._loop)
-            fetch.start(ticket, self._fetch)
+            fetch.start(ticket, self._way_out)
             return
         self._action.release(len(wanted.body or b""))
         self._action.refuse(ticket, refusal)
@@ -133,8 +145,8 @@ class _OpenFetch:
         self._tasks: dict[asyncio.Task[None], int] = {}
         self._is_reading = False
 
-    def start(self, ticket: int, fetch: Fetch) -> None:
-        self._run(ticket, self._start(ticket, fetch))
+    def start(self, ticket: int, way_out: WayOut) -> None:
+        self._run(ticket, self._start(ticket, way_out))
 
     def write(self, ticket: int, part: BodyPart) -> None:
         if self._outgoing is None:
@@ -183,11 +195,11 @@ class _OpenFetch:
             error = SystemFault("InternalServerError", "The fetch failed in the server.")
         self._action.refuse(ticket, error)
 
-    async def _start(self, ticket: int, fetch: Fetch) -> None:
+    async def _start(self, ticket: int, way_out: WayOut) -> None:
         wanted = self._wanted
         body = self._outgoing.chunks() if self._outgoing is not None else wanted.body
         try:
-            response = await fetch(wanted.method, wanted.url, wanted.headers, body, wanted.redirect)
+            response = await way_out.fetch(wanted.method, wanted.url, wanted.headers, body, wanted.redirect)
         finally:
             self._action.release(len(wanted.body or b""))
         self._response = response

@@ -189,7 +189,7 @@ class RunningAction:
         else:
             fetches = self._fetches
             if fetches is None:
-                fetches = self._fetches = Fetches(self, self.actions.fetch, self.actions.loop)
+                fetches = self._fetches = Fetches(self, self.actions.way_out, self.actions.loop)
             fetches.step(operation, ticket, needed)
 
     def _start_timer(self, ticket: int, number: int, seconds: float) -> None:

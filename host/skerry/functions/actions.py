@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from skerry import limits
 from skerry.errors import DeveloperError, SkerryError, SystemFault
-from skerry.functions.action_fetch import Fetch
+from skerry.functions.action_fetch import WayOut
 from skerry.functions.action_pool import ActionPool
 from skerry.functions.action_run import Done, Entry, RunningAction
 from skerry.functions.request import CallRequest
@@ -47,7 +47,7 @@ Caller = Callable[[CallRequest, Any, Done, RunningAction], "RunningAction | None
 
 
 class Actions:
-    """Shape: `call` runs what actions call; `fetch` is the way out of the host, None where there is none."""
+    """Shape: `call` runs what actions call; `way_out` is how they reach the network, None where there is none."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class Actions:
         call: Caller,
         pool: ActionPool,
         timers: Timers,
-        fetch: Fetch | None,
+        way_out: WayOut | None,
     ) -> None:
         self._database = database
         self.loop = loop
@@ -68,7 +68,7 @@ class Actions:
         self.call = call
         self.pool = pool
         self.timers = timers
-        self.fetch = fetch
+        self.way_out = way_out
         self.thread_time_ns = time.thread_time_ns
         self.cpu_ms_max = limits.ACTION_CPU_MS_MAX
         self._under_way: set[RunningAction] = set()
@@ -191,6 +191,8 @@ class Actions:
             await self._idle.wait()
         if self._drain_timer is not None:
             self._drain_timer.cancel()
+        if self.way_out is not None:
+            await self.way_out.close()
 
     def end_all(self, error: SkerryError | None = None) -> None:
         """Ends every action that is under way."""

@@ -22,7 +22,7 @@ from skerry.bundle.from_sources import with_image
 from skerry.bundle.jail_jobs import jailed_image_builder
 from skerry.database import Database
 from skerry.errors import ClientError, DeveloperError, SkerryError, SystemFault
-from skerry.functions.action_fetch import Fetch
+from skerry.functions.action_fetch import WayOut
 from skerry.functions.action_pool import ActionPool, get_action_pool
 from skerry.functions.action_run import RunningAction
 from skerry.functions.actions import Actions, Timers
@@ -46,7 +46,8 @@ class Deployment:
     """The deployment in a folder, being served, with the version that was active when it was closed.
 
     Shape: `modules` is the cache of compiled code that the deployments of a process share; without it there is one of
-    its own. Concurrency: opening it blocks, and may happen on any thread.
+    its own. `way_out` is how actions reach the network (None: not at all), `timers` are the loop's, and `action_pool`
+    is the process's where none is given. Concurrency: opening it blocks, and may happen on any thread.
 
     Raises: SystemFault DataFolderInUse, DataFolderFormat, StorageFailed, StorageFull.
     """
@@ -64,7 +65,7 @@ class Deployment:
         production: bool,
         environment: dict[str, str] | None = None,
         modules: ModuleCache | None = None,
-        fetch: Fetch | None = None,
+        way_out: WayOut | None = None,
         timers: Timers | None = None,
         action_pool: ActionPool | None = None,
     ) -> None:
@@ -91,7 +92,7 @@ class Deployment:
             call=self._call_from_action,
             pool=action_pool or get_action_pool(),
             timers=timers or loop,
-            fetch=fetch,
+            way_out=way_out,
         )
         self._upkeep = Upkeep(self.database, self._engine, clock_ns, loop)
         self._activating = asyncio.Lock()

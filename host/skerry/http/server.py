@@ -23,6 +23,7 @@ import uvloop
 from starlette.types import ASGIApp
 
 from skerry.admin.keys import Keys, open_keys
+from skerry.admin.way_out import WaysOut
 from skerry.errors import SystemFault
 from skerry.functions.deployment import Deployment
 from skerry.http.acceptor import Acceptor
@@ -44,7 +45,8 @@ _COLLECTOR_THRESHOLDS: Final = (20_000, 20, 20)
 class ServeOptions:
     """What a server is started with.
 
-    Shape: a port of 0 means any free one; the origins are what clients reach the ports by, where they differ.
+    Shape: a port of 0 means any free one; the origins are what clients reach the ports by, where they differ;
+    `allow_egress` is what actions may reach beside the public internet (host:port).
     """
 
     data: Path
@@ -55,6 +57,7 @@ class ServeOptions:
     admin_key: str | None
     cloud_origin: str | None = None
     site_origin: str | None = None
+    allow_egress: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,8 @@ async def _serve(options: ServeOptions, on_ready: OnReady) -> None:
         main_socket = cleanup.enter_context(_listen(options.host, options.port))
         site_socket = cleanup.enter_context(_listen(options.host, options.site_port))
         keys = open_keys(options.data, DEPLOYMENT_NAME, options.admin_key, os.urandom)
+        ways_out = WaysOut(options.allow_egress)
+        cleanup.callback(ways_out.close)
         deployment = Deployment(
             folder.deployment_path(DEPLOYMENT_NAME),
             name=DEPLOYMENT_NAME,
@@ -113,6 +118,7 @@ async def _serve(options: ServeOptions, on_ready: OnReady) -> None:
                 "CONVEX_CLOUD_URL": options.cloud_origin or _url(main_socket),
                 "CONVEX_SITE_URL": options.site_origin or _url(site_socket),
             },
+            way_out=ways_out.make(),
         )
         try:
             state = ServerState()

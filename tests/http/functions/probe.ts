@@ -62,3 +62,14 @@ export const act = actionGeneric(async (ctx, { text }: any) => {
 });
 
 export const actAndFail = actionGeneric(async (ctx) => await ctx.runQuery(anyApi.probe.refuse, {}));
+
+export const fetchText = actionGeneric(async (_ctx, { url, init }: any) => {
+  const response = await fetch(url, init);
+  return { status: response.status, redirected: response.redirected, text: await response.text() };
+});
+
+/** Fetches, then counts: its caller may have left. */
+export const fetchThenCount = actionGeneric(async (ctx, { url }: any) => {
+  await (await fetch(url)).text();
+  await ctx.runMutation(anyApi.messages.send, { channel: "left", author: "Ada", body: "done" });
+});
