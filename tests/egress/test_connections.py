@@ -1,6 +1,7 @@
 """Connections: kept for a while, never shared, bounded, and gone when their owner is closed."""
 
 import asyncio
+import random
 import threading
 
 import pytest
@@ -281,6 +282,58 @@ def test_cancelling_a_fetch_leaves_nothing(loop: str) -> None:
                 await fetching
             server.answer = reply()
             assert (await get(way, f"http://a.test:{server.port}/"))[1] == b"hello"
+
+    run(work(), loop)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("seed", range(3))
+def test_no_place_is_lost_whatever_becomes_of_fetches(loop: str, seed: int) -> None:
+    chance = random.Random(seed)
+
+    async def one(way: Egress, url: str) -> None:
+        request = FetchRequest("POST", url, body=b"x" * chance.choice((0, 10, 200_000)))
+        fetching = asyncio.ensure_future(way.fetch(request))
+        for _ in range(chance.randrange(40)):
+            await asyncio.sleep(0)
+        if chance.random() < 0.3:
+            fetching.cancel()
+        try:
+            response = await fetching
+            if chance.random() < 0.5:
+                await read_all(response)
+            response.close()
+        except DeveloperError as error:
+            assert error.code in ("EgressFailed", "EgressTimedOut", "EgressTooLarge")
+        except asyncio.CancelledError:
+            assert fetching.cancelled()
+
+    async def work() -> None:
+        answers = [
+            reply(),
+            HALF,
+            reply(b"x" * 100_000),
+            raw(b"", hang_up=True),
+            raw(b"junk\r\n\r\n"),
+            reply(b"y" * 20_000),
+        ]
+
+        async def answer(seen: Seen, writer: asyncio.StreamWriter) -> None:
+            await chance.choice(answers)(seen, writer)
+
+        bounds = EgressBounds(connections=5, silence_seconds=0.2, response_bytes=50_000, answer_seconds=5)
+        async with serving(answer) as server, egress(server.port, bounds=bounds) as way:
+            url = f"http://a.test:{server.port}/"
+            await asyncio.gather(*(one(way, url) for _ in range(80)))
+            assert way.sockets <= 5
+            server.answer = HALF
+            opened = [await way.fetch(FetchRequest("GET", url)) for _ in range(5)]
+            sixth = asyncio.ensure_future(way.fetch(FetchRequest("GET", url)))
+            await asyncio.sleep(0)
+            assert not sixth.done()
+            for response in opened:
+                response.close()
+            (await sixth).close()
 
     run(work(), loop)
 

@@ -4,12 +4,24 @@ import asyncio
 import zlib
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from skerry import limits
 from skerry.egress import EgressBounds, FetchRequest
+from skerry.errors import DeveloperError
 from tests.egress.world import LOOPS, Seen, code_of, egress, fault_of, get, raw, read_all, reply, run, serving
 
 SOON = 0.05
+
+# What responses are made of, for random ones.
+PARTS = [
+    b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 302 Found\r\n", b"HTTP/1.1 103 Early\r\n", b"HTTP/1.0 204 No\r\n", b"\r\n",
+    b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n", b"Connection: keep-alive\r\n", b"Location: /\r\n",
+    b"Content-Encoding: gzip\r\n", b"Content-Encoding: deflate\r\n", b"5\r\nhello\r\n", b"0\r\n\r\n", b"hello",
+    b"Location: http://127.0.0.1/\r\n", b"\x1f\x8b\x08\x00", b"X: \xff\r\n", b"Upgrade: websocket\r\n",
+    b"ffffffffffffffff\r\n",
+]  # fmt: skip
 
 
 def _url(port: int) -> str:
@@ -225,6 +237,20 @@ def test_a_reader_that_stops_stops_the_server() -> None:
             # What is in the process is the library's buffer and one read of the loop's; the rest is in the kernel.
             assert received <= 2 * limits.EGRESS_BUFFER_BYTES + 256 * limits.KIB
             response.close()
+
+    run(work())
+
+
+@given(st.lists(st.sampled_from(PARTS) | st.binary(max_size=40), max_size=12).map(b"".join))
+@settings(max_examples=60)
+def test_any_bytes_end_in_a_response_or_in_a_known_error(data: bytes) -> None:
+    async def work() -> None:
+        async with serving(raw(data, hang_up=True)) as server, egress(server.port) as way:
+            try:
+                response, _ = await get(way, _url(server.port))
+                assert 200 <= response.status <= 999
+            except DeveloperError as error:
+                assert error.code in ("EgressFailed", "EgressTooLarge", "EgressInvalidRequest", "EgressRefused")
 
     run(work())
 

@@ -8,7 +8,7 @@ import contextlib
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -120,6 +120,25 @@ def test_answers_that_lead_nowhere(answer: list[str]) -> None:
             assert await code_of(get(way, "http://x.test/")) in ("EgressRefused", "EgressFailed")
 
     run(work())
+
+
+class Misrouting(asyncio.SelectorEventLoop):
+    """A loop whose sockets end elsewhere than they were told."""
+
+    async def sock_connect(self, sock: socket.socket, address: Any) -> None:
+        await super().sock_connect(sock, (INSIDE, address[1]))
+
+
+def test_a_socket_that_ends_elsewhere_is_not_used() -> None:
+    """The last wall: whatever went wrong before, the kernel is asked whom the socket is connected to."""
+
+    async def work() -> None:
+        async with serving(reply(b"secret"), host=INSIDE) as inner, egress(inner.port) as way:
+            assert await code_of(get(way, f"http://a.test:{inner.port}/")) == "EgressRefused"
+            assert not inner.seen
+
+    with asyncio.Runner(loop_factory=Misrouting) as runner:
+        runner.run(work())
 
 
 # -- the same over a real name server ----------------------------------------------------------------------------
