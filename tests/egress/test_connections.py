@@ -123,6 +123,32 @@ def test_what_comes_with_a_response_is_nobodys(extra: bytes) -> None:
 
 
 @pytest.mark.parametrize("extra", EXTRA)
+def test_what_comes_with_the_end_of_a_body_is_nobodys(extra: bytes) -> None:
+    """The connection is given back while the parser still has bytes in hand."""
+
+    async def work() -> None:
+        is_head_read = asyncio.Event()
+
+        async def answer(_: Seen, writer: asyncio.StreamWriter) -> None:
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhel")
+            await is_head_read.wait()
+            writer.write(b"lo" + extra)
+
+        async with serving(answer) as server, egress(server.port) as way:
+            url = f"http://a.test:{server.port}/"
+            response = await way.fetch(FetchRequest("GET", url))
+            is_head_read.set()
+            try:
+                assert await read_all(response) == b"hello"
+            except DeveloperError as error:
+                assert error.code == "EgressFailed"
+            server.answer = reply(b"good")
+            assert (await get(way, url))[1] == b"good"
+
+    run(work())
+
+
+@pytest.mark.parametrize("extra", EXTRA)
 def test_what_comes_while_nothing_is_asked_drops_the_connection(extra: bytes) -> None:
     async def work() -> None:
         async with serving(reply()) as server, egress(server.port) as way:

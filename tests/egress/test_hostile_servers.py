@@ -114,7 +114,8 @@ def test_an_endless_body_ends_at_the_bound_on_the_wire(chunked: bool) -> None:
     async def work() -> None:
         bounds = EgressBounds(response_wire_bytes=1_000_000)
         async with serving(answer) as server, egress(server.port, bounds=bounds) as way:
-            assert await code_of(get(way, _url(server.port))) == "EgressTooLarge"
+            fault = await fault_of(get(way, _url(server.port)))
+            assert (fault.code, "on the wire" in fault.message) == ("EgressTooLarge", True)
 
     run(work())
 

@@ -57,8 +57,8 @@ def _unmetered(sent: int, received: int) -> None:
 class Egress:
     """What one deployment's functions fetch through; connections are never shared with another's.
 
-    `on_bytes(sent, received)` is told of the heads and bodies of requests, and of all bytes of responses, as they go; it
-    must not raise.
+    `on_bytes(sent, received)` is told of the heads and bodies of requests, and of all bytes of responses, as they go;
+    it must not raise.
     Concurrency: one event loop, which must run when it is made.
     """
 
