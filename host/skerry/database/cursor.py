@@ -46,7 +46,11 @@ def open_cursor(page_key: bytes, fingerprint: bytes, cursor: str) -> Position:
     if len(cursor) > CURSOR_CHARS_MAX:
         raise _invalid("Failed to parse cursor: it is too long.")
     try:
-        plain = AESSIV(page_key).decrypt(urlsafe_b64decode(cursor.encode()), _SEAL)
+        raw = cursor.encode()
+        sealed = urlsafe_b64decode(raw)
+        if urlsafe_b64encode(sealed) != raw:  # the decoder skips what it does not know
+            raise ValueError("another spelling")
+        plain = AESSIV(page_key).decrypt(sealed, _SEAL)
     except (InvalidTag, Base64Error, ValueError):
         raise _invalid("Failed to parse cursor") from None
     if plain[:QUERY_FINGERPRINT_BYTES] != fingerprint:

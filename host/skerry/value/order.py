@@ -1,7 +1,8 @@
 """The total order of values, twice: as a comparison and as bytes.
 
-`key_of` maps a value to bytes whose bytewise order is the total order, and no key is a prefix of another, so keys of
-several fields written one after the other order as tuples. Layout: one tag byte per value, then
+`key_of` maps a value to bytes whose bytewise order is the total order. Where a key is a prefix of another (the empty
+string's, of one that begins with 0x00), the longer goes on with 0xFF and whatever follows the shorter with a tag below
+it, so keys of several fields written one after the other order as tuples. Layout: one tag byte per value, then
 
 - int64 and float64: 8 big-endian bytes with the sign turned so that smaller numbers come first;
 - string and bytes: the bytes with 0x00 written as 0x00 0xFF, then 0x00;
@@ -39,7 +40,7 @@ _unpack_signed: Final = struct.Struct(">q").unpack
 
 
 def key_of(value: Any) -> bytes:
-    """The order-preserving, self-delimiting key of a decoded value or of `UNDEFINED`.
+    """The order-preserving key, which delimits itself before a tag, of a decoded value or of `UNDEFINED`.
 
     Raises: KeyError for a foreign type, UnicodeEncodeError for a lone surrogate: both mean the value was never checked.
     """
