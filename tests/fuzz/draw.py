@@ -6,7 +6,20 @@ from typing import Any
 import orjson
 
 _NUMBERS = (0, 1, -1, 0.5, 2**31, 2**53, -(2**53), 1e308, -0.0)
-_TEXTS = ("", "a", "_id", "$integer", "$bytes", "$float", "$undefined", "AQAAAAAAAAA=", "é", "\x00", "\U0001f600", "x" * 70)
+_TEXTS = (
+    "",
+    "a",
+    "_id",
+    "$integer",
+    "$bytes",
+    "$float",
+    "$undefined",
+    "AQAAAAAAAAA=",
+    "é",
+    "\x00",
+    "\U0001f600",
+    "x" * 70,
+)
 _DEPTH_MAX = 12
 
 
@@ -27,18 +40,18 @@ class Draw:
 
     def word(self) -> int:
         """An unsigned 32-bit number."""
-        return int.from_bytes(self.bytes(4).ljust(4, b"\x00"), "little")
+        return int.from_bytes(self.take(4).ljust(4, b"\x00"), "little")
 
-    def bytes(self, length: int) -> bytes:
+    def take(self, length: int) -> bytes:
         taken = self._data[self._at : self._at + length]
         self._at += length
         return taken
 
     def short_bytes(self) -> bytes:
-        return self.bytes(self.byte())
+        return self.take(self.byte())
 
     def rest(self) -> bytes:
-        return self.bytes(len(self._data))
+        return self.take(len(self._data))
 
     def pick(self, choices: Any) -> Any:
         return choices[self.byte() % len(choices)]
@@ -46,7 +59,7 @@ class Draw:
     def text(self) -> str:
         if self.byte() % 2:
             return self.pick(_TEXTS)
-        return self.bytes(self.byte() % 16).decode("utf-8", "replace")
+        return self.take(self.byte() % 16).decode("utf-8", "replace")
 
     def json(self, depth: int = 0) -> Any:
         """A JSON value."""
@@ -56,7 +69,7 @@ class Draw:
         if kind == 1:
             return self.pick(_NUMBERS)
         if kind == 2:
-            number = struct.unpack("<d", self.bytes(8).ljust(8, b"\x00"))[0]
+            number = struct.unpack("<d", self.take(8).ljust(8, b"\x00"))[0]
             return number if number - number == 0 else None
         if kind == 3:
             return self.text()

@@ -1,6 +1,6 @@
 """Coverage-guided fuzzing of one target: `tools/fuzz TARGET [--seconds N]`.
 
-Starts from the seeds in tests/fuzz/seeds and what earlier runs found, which is kept in `.cache/fuzz`. A finding ends the
+Starts from the seeds in tests/fuzz/seeds and from what earlier runs found, kept in `.cache/fuzz`. A finding ends the
 run with the traceback and a file of the input; `tools/fuzz TARGET FILE` runs that input alone.
 """
 
@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import atheris
-
 
 SEEDS = Path(__file__).parent / "seeds"
 _INPUT_BYTES_MAX = 4096

@@ -54,8 +54,32 @@ Target = Callable[[bytes], None]
 _ADMIN_KEY = b"local|0123456789abcdef"
 _RECORDS_MAX = 24
 _RECORDS_AT = 4096  # where tests/fixtures/wat/does_as_told.wat puts its request
-_TAGS: tuple[Any, ...] = ("schemaValidation", "documentType", "type", "value", "keys", "values", "fieldType", "optional", "tableName")
-_TYPES = ("null", "number", "bigint", "boolean", "string", "bytes", "any", "literal", "id", "array", "object", "record", "union")
+_TAGS: tuple[Any, ...] = (
+    "schemaValidation",
+    "documentType",
+    "type",
+    "value",
+    "keys",
+    "values",
+    "fieldType",
+    "optional",
+    "tableName",
+)
+_TYPES = (
+    "null",
+    "number",
+    "bigint",
+    "boolean",
+    "string",
+    "bytes",
+    "any",
+    "literal",
+    "id",
+    "array",
+    "object",
+    "record",
+    "union",
+)
 
 
 def bundle(data: bytes) -> None:
@@ -119,7 +143,7 @@ def values(data: bytes) -> None:
 def identifiers(data: bytes) -> None:
     """An id or a cursor is refused, or is the one text of what it says."""
     draw = Draw(data)
-    number, internal = draw.word() % (2**31), draw.bytes(INTERNAL_ID_BYTES).ljust(INTERNAL_ID_BYTES, b"\x01")
+    number, internal = draw.word() % (2**31), draw.take(INTERNAL_ID_BYTES).ljust(INTERNAL_ID_BYTES, b"\x01")
     key, fingerprint = bytes(64), bytes(QUERY_FINGERPRINT_BYTES)
     cursor = seal_cursor(key, fingerprint, Position(draw.short_bytes()))
     if number:
@@ -289,7 +313,11 @@ def _map_json(draw: Draw) -> bytes:
     letters = "AACAEGIKgBhCD,,;;+/" if draw.byte() % 8 else "ABC!é"
     mappings = "".join(letters[draw.byte() % len(letters)] for _ in range(draw.byte()))
     return orjson.dumps(
-        {"version": draw.pick((3, 3, 3, 4, "3")), "sources": [draw.text() for _ in range(draw.byte() % 4)], "mappings": mappings}
+        {
+            "version": draw.pick((3, 3, 3, 4, "3")),
+            "sources": [draw.text() for _ in range(draw.byte() % 4)],
+            "mappings": mappings,
+        }
     )
 
 
@@ -303,7 +331,11 @@ def _told(draw: Draw, operations: list[bytes]) -> bytes:
         what = draw.byte() % 8
         words = [draw.word() for _ in range(2)] if 1 <= what <= 3 else []
         if what == 0 or what > 3:
-            for text in (draw.pick(operations), orjson.dumps(_argument(draw)), draw.short_bytes() if what == 0 else b""):
+            for text in (
+                draw.pick(operations),
+                orjson.dumps(_argument(draw)),
+                draw.short_bytes() if what == 0 else b"",
+            ):
                 words += [data_at + len(texts), len(text)]
                 texts += text
             words += [64, draw.byte() * 16]
@@ -316,7 +348,20 @@ def _told(draw: Draw, operations: list[bytes]) -> bytes:
 
 
 def _argument(draw: Draw) -> Any:
-    names = ("id", "table", "value", "query", "cursor", "pageSize", "queryId", "name", "udfType", "args", "level", "length")
+    names = (
+        "id",
+        "table",
+        "value",
+        "query",
+        "cursor",
+        "pageSize",
+        "queryId",
+        "name",
+        "udfType",
+        "args",
+        "level",
+        "length",
+    )
     scan = {"source": {"type": "FullTableScan", "tableName": "notes", "order": "asc"}, "operators": []}
     tables = ("notes", "none", "_tables", "")
     chosen: dict[str, Any] = {}
