@@ -53,7 +53,11 @@ def test_a_neighbour_of_a_mount_does_not_lie_on_it() -> None:
 
 def test_bounds_of_the_machine() -> None:
     wanted = checkup.MEMORY_MAPS_WANTED
-    assert [checkup.memory_maps(count).level for count in (None, wanted, wanted - 1)] == [Level.OK, Level.OK, Level.NOTE]
+    assert [checkup.memory_maps(count).level for count in (None, wanted, wanted - 1)] == [
+        Level.OK,
+        Level.OK,
+        Level.NOTE,
+    ]
     assert [checkup.overcommit(mode).level for mode in (None, 0, 1, 2)] == [Level.OK, Level.OK, Level.OK, Level.BAD]
 
 

@@ -11,7 +11,7 @@ from skerry.errors import SystemFault
 from skerry.limits import MIB, STORAGE_MAP_FILLING_PERCENT, STORAGE_MAP_URGENT_PERCENT
 from skerry.storage.address_space import AddressSpace
 from skerry.storage.lmdb_engine import LmdbEngine
-from tests.database.world import World, documents, scan_query
+from tests.database.world import WAIT_SECONDS, World, documents, scan_query
 
 MAP_BYTES = 4 * MIB
 BODY = "x" * 100_000
@@ -58,6 +58,29 @@ def test_growing_waits_for_calls_beside_the_lane_until_it_is_urgent(engine: Lmdb
     with pytest.raises(SystemFault) as caught:
         count(beside)
     assert caught.value.code == "SnapshotGone"
+    beside.abort()
+
+
+def test_growing_under_pending_commits_takes_in_what_its_new_snapshot_shows(engine: LmdbEngine) -> None:
+    world = World(engine)
+    beside = world.begin(detached=True)  # until it is urgent, nothing grows beside it
+    while engine.filling_percent < STORAGE_MAP_FILLING_PERCENT:
+        insert(world)
+    committed = world.read(count)
+    answers: list[list[object]] = []
+    while engine.filling_percent < STORAGE_MAP_URGENT_PERCENT:
+        transaction = world.begin()
+        transaction.insert("notes", {"body": BODY})
+        answers.append(world.commit(transaction))
+        world.turn()
+        world.engine.commit([]).result(WAIT_SECONDS)  # the commit is durable, and the loop has not heard of it
+    assert world.database.n_pending and not answers[-1]
+    assert world.database.make_room()
+    assert world.database.n_pending == 0
+    assert [type(waiting[0]) for waiting in answers] == [int] * len(answers)
+    query = world.begin(writable=False)
+    assert (count(query), query.begin_ts) == (committed + len(answers), world.database.durable_ts)
+    query.abort()
     beside.abort()
 
 

@@ -70,5 +70,14 @@ def test_old_history_goes_in_bounded_steps(tmp_path: Path) -> None:
 def test_a_closed_deployment_is_kept_up_no_more(tmp_path: Path, compiled: Path) -> None:
     with DeployedWorld(tmp_path / "data", compiled) as world:
         upkeep = world.deployment._upkeep
+        world.wait(asyncio.sleep(0))
         assert upkeep._timer is not None
     assert upkeep._timer is None
+
+
+def test_a_deployment_closed_before_its_upkeep_began_has_none(tmp_path: Path, compiled: Path) -> None:
+    with DeployedWorld(tmp_path / "data", compiled) as world:
+        upkeep = world.deployment._upkeep
+        upkeep.stop()
+        world.wait(asyncio.sleep(0))
+        assert upkeep._timer is None

@@ -9,6 +9,7 @@ from skerry import __version__
 from skerry.cli.build import build_command, verify_command
 from skerry.cli.deploy import deploy_command
 from skerry.cli.dev import dev_command
+from skerry.cli.doctor import doctor_command
 from skerry.cli.output import EXIT_INTERRUPTED
 from skerry.cli.run import run_command
 from skerry.cli.serve import serve_command
@@ -20,7 +21,7 @@ def cli() -> None:
     """A backend that runs your functions as WebAssembly over a transactional document database."""
 
 
-for command in (dev_command, serve_command, build_command, verify_command, deploy_command, run_command):
+for command in (dev_command, serve_command, build_command, verify_command, deploy_command, run_command, doctor_command):
     cli.add_command(command)
 
 

@@ -216,21 +216,13 @@ class Database:
 
     def drain(self) -> None:
         """Take in what storage has made durable, or failed, and tell the callers; runs after each group."""
-        if self.engine.filling_percent >= STORAGE_MAP_URGENT_PERCENT:
-            self.make_room()
         failure = self.engine.failed
-        durable = self.engine.durable_sequence
-        pending = self._pending
-        done: list[_Pending] = []
-        while pending and pending[0].sequence <= durable:
-            done.append(pending.popleft())
-        if done:
-            self._advance(done)
-        if self.engine.filling_percent >= STORAGE_MAP_FILLING_PERCENT:
-            self.make_room()
+        done = self._take_in()
+        if self.engine.filling_percent >= STORAGE_MAP_FILLING_PERCENT and self._grow():
+            done += self._take_in()
         lost: list[_Pending] = []
         if failure is not None:
-            lost = list(pending)
+            lost = list(self._pending)
             self._recover()
         _tell(done, lost, failure)
 
@@ -240,6 +232,23 @@ class Database:
         It ends every snapshot, so it waits for a moment without transactions: on the loop thread always, beside the
         lane while there is time for that. Blocks for a sync at most. The caller is not within a transaction.
         """
+        if not self._grow():
+            return False
+        _tell(self._take_in(), [], None)
+        return True
+
+    def _take_in(self) -> list[_Pending]:
+        """Move on to what storage has made durable; the commits whose callers are to be told."""
+        durable, pending = self.engine.durable_sequence, self._pending
+        done: list[_Pending] = []
+        while pending and pending[0].sequence <= durable:
+            done.append(pending.popleft())
+        if done:
+            self._advance(done)
+        return done
+
+    def _grow(self) -> bool:
+        """As `make_room`; the new snapshot holds all that is durable, so `_take_in` must follow before anything else."""
         engine, percent = self.engine, self.engine.filling_percent
         if percent < STORAGE_MAP_FILLING_PERCENT or engine.failed is not None or self._view.users:
             return False

@@ -32,11 +32,14 @@ class Upkeep:
         self._clock_ns = clock_ns
         self._loop = loop
         self._timer: asyncio.TimerHandle | None = None
+        self._is_stopped = False
 
     def start(self) -> None:
-        self._schedule(limits.UPKEEP_INTERVAL_S)
+        if not self._is_stopped:  # it may have been closed before the loop came round to this
+            self._schedule(limits.UPKEEP_INTERVAL_S)
 
     def stop(self) -> None:
+        self._is_stopped = True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
