@@ -248,7 +248,7 @@ class Database:
         return done
 
     def _grow(self) -> bool:
-        """As `make_room`; the new snapshot holds all that is durable, so `_take_in` must follow before anything else."""
+        """As `make_room`; the new snapshot holds all that is durable, so `_take_in` must follow at once."""
         engine, percent = self.engine, self.engine.filling_percent
         if percent < STORAGE_MAP_FILLING_PERCENT or engine.failed is not None or self._view.users:
             return False
