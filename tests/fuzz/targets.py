@@ -259,7 +259,7 @@ def _read_call(raw: bytes) -> None:
 
 def _zip_of(draw: Draw) -> bytes:
     names = ("image.wasm", "manifest.json", "app.js", "app.js.map", "resolutions.json", "sources/a.ts")
-    entries = {(draw.text() if draw.byte() == 255 else name): draw.short_bytes() for name in names}
+    entries = {(draw.text().replace("\0", "0") if draw.byte() == 255 else name): draw.short_bytes() for name in names}
     if draw.byte() % 2:
         entries["manifest.json"] = _manifest(draw)
     entries["digest"] = draw.short_bytes() if draw.byte() == 255 else digest_of(entries).encode()
