@@ -61,6 +61,8 @@ STORAGE_ADDRESS_SPACE_BYTES_MAX = 32 * 1024 * 1024 * MIB  # all environments of 
 STORAGE_MAP_FILLING_PERCENT = 50  # of the map in use: it grows once no call reads beside the lane
 STORAGE_MAP_URGENT_PERCENT = 75  # it grows at once; calls beside the lane begin again
 STORAGE_READERS_MAX = 510
+STORAGE_LOCK_SECONDS_MAX = 45  # that a worker waits for the one it succeeds to close a deployment
+STORAGE_LOCK_RETRY_SECONDS = 0.005
 STORAGE_GROUP_BATCHES_MAX = 512
 STORAGE_GROUP_BYTES_MAX = 64 * MIB
 STORAGE_WRITES_PER_SLICE = 64
@@ -316,6 +318,8 @@ WORKER_STOP_SECONDS_MAX = HTTP_SHUTDOWN_SECONDS_MAX + 5  # from being told to st
 CHANNEL_MESSAGE_BYTES_MAX = 64 * KIB
 CHANNEL_DESCRIPTORS_MAX = 128  # the kernel's own bound is 253
 HANDOVER_INLINE_BYTES_MAX = 16 * KIB  # of what was read, in the message itself; more lies in a memory file
+HANDOVER_SECONDS_MAX = 60  # with nothing else to wait for; then the connection is closed
+HANDOVER_RETRY_SECONDS = 0.005  # while answers leave or the door is full
 HANDOVER_BYTES_MAX = 1 * MIB  # a head at its bound and one read beyond it
 OWNERS_REMEMBERED_MAX = 4_096
 CRASH_THREADS_MAX = 1_024  # that run guests at once
@@ -347,6 +351,7 @@ KEY_EXPIRY_MS_MAX = 2**53
 
 assert DEPLOYMENTS_OPENING_MAX < DEPLOYMENTS_OPEN_MAX < DEPLOYMENTS_MAX
 assert DEPLOYMENTS_OPEN_MAX * STORAGE_MAP_BYTES_INITIAL < STORAGE_ADDRESS_SPACE_BYTES_MAX
+assert WORKER_STOP_SECONDS_MAX < STORAGE_LOCK_SECONDS_MAX, "a worker that retires is gone before its successor gives up"
 
 # -- egress: what functions fetch --------------------------------------------------------------------------------
 EGRESS_URL_CHARS_MAX = 16 * KIB

@@ -3,13 +3,14 @@
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from skerry.errors import SystemFault
-from skerry.limits import DEPLOYMENT_NAME_CHARS_MAX
-from skerry.storage.folder import DataFolder, DeploymentFolder
+from skerry.limits import DEPLOYMENT_NAME_CHARS_MAX, STORAGE_LOCK_RETRY_SECONDS, STORAGE_LOCK_SECONDS_MAX
+from skerry.storage.folder import DataFolder, DeploymentFolder, Hold
 
 
 def test_layout(tmp_path: Path) -> None:
@@ -113,3 +114,40 @@ def test_the_hosts_own_folder_is_no_deployments(tmp_path: Path) -> None:
     with pytest.raises(SystemFault) as caught:
         DeploymentFolder(tmp_path / "host")
     assert caught.value.code == "DataFolderFormat"
+
+
+def test_a_folder_may_be_shared_and_then_nobody_has_it_alone(tmp_path: Path) -> None:
+    one = DeploymentFolder(tmp_path / "d", hold=Hold.SHARED)
+    other = DeploymentFolder(tmp_path / "d", hold=Hold.SHARED)
+    with pytest.raises(SystemFault, match="in use"):
+        DeploymentFolder(tmp_path / "d")
+    one.close()
+    other.close()
+    alone = DeploymentFolder(tmp_path / "d")
+    with pytest.raises(SystemFault, match="in use"):
+        DeploymentFolder(tmp_path / "d", hold=Hold.SHARED)
+    alone.close()
+
+
+def test_a_lent_folder_is_locked_by_another(tmp_path: Path) -> None:
+    above = DataFolder(tmp_path / "data")
+    lent = DataFolder(tmp_path / "data", Hold.LENT)
+    lent.close()
+    with pytest.raises(SystemFault, match="in use"):
+        DataFolder(tmp_path / "data")
+    above.close()
+
+
+def test_a_lock_is_waited_for_and_not_for_ever(tmp_path: Path) -> None:
+    first = DeploymentFolder(tmp_path / "d")
+    with pytest.raises(SystemFault, match="in use"):
+        DeploymentFolder(tmp_path / "d", lock_seconds_max=2 * STORAGE_LOCK_RETRY_SECONDS)
+    opened: list[DeploymentFolder] = []
+    waiting = threading.Thread(
+        target=lambda: opened.append(DeploymentFolder(tmp_path / "d", lock_seconds_max=STORAGE_LOCK_SECONDS_MAX))
+    )
+    waiting.start()
+    assert not opened
+    first.close()
+    waiting.join(STORAGE_LOCK_SECONDS_MAX)
+    opened[0].close()

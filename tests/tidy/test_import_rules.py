@@ -25,7 +25,7 @@ ROOMS: dict[str, set[str]] = {
     "bundle": DATA | {"jail", "isolate"},
     "functions": DATA | {"storage", "database", "isolate", "bundle"},
     "admin": DATA | {"storage", "database", "isolate", "egress", "bundle", "functions"},
-    "http": DATA | {"supervisor", "storage", "database", "isolate", "bundle", "functions", "admin"},
+    "http": DATA | {"supervisor", "storage", "database", "jail", "isolate", "bundle", "functions", "admin"},
     "cli": DATA
     | {"supervisor", "storage", "database", "jail", "isolate", "egress", "bundle", "functions", "admin", "http"},
     "__main__": {"cli"},

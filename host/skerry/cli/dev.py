@@ -21,7 +21,7 @@ from skerry.bundle.jail_jobs import jailed_image_builder
 from skerry.bundle.watch import watch_app
 from skerry.cli.build import APP, build_folder
 from skerry.cli.output import Output, current, speaking
-from skerry.cli.serve import PORT_DEFAULT, SITE_PORT_DEFAULT, announce, log_to_errors, options
+from skerry.cli.serve import PORT_DEFAULT, SITE_PORT_DEFAULT, Announcement, announce, log_to_errors, options
 from skerry.errors import SkerryError
 from skerry.isolate import ModuleCache, compile_jailed, get_engine
 from skerry.isolate.build_runner import build_runner_at
@@ -64,7 +64,7 @@ def dev_command(
     stop = threading.Event()
 
     async def ready(serving: "Serving") -> None:
-        announce(out, serving)
+        announce(out, Announcement(serving.deployment.name, serving.url, serving.site_url, serving.keys))
         follower = _Follower(app, serving, out, stop)
         ended: asyncio.Future[None] = serving.loop.create_future()
 

@@ -1,29 +1,36 @@
 """`skerry serve`: one deployment on two ports, until it is told to stop. Also what `dev` shares with it.
 
-The web framework takes a third of a second to load, so it is imported only by what serves.
+This process is the supervisor: it holds the data folder and the ports, and its workers serve. The web framework takes a
+third of a second and tens of megabytes to load, so it is imported only by what serves.
 """
 
-import asyncio
+import contextlib
 import logging
 import os
+import sys
+import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, Final
 
 import click
 
-from skerry.admin.keys import ADMIN_KEY_VARIABLE
+from skerry.admin.keys import ADMIN_KEY_VARIABLE, Keys, open_keys
 from skerry.cli.output import Output, current, speaking
 from skerry.errors import SkerryError
+from skerry.http.serve_options import ServeOptions
 from skerry.jail import JAIL, WALL_NAMES, walls
-
-if TYPE_CHECKING:
-    from skerry.http.server import ServeOptions, Serving
+from skerry.storage.folder import DataFolder
+from skerry.supervisor.listeners import listen, origin_of
+from skerry.supervisor.supervisor import Plan, Supervisor
 
 CLOUD_ORIGIN_VARIABLE = "CONVEX_CLOUD_ORIGIN"
 SITE_ORIGIN_VARIABLE = "CONVEX_SITE_ORIGIN"
 PORT_DEFAULT = 3210
 SITE_PORT_DEFAULT = 3211
 _PORT = click.IntRange(0, 65535)
+_DEPLOYMENT: Final = "local"
+_WORKER: Final = "skerry.http.worker"
 
 
 @click.command("serve", short_help="Serve one deployment until Ctrl-C.")
@@ -61,19 +68,24 @@ def serve_command(
     allow_egress: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Serves one deployment, called local, until SIGTERM or Ctrl-C."""
-    from skerry.http.server import serve
-
+    """Serves one deployment, called local, until SIGTERM or Ctrl-C. SIGHUP replaces its processes while they serve."""
     out = current()
     log_to_errors()
     if require_walls:
         JAIL.require(WALL_NAMES)
+    chosen = options(data, host, port, site_port, production, allow_egress, require_walls)
+    with contextlib.ExitStack() as cleanup:
+        cleanup.callback(DataFolder(chosen.data).close)
+        listeners = [cleanup.enter_context(listen(host, number)) for number in (port, site_port)]
+        keys = open_keys(chosen.data, _DEPLOYMENT, chosen.admin_key, os.urandom)
+        url, site_url = (origin_of(listener) for listener in listeners)
+        plan = Plan([sys.executable, "-m", _WORKER], chosen.to_json(), 1, listeners)
 
-    async def ready(serving: "Serving") -> None:
-        announce(out, serving)
-        out.note(await asyncio.to_thread(_walls_line))
+        def ready(reports: list[dict[str, Any]]) -> None:
+            announce(out, Announcement(_DEPLOYMENT, url, site_url, keys))
+            out.note(_walls_line())
 
-    serve(options(data, host, port, site_port, production, allow_egress), ready)
+        Supervisor(plan, time.monotonic).run(ready)
     out.note("stopped")
 
 
@@ -89,14 +101,19 @@ def _walls_line() -> str:
 
 
 def options(
-    data: Path, host: str, port: int, site_port: int, production: bool, allow_egress: tuple[str, ...]
-) -> "ServeOptions":
+    data: Path,
+    host: str,
+    port: int,
+    site_port: int,
+    production: bool,
+    allow_egress: tuple[str, ...],
+    require_walls: bool = False,
+) -> ServeOptions:
     """What to serve, with the admin key and the public addresses of the environment.
 
     Raises: click.BadParameter.
     """
     from skerry.egress import EgressPolicy
-    from skerry.http.server import ServeOptions
 
     given, cloud, site = (
         os.environ.get(name) or None for name in (ADMIN_KEY_VARIABLE, CLOUD_ORIGIN_VARIABLE, SITE_ORIGIN_VARIABLE)
@@ -105,17 +122,29 @@ def options(
         EgressPolicy.of(allow=allow_egress)
     except ValueError as error:
         raise click.BadParameter(f"{error}.", param_hint="--allow-egress") from error
-    return ServeOptions(data.absolute(), host, port, site_port, production, given, cloud, site, allow_egress)
+    return ServeOptions(
+        data.absolute(), host, port, site_port, production, given, cloud, site, allow_egress, require_walls
+    )
 
 
-def announce(out: Output, serving: "Serving") -> None:
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """What there is to say of a server that is ready."""
+
+    deployment: str
+    url: str
+    site_url: str
+    keys: Keys
+
+
+def announce(out: Output, serving: Announcement) -> None:
     """Says where the server is and how to reach it, on the first line that programs may wait for."""
     given = bool(os.environ.get(ADMIN_KEY_VARIABLE))
     key = serving.keys.admin_key
     shown = f"(from {ADMIN_KEY_VARIABLE})" if given else key
     text = "\n".join(
         [
-            f"Skerry serves deployment '{serving.deployment.name}'.",
+            f"Skerry serves deployment '{serving.deployment}'.",
             f"  API           {serving.url}",
             f"  HTTP actions  {serving.site_url}",
             f"  admin key     {shown}",
@@ -129,7 +158,7 @@ def announce(out: Output, serving: "Serving") -> None:
     fields = {
         "url": serving.url,
         "siteUrl": serving.site_url,
-        "deployment": serving.deployment.name,
+        "deployment": serving.deployment,
         "adminKey": None if given else key,
         "pid": os.getpid(),
     }

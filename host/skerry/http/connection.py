@@ -14,6 +14,7 @@ or its client take nothing of an answer.
 import asyncio
 from typing import Any, cast
 
+import httptools
 from uvicorn import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
@@ -80,6 +81,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._has_asked = False
         self._is_over = False
         self._unsent = 0
+        self._is_open = False  # a request has begun and is not whole
+        self.handed: bytes | None = None  # what another worker read of it, where it was there before
 
     # -- the connection ------------------------------------------------------------------------------------------
 
@@ -90,6 +93,27 @@ class BoundedProtocol(HttpToolsProtocol):
         self._ip = None if self.client is None else self.client[0]
         self.deadline = self.loop.time() + HTTP_HEAD_SECONDS_MAX
         self._share.watch(self)
+        if self.handed is not None:
+            self._go_on_from(self.handed)
+
+    def _go_on_from(self, received: bytes) -> None:
+        """Goes on where another worker stopped: it had answered the requests before."""
+        if received:
+            self.data_received(received)
+        else:
+            self._has_asked = True
+            self.deadline = self.loop.time() + HTTP_IDLE_SECONDS_MAX
+
+    def become(self, kind: "type[BoundedProtocol]") -> bool:
+        """Goes on as another kind of connection; false where a request is half read, and nothing changes."""
+        if self._is_open:
+            return False
+        self.__class__ = cast("Any", kind)
+        self._wire.set_protocol(self)
+        # The parser and the transport remember the methods they call.
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._share.forget(self)
@@ -137,6 +161,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self.url = b""
         self.headers = []
+        self._is_open = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self.headers.append((name.lower(), value))
@@ -177,6 +202,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._in_head = True
+        self._is_open = False
         self.deadline = NEVER
         exchange = self._arriving
         if exchange is not None:

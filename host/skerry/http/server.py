@@ -12,9 +12,8 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Final, cast
 
@@ -24,40 +23,23 @@ from starlette.types import ASGIApp
 
 from skerry.admin.keys import Keys, open_keys
 from skerry.admin.way_out import WaysOut
-from skerry.errors import SystemFault
 from skerry.functions.deployment import Deployment
 from skerry.http.acceptor import Acceptor
 from skerry.http.app import ServerState, make_app, site_app
 from skerry.http.connection import BoundedProtocol
 from skerry.http.front import Front
+from skerry.http.moving import Addressed, Arrivals, MovableProtocol, Moves, hand_on
 from skerry.http.port import PortShare
-from skerry.limits import HTTP_SHUTDOWN_SECONDS_MAX
-from skerry.storage.folder import DataFolder
+from skerry.http.serve_options import ServeOptions
+from skerry.limits import HANDOVER_RETRY_SECONDS, HTTP_SHUTDOWN_SECONDS_MAX
+from skerry.storage.folder import DataFolder, Hold
+from skerry.supervisor.channel import Channel
+from skerry.supervisor.listeners import BACKLOG, listen, origin_of
 
 DEPLOYMENT_NAME: Final = "local"
 _COMPILED_FOLDER: Final = "compiled"
-_BACKLOG: Final = 1024
 _COLLECTOR_THRESHOLDS: Final = (20_000, 20, 20)
 """Objects, young collections and middle collections that make the garbage collector look one generation further."""
-
-
-@dataclass(frozen=True, slots=True)
-class ServeOptions:
-    """What a server is started with.
-
-    Shape: a port of 0 means any free one; the origins are what clients reach the ports by, where they differ;
-    `allow_egress` is what actions may reach beside the public internet (host:port).
-    """
-
-    data: Path
-    host: str
-    port: int
-    site_port: int
-    production: bool
-    admin_key: str | None
-    cloud_origin: str | None = None
-    site_origin: str | None = None
-    allow_egress: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,50 +75,65 @@ def compiled_folder(data: Path) -> Path:
 
 
 async def _serve(options: ServeOptions, on_ready: OnReady) -> None:
+    """One process that is everything: it holds the data folder's lock, listens and serves."""
+    with contextlib.ExitStack() as cleanup:
+        cleanup.callback(DataFolder(options.data).close)
+        listeners = [cleanup.enter_context(listen(options.host, port)) for port in (options.port, options.site_port)]
+        await serve_on(options, listeners, None, on_ready)
+
+
+async def serve_on(
+    options: ServeOptions, listeners: "Sequence[socket.socket]", share: "Share | None", on_ready: OnReady
+) -> None:
+    """Serves on listening sockets, the API's and that of HTTP actions, until SIGTERM or SIGINT.
+
+    The data folder is locked, by this process or by the one that started it. Shape: `share` is this worker's share of
+    the work, None where it has all of it. Raises: as `serve`.
+    """
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    with contextlib.ExitStack() as cleanup:
-        folder = DataFolder(options.data)
-        cleanup.callback(folder.close)
-        main_socket = cleanup.enter_context(_listen(options.host, options.port))
-        site_socket = cleanup.enter_context(_listen(options.host, options.site_port))
-        keys = open_keys(options.data, DEPLOYMENT_NAME, options.admin_key, os.urandom)
-        ways_out = WaysOut(options.allow_egress)
-        cleanup.callback(ways_out.close)
-        deployment = Deployment(
-            folder.deployment_path(DEPLOYMENT_NAME),
-            name=DEPLOYMENT_NAME,
-            clock_ns=time.time_ns,
+    ways_out = WaysOut(options.allow_egress)
+    folder = DataFolder(options.data, Hold.LENT)
+    url, site_url = (origin_of(listener) for listener in listeners)
+    keys = open_keys(options.data, DEPLOYMENT_NAME, options.admin_key, os.urandom)
+    deployment = Deployment(
+        folder.deployment_path(DEPLOYMENT_NAME),
+        name=DEPLOYMENT_NAME,
+        clock_ns=time.time_ns,
+        entropy=os.urandom,
+        host_key=keys.host_key,
+        loop=loop,
+        compiled_cache=compiled_folder(options.data),
+        production=options.production,
+        environment={
+            "CONVEX_CLOUD_URL": options.cloud_origin or url,
+            "CONVEX_SITE_URL": options.site_origin or site_url,
+        },
+        way_out=ways_out.make(),
+    )
+    try:
+        state = ServerState()
+        app = make_app(
+            deployment,
+            admin_key=keys.admin_key,
+            state=state,
+            redacted=options.production,
             entropy=os.urandom,
-            host_key=keys.host_key,
-            loop=loop,
-            compiled_cache=compiled_folder(options.data),
-            production=options.production,
-            environment={
-                "CONVEX_CLOUD_URL": options.cloud_origin or _url(main_socket),
-                "CONVEX_SITE_URL": options.site_origin or _url(site_socket),
-            },
-            way_out=ways_out.make(),
+            monotonic=time.perf_counter,
+            call_soon=loop.call_soon,
         )
-        try:
-            state = ServerState()
-            app = make_app(
-                deployment,
-                admin_key=keys.admin_key,
-                state=state,
-                redacted=options.production,
-                entropy=os.urandom,
-                monotonic=time.perf_counter,
-                call_soon=loop.call_soon,
-            )
-            _calm_the_collector()
-            serving = Serving(options.data, _url(main_socket), _url(site_socket), keys, deployment, loop, stopping.set)
-            ports = [_Port(app, main_socket), _Port(site_app, site_socket)]
-            await _run(ports, state, stopping, lambda: on_ready(serving), deployment.drain)
-        finally:
-            await deployment.close()
+        _calm_the_collector()
+        serving = Serving(options.data, url, site_url, keys, deployment, loop, stopping.set)
+        moves = [None, None] if share is None else [share.moves(port, None) for port in range(2)]
+        ports = [_Port(app, listeners[0], moves[0]), _Port(site_app, listeners[1], moves[1])]
+        if share is not None:
+            share.ports = ports
+        await _run(ports, state, stopping, lambda: on_ready(serving), deployment.drain)
+    finally:
+        await deployment.close()
+        ways_out.close()
 
 
 def _calm_the_collector() -> None:
@@ -185,10 +182,14 @@ async def _run(
 class _QuietServer(uvicorn.Server):
     """A uvicorn server that leaves signals to its process, which has two of them, and connections to an `Acceptor`."""
 
-    def __init__(self, config: uvicorn.Config, listener: socket.socket, front: Front | None) -> None:
+    def __init__(
+        self, config: uvicorn.Config, listener: socket.socket, front: Front | None, moves: Moves | None
+    ) -> None:
         super().__init__(config)
         self._listener = listener
         self._front = front
+        self._share: PortShare | None = None
+        self._moves = moves
         self.listening = asyncio.Event()
 
     @contextlib.contextmanager
@@ -199,21 +200,28 @@ class _QuietServer(uvicorn.Server):
         try:
             await super().startup([])
             loop = asyncio.get_running_loop()
-            share = PortShare(loop, self._front)
-            acceptor = Acceptor(loop, self._listener, partial(self._make_protocol, share))
+            self._share = PortShare(loop, self._front)
+            acceptor = Acceptor(loop, self._listener, self.make_protocol)
             self.servers.append(cast("asyncio.Server", acceptor))
         finally:
             self.listening.set()
 
-    def _make_protocol(self, share: PortShare) -> BoundedProtocol:
-        return BoundedProtocol(self.config, self.server_state, self.lifespan.state, share)
+    def make_protocol(self) -> BoundedProtocol:
+        """What a new connection is served by."""
+        assert self._share is not None, "nothing is taken before the server has started"
+        if self._moves is None or not self._moves.has_others:
+            return BoundedProtocol(self.config, self.server_state, self.lifespan.state, self._share)
+        made = MovableProtocol(self.config, self.server_state, self.lifespan.state, self._share)
+        made.moves = self._moves
+        return made
 
 
 class _Port:
-    """One listening socket with its application."""
+    """One listening socket with its application. Shape: `moves` None where connections never change their process."""
 
-    def __init__(self, app: ASGIApp, listener: socket.socket) -> None:
+    def __init__(self, app: ASGIApp, listener: socket.socket, moves: Moves | None = None) -> None:
         self._listener = listener
+        self._moves = moves
         config = uvicorn.Config(
             app,
             http=BoundedProtocol,
@@ -225,24 +233,60 @@ class _Port:
             server_header=False,
             proxy_headers=False,
             timeout_graceful_shutdown=HTTP_SHUTDOWN_SECONDS_MAX,
-            backlog=_BACKLOG,
+            backlog=BACKLOG,
         )
-        self.server = _QuietServer(config, listener, app if isinstance(app, Front) else None)
+        self.server = _QuietServer(config, listener, app if isinstance(app, Front) else None, moves)
 
     async def serve(self) -> None:
         await self.server.serve(sockets=[self._listener])
 
+    def retire(self) -> None:
+        """Takes no more connections, and hands those it has to this worker's successor as they come to rest."""
+        assert self._moves is not None
+        self._moves.is_leaving = True
+        for server in self.server.servers:
+            server.close()
 
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
-    except OSError as error:
-        # What the library says names the address again; the system's words are enough.
-        why = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
-        raise SystemFault("PortInUse", f"Cannot listen on {host} port {port}: {why}.") from None
+    def hand_on(self) -> bool:
+        """Hands on what has come to rest; false when nothing is left."""
+        assert self._moves is not None
+        connections = list(self.server.server_state.connections)
+        for connection in connections:
+            assert isinstance(connection, BoundedProtocol)
+            hand_on(connection, self._moves)
+        return bool(connections)
 
 
-def _url(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+class Share:
+    """One worker's share of the work of a server, and what it hears from its supervisor.
+
+    Shape: `ports` are set once they are there.
+    """
+
+    def __init__(self, index: int, door: Channel, doors: Sequence[Channel]) -> None:
+        self._index = index
+        self._door = door
+        self._doors = doors
+        self.ports: list[_Port] = []
+
+    def moves(self, port: int, addressed: Addressed | None) -> Moves:
+        """What a port's connections need for moving."""
+        return Moves(self._index, port, self._doors, addressed)
+
+    def open_door(self) -> None:
+        """Takes what other workers hand over."""
+        make = [port.server.make_protocol for port in self.ports]
+        arrivals = Arrivals(asyncio.get_running_loop(), self._door, make)
+        self.ports[0].server.servers.append(cast("asyncio.Server", arrivals))
+
+    async def retire(self) -> None:
+        """Hands every connection on, for a bounded time."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(HTTP_SHUTDOWN_SECONDS_MAX):
+                for port in self.ports:
+                    port.retire()
+                while True:
+                    left = [port for port in self.ports if port.hand_on()]
+                    if not left:
+                        break
+                    await asyncio.sleep(HANDOVER_RETRY_SECONDS)

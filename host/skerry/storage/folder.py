@@ -16,14 +16,17 @@ Deliberately absent: what is in the trees; ownership of a deployment between pro
 """
 
 import fcntl
+import math
 import os
 import re
 import shutil
+import threading
+from enum import Enum
 from pathlib import Path
 from typing import Final
 
 from skerry.errors import SystemFault
-from skerry.limits import DEPLOYMENT_NAME_CHARS_MAX
+from skerry.limits import DEPLOYMENT_NAME_CHARS_MAX, STORAGE_LOCK_RETRY_SECONDS
 
 _FORMAT_FILE: Final = "FORMAT"
 _LOCK_FILE: Final = "LOCK"
@@ -31,20 +34,28 @@ _NAME: Final = re.compile(rf"[a-z0-9](?:[a-z0-9-]{{0,{DEPLOYMENT_NAME_CHARS_MAX 
 _DELETED: Final = ".deleted"
 
 
+class Hold(Enum):
+    """Who else may have a folder open: nobody, other processes that share it, or whoever the process above lets."""
+
+    ALONE = "alone"
+    SHARED = "shared"
+    LENT = "lent"
+
+
 class LockedFolder:
-    """One folder with a format file, locked for this process.
+    """One folder with a format file, locked for this process. Shape: it waits for a lock for `lock_seconds_max`.
 
     Raises: SystemFault DataFolderInUse when it is locked already, DataFolderFormat when its format is not
     `expected_format`.
     """
 
-    def __init__(self, path: Path, expected_format: str) -> None:
+    def __init__(self, path: Path, expected_format: str, hold: Hold = Hold.ALONE, lock_seconds_max: float = 0) -> None:
         self.path = path
         if not (path / _FORMAT_FILE).exists():
             _create(path, expected_format)
         self._descriptor = os.open(path / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            _lock(self._descriptor, path)
+            _lock(self._descriptor, path, hold, lock_seconds_max)
             found = (path / _FORMAT_FILE).read_text("utf-8", errors="replace")[:100].strip()
             if found != expected_format:
                 raise SystemFault(
@@ -67,8 +78,14 @@ class DeploymentFolder(LockedFolder):
     FORMAT: Final = "skerry-deployment 2"
     HOST_FORMAT: Final = "skerry-host 1"
 
-    def __init__(self, path: Path, expected_format: str = FORMAT) -> None:
-        super().__init__(path, expected_format)
+    def __init__(
+        self,
+        path: Path,
+        expected_format: str = FORMAT,
+        hold: Hold = Hold.ALONE,
+        lock_seconds_max: float = 0,
+    ) -> None:
+        super().__init__(path, expected_format, hold, lock_seconds_max)
         self.trees = path / "trees"
         if not self.trees.is_dir():
             self.trees.mkdir(0o700)
@@ -80,8 +97,8 @@ class DataFolder(LockedFolder):
 
     FORMAT: Final = "skerry-data 1"
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, self.FORMAT)
+    def __init__(self, path: Path, hold: Hold = Hold.ALONE) -> None:
+        super().__init__(path, self.FORMAT, hold)
         self.host = path / "host"
         self._deployments = path / "deployments"
         if not self._deployments.is_dir():
@@ -140,11 +157,21 @@ def sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
-def _lock(descriptor: int, path: Path) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise SystemFault("DataFolderInUse", f"{path} is in use; stop its process or use another folder.") from error
+def _lock(descriptor: int, path: Path, hold: Hold, seconds_max: float) -> None:
+    if hold is Hold.LENT:
+        return
+    kind = fcntl.LOCK_EX if hold is Hold.ALONE else fcntl.LOCK_SH
+    pause = threading.Event()  # never set: waiting on it is a sleep
+    for attempts_left in range(math.ceil(seconds_max / STORAGE_LOCK_RETRY_SECONDS), -1, -1):
+        try:
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+            return
+        except BlockingIOError as error:
+            if not attempts_left:
+                raise SystemFault(
+                    "DataFolderInUse", f"{path} is in use; stop its process or use another folder."
+                ) from error
+        pause.wait(STORAGE_LOCK_RETRY_SECONDS)
 
 
 def _create(path: Path, expected_format: str) -> None:

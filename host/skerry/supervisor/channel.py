@@ -4,6 +4,7 @@ Both ends are the server's own: what arrives is not hostile, but may be cut off 
 not at all, by any number of processes that share an end, and received by one.
 """
 
+import errno
 import os
 import socket
 from array import array
@@ -50,7 +51,7 @@ class Channel:
     def receive(self) -> tuple[bytes, list[int]] | None:
         """The next message with its descriptors, which are the caller's to close; None when none is there yet.
 
-        Raises: ChannelEnded.
+        Raises: ChannelEnded; OSError where this process can have no more descriptors: the message is lost.
         """
         try:
             # The library's own function for this ignores its flags, and descriptors would be inherited.
@@ -62,8 +63,10 @@ class Channel:
         except ConnectionError as error:
             raise ChannelEnded from error
         descriptors = _descriptors(told)
-        if not message or flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+        if flags & socket.MSG_CTRUNC:
             close_all(descriptors)
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        if not message:
             raise ChannelEnded
         return message, descriptors
 
