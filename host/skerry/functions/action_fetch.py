@@ -11,6 +11,7 @@ Concurrency: the loop thread.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -22,6 +23,7 @@ from skerry import limits
 from skerry.errors import DeveloperError, SkerryError, SystemFault
 from skerry.functions.action_operations import BodyPart, FetchToStart
 
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _log: Final = logging.getLogger("skerry.functions")
 
 
@@ -38,6 +40,10 @@ class FetchedResponse(Protocol):
     def redirected(self) -> bool: ...
     @property
     def headers(self) -> list[tuple[str, str]]: ...
+    @property
+    def ended(self) -> bool:
+        """Whether all of the body is here already."""
+        ...
 
     async def read(self, bytes_max: int, /) -> bytes: ...
     def close(self) -> None: ...
@@ -90,8 +96,8 @@ class Fetches:
             part: BodyPart = needed
             self._find(ticket, part.number, lambda found: found.write(ticket, part))
         else:
-            number, is_whole = needed
-            self._find(ticket, number, lambda found: found.read(ticket, is_whole))
+            number, is_whole, is_text = needed
+            self._find(ticket, number, lambda found: found.read(ticket, is_whole or is_text, is_text))
 
     def close(self) -> None:
         """Ends every fetch."""
@@ -144,6 +150,7 @@ class _OpenFetch:
         self._response: FetchedResponse | None = None
         self._tasks: dict[asyncio.Task[None], int] = {}
         self._is_reading = False
+        self._ahead = b""
 
     def start(self, ticket: int, way_out: WayOut) -> None:
         self._run(ticket, self._start(ticket, way_out))
@@ -155,13 +162,13 @@ class _OpenFetch:
         else:
             self._outgoing.write(ticket, part)
 
-    def read(self, ticket: int, is_whole: bool) -> None:
+    def read(self, ticket: int, is_whole: bool, is_text: bool) -> None:
         if self._response is None or self._is_reading:
             refusal = DeveloperError("InvalidArgument", "A body is read after its head came, one read at a time.")
             self._action.refuse(ticket, refusal)
             return
         self._is_reading = True
-        self._run(ticket, self._read(ticket, self._response, is_whole))
+        self._run(ticket, self._read(ticket, self._response, is_whole, is_text))
 
     def close(self) -> None:
         """Ends what is under way; open tickets complete with an error."""
@@ -203,31 +210,56 @@ class _OpenFetch:
         finally:
             self._action.release(len(wanted.body or b""))
         self._response = response
-        self._action.complete(
-            ticket,
-            0,
-            orjson.dumps(
-                {
-                    "status": response.status,
-                    "statusText": response.status_text,
-                    "url": response.url,
-                    "redirected": response.redirected,
-                    "headers": response.headers,
-                }
-            ),
-        )
+        head = {
+            "status": response.status,
+            "statusText": response.status_text,
+            "url": response.url,
+            "redirected": response.redirected,
+            "headers": response.headers,
+        }
+        if wanted.is_eager and response.ended:
+            text = await self._whole_text(response)
+            if text is not None:
+                head["text"] = text
+                self._forget()
+        self._action.complete(ticket, 0, orjson.dumps(head))
 
-    async def _read(self, ticket: int, response: FetchedResponse, is_whole: bool) -> None:
-        chunk = await response.read(limits.ACTION_FETCH_CHUNK_BYTES)
+    async def _whole_text(self, response: FetchedResponse) -> str | None:
+        """The body where it is one chunk of plain text; otherwise what was read waits for the guest to ask."""
+        with contextlib.suppress(DeveloperError):  # which the guest hears of when it reads
+            self._ahead = await response.read(limits.ACTION_FETCH_CHUNK_BYTES)
+            rest = await response.read(limits.ACTION_FETCH_CHUNK_BYTES) if self._ahead else b""
+            is_plain = not rest and not self._ahead.startswith(_BYTE_ORDER_MARK)
+            self._ahead += rest
+            if is_plain:
+                with contextlib.suppress(UnicodeDecodeError):
+                    return self._ahead.decode()
+        return None
+
+    def _forget(self) -> None:
+        """Nothing is left to read."""
+        if self._response is not None:
+            self._response.close()
+        self._fetches.forget(self._wanted.number)
+        if self._outgoing is not None:
+            self._outgoing.close()
+
+    async def _read(self, ticket: int, response: FetchedResponse, is_whole: bool, is_text: bool) -> None:
+        chunk, self._ahead = self._ahead, b""
+        if not chunk:
+            chunk = await response.read(limits.ACTION_FETCH_CHUNK_BYTES)
         if is_whole and chunk:
             chunk = await _read_rest(response, chunk)
         self._is_reading = False
         if is_whole or not chunk:
-            response.close()
-            self._fetches.forget(self._wanted.number)
-            if self._outgoing is not None:
-                self._outgoing.close()
-        self._action.complete(ticket, 0, chunk)
+            self._forget()
+        self._action.complete(ticket, 0, _as_text(chunk) if is_text else chunk)
+
+
+def _as_text(body: bytes) -> bytes:
+    """The body as the platform's `text()` decodes it, in valid UTF-8: without a byte order mark, U+FFFD for errors."""
+    body = body.removeprefix(_BYTE_ORDER_MARK)
+    return body if body.isascii() else body.decode("utf-8", "replace").encode()
 
 
 async def _read_rest(response: FetchedResponse, first: bytes) -> bytes:

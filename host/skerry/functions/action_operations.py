@@ -30,7 +30,9 @@ class FunctionToCall(NamedTuple):
 
 
 class FetchToStart(NamedTuple):
-    """Shape: `number` the guest's; `body` is None where there is none or it is `streamed`."""
+    """Shape: `number` the guest's; `body` None where there is none or it is streamed; `is_eager` asks for a small body
+    with the head.
+    """
 
     number: int
     method: str
@@ -39,6 +41,7 @@ class FetchToStart(NamedTuple):
     redirect: str
     body: bytes | None
     is_streamed: bool
+    is_eager: bool
 
 
 class BodyPart(NamedTuple):
@@ -105,6 +108,7 @@ def _start_fetch(frame: ActionFrame, argument: bytes, raw: bytes | None) -> int:
             redirect,
             (raw or b"") if body == "bytes" else None,
             body == "stream",
+            fields.get("eager") is True,
         ),
     )
 
@@ -133,7 +137,7 @@ def _write_body(frame: ActionFrame, argument: bytes, raw: bytes | None) -> int:
 
 def _read_body(frame: ActionFrame, argument: bytes, _raw: bytes | None) -> int:
     fields = fields_of(argument)
-    return frame.later("read", (_number_of(fields), fields.get("whole") is True))
+    return frame.later("read", (_number_of(fields), fields.get("whole") is True, fields.get("text") is True))
 
 
 def _cancel_fetch(frame: ActionFrame, argument: bytes, _raw: bytes | None) -> bytes:

@@ -9,6 +9,7 @@ from pathlib import Path
 from bench.apps import BENCH_APP, bundle_of
 from bench.effort import Effort
 from bench.load import Load, run_loads
+from bench.peer import Peer
 from bench.report import Row, Section
 from bench.server import Server
 
@@ -18,6 +19,7 @@ ZIPF_SHARE_MIN = 0.9
 # name, workload, zipf exponent, target per second
 _LOADS = (
     ("stateless query", "add", 0.0, 5000),
+    ("action that fetches once", "action", 0.0, 1000),
     ("transfer by document id", "transfer-by-id", 0.0, 3000),
     ("transfer by document id, zipf 1.5", "transfer-by-id", ZIPF_ALPHA, None),
     ("transfer by unique index", "transfer", 0.0, 2000),
@@ -30,7 +32,7 @@ _LOADS = (
 def run_http(folder: Path, effort: Effort, seed: int) -> list[Section]:
     """The table of throughput. Raises: RuntimeError where the books do not balance."""
     section = Section(f"Over HTTP, {effort.connections} connections, {effort.accounts:,} accounts and documents")
-    with Server(folder / "http") as server:
+    with Peer() as peer, Server(folder / "http", "--allow-egress", peer.address) as server:
         server.deploy(bundle_of(BENCH_APP).read_bytes())
         server.seed(effort.accounts)
         ids = folder / "account-ids"

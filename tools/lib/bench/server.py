@@ -34,8 +34,8 @@ def environment() -> dict[str, str]:
 class Server:
     """A serving process, ready when made. Shape: `started_s` from its start to its word that it is ready."""
 
-    def __init__(self, data: Path, *, port: int = 0) -> None:
-        command = [sys.executable, "-m", "skerry", "serve", "--data", str(data), "--json"]
+    def __init__(self, data: Path, *flags: str, port: int = 0) -> None:
+        command = [sys.executable, "-m", "skerry", "serve", "--data", str(data), "--json", *flags]
         begin = time.perf_counter()
         self.begun_at = begin
         log = data.with_name(data.name + ".log")

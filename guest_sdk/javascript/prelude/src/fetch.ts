@@ -3,7 +3,8 @@
 // Whoever wants the whole body gets it in one operation; `response.body` reads it chunk by chunk, as fast as it is drunk.
 
 import { engine, type HostError } from "./host.ts";
-import { type Incoming, Request, type Response, responseOf, takeBody } from "./request.ts";
+import { type Incoming, Request, type Response, responseOf, signalOf, takeBody } from "./request.ts";
+import { utf8Encode } from "./utf8.ts";
 
 interface Head {
   status: number;
@@ -11,6 +12,7 @@ interface Head {
   url: string;
   redirected: boolean;
   headers: Array<[string, string]>;
+  text?: string; // the whole body, where it came with the head
 }
 
 const NULL_BODY_STATUS = new Set([101, 103, 204, 205, 304]);
@@ -18,8 +20,8 @@ let last = 0;
 
 export async function fetchFromHost(input: unknown, init?: unknown): Promise<Response> {
   const request = new Request(input, (init ?? {}) as object);
-  const { signal } = request;
-  signal.throwIfAborted();
+  const signal = signalOf(request);
+  signal?.throwIfAborted();
   const exchange = new Exchange(++last);
   const body = takeBody(request);
   const argument = JSON.stringify({
@@ -28,26 +30,21 @@ export async function fetchFromHost(input: unknown, init?: unknown): Promise<Res
     url: request.url.split("#", 1)[0],
     headers: [...request.headers],
     redirect: request.redirect,
+    eager: true,
     body: body === null ? "none" : body instanceof Uint8Array ? "bytes" : "stream",
   });
-  const aborted = new Promise<never>((_resolve, reject) => {
-    signal.addEventListener("abort", () => {
-      exchange.abort(signal.reason);
-      reject(signal.reason);
-    });
-  });
-  aborted.catch(() => {}); // an abort after the end is nobody's failure
   const started = engine.hostcallAsync("fetch/start", argument, body instanceof Uint8Array ? body : undefined);
   if (body !== null && !(body instanceof Uint8Array)) void send(exchange, body as ReadableStream<Uint8Array>);
   let head: Head;
   try {
-    head = JSON.parse(await Promise.race([started, aborted])) as Head;
+    head = JSON.parse(await (signal === null ? started : Promise.race([started, exchange.untilAborted(signal)]))) as Head;
   } catch (error) {
     exchange.isOver = true;
-    throw signal.aborted ? signal.reason : failure(error);
+    throw signal?.aborted === true ? signal.reason : failure(error);
   }
   const hasBody = request.method !== "HEAD" && !NULL_BODY_STATUS.has(head.status);
-  if (!hasBody) exchange.cancel();
+  if (head.text !== undefined) exchange.arrived(head.text);
+  else if (!hasBody) exchange.cancel();
   return responseOf(head, hasBody ? exchange : null);
 }
 
@@ -62,6 +59,7 @@ function failure(error: unknown): TypeError {
 class Exchange implements Incoming {
   readonly id: number;
   isOver = false;
+  #text: string | null = null;
   #reason: unknown;
   #isAborted = false;
   #controller: ReadableByteStreamController | undefined;
@@ -69,19 +67,32 @@ class Exchange implements Incoming {
   constructor(id: number) {
     this.id = id;
   }
+  arrived(text: string): void {
+    this.#text = text;
+    this.isOver = true;
+  }
   async whole(): Promise<Uint8Array<ArrayBuffer>> {
-    const bytes = await this.#read(true);
+    if (this.#text !== null) return utf8Encode(this.#text);
+    const bytes = await this.#read(readBytes, `"whole":true`);
     this.isOver = true;
     return bytes;
   }
+  // The host decodes: it has the tables at hand.
+  async text(): Promise<string> {
+    if (this.#text !== null) return this.#text;
+    const text = await this.#read((argument) => engine.hostcallAsync("fetch/read", argument), `"whole":true,"text":true`);
+    this.isOver = true;
+    return text;
+  }
   stream(): ReadableStream<Uint8Array> {
+    if (this.#text !== null) return new Blob([this.#text]).stream();
     return new ReadableStream({
       type: "bytes",
       start: (controller: ReadableByteStreamController) => {
         this.#controller = controller;
       },
       pull: async (controller: ReadableByteStreamController) => {
-        const chunk = await this.#read(false);
+        const chunk = await this.#read(readBytes, `"whole":false`);
         if (chunk.length > 0) {
           controller.enqueue(chunk);
           return;
@@ -98,6 +109,17 @@ class Exchange implements Incoming {
     this.isOver = true;
     engine.hostcall("fetch/cancel", `{"id":${this.id}}`);
   }
+  // Rejects when the signal aborts, from now until the body's end.
+  untilAborted(signal: AbortSignal): Promise<never> {
+    const aborted = new Promise<never>((_resolve, reject) => {
+      signal.addEventListener("abort", () => {
+        this.abort(signal.reason);
+        reject(signal.reason);
+      });
+    });
+    aborted.catch(() => {}); // an abort after the end is nobody's failure
+    return aborted;
+  }
   abort(reason: unknown): void {
     if (this.isOver) return;
     this.#isAborted = true;
@@ -105,15 +127,19 @@ class Exchange implements Incoming {
     this.cancel();
     this.#controller?.error(reason);
   }
-  async #read(isWhole: boolean): Promise<Uint8Array<ArrayBuffer>> {
+  async #read<T>(read: (argument: string) => Promise<T>, options: string): Promise<T> {
     if (this.#isAborted) throw this.#reason;
     try {
-      return await engine.hostcallAsyncBytes("fetch/read", `{"id":${this.id},"whole":${isWhole}}`);
+      return await read(`{"id":${this.id},${options}}`);
     } catch (error) {
       this.isOver = true;
       throw this.#isAborted ? this.#reason : failure(error);
     }
   }
+}
+
+function readBytes(argument: string): Promise<Uint8Array<ArrayBuffer>> {
+  return engine.hostcallAsyncBytes("fetch/read", argument);
 }
 
 // Sends a streamed body: the host asks for the next chunk by answering for the one before it.

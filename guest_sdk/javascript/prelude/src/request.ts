@@ -11,10 +11,12 @@ type Source = Uint8Array<ArrayBuffer> | ReadableStream<Uint8Array> | null;
 /** A body that is still with the host: whole in one piece, or as a stream. */
 export interface Incoming {
   whole(): Promise<Uint8Array<ArrayBuffer>>;
+  text(): Promise<string>;
   stream(): ReadableStream<Uint8Array>;
 }
 
 let take: (request: Request) => Source;
+let signalIfAny: (request: Request) => AbortSignal | null;
 let receive: (head: ResponseHead, incoming: Incoming | null) => Response;
 
 interface BodyInit {
@@ -30,10 +32,11 @@ const REDIRECT_STATUS = new Set([301, 302, 303, 307, 308]);
 
 function extractBody(value: unknown): BodyInit {
   if (value === null || value === undefined) return { source: null, type: null };
-  if (value instanceof ReadableStream) {
+  if (isStream(value)) {
     if (value.locked) throw new TypeError("a body cannot be a locked or disturbed stream");
     return { source: value, type: null };
   }
+  if (typeof value === "string") return { source: utf8Encode(value), type: "text/plain;charset=UTF-8" };
   if (value instanceof Blob) return { source: blobBytes(value), type: value.type || null };
   const view = viewOf(value);
   if (view !== null) return { source: view.slice(), type: null };
@@ -47,6 +50,11 @@ function extractBody(value: unknown): BodyInit {
   return { source: utf8Encode(String(value)), type: "text/plain;charset=UTF-8" };
 }
 
+// Asked in this order, so that a call without streams does not load them.
+function isStream(value: unknown): value is ReadableStream<Uint8Array> {
+  return typeof value === "object" && typeof (value as ReadableStream).getReader === "function" && value instanceof ReadableStream;
+}
+
 class Body {
   #source: Source;
   #incoming: Incoming | null = null;
@@ -57,7 +65,7 @@ class Body {
   constructor(source: Source, headers: Headers) {
     this.#source = source;
     this.headers = headers;
-    if (source instanceof ReadableStream) this.#stream = source;
+    if (source !== null && !(source instanceof Uint8Array)) this.#stream = source;
     Object.defineProperty(this, "headers", { value: headers, enumerable: true, writable: false, configurable: true });
   }
   get body(): ReadableStream<Uint8Array> | null {
@@ -83,12 +91,20 @@ class Body {
     else this.#source = this.#stream = this.#incoming.stream();
     this.#incoming = null;
   }
+  // What the host still has, for whoever reads all of it; from here on the body counts as read.
+  #takeIncoming(): Incoming | null {
+    if (this.#incoming === null) return null;
+    if (this.#used) throw new TypeError("Body is unusable: Body has already been read");
+    this.#used = true;
+    return this.#incoming;
+  }
+  async #text(): Promise<string> {
+    const incoming = this.#takeIncoming();
+    return incoming === null ? utf8Decode(await this.#consume()) : incoming.text();
+  }
   async #consume(): Promise<Uint8Array<ArrayBuffer>> {
-    if (this.#incoming !== null) {
-      if (this.#used) throw new TypeError("Body is unusable: Body has already been read");
-      this.#used = true;
-      return this.#incoming.whole();
-    }
+    const incoming = this.#takeIncoming();
+    if (incoming !== null) return incoming.whole();
     if (this.#source === null) return new Uint8Array();
     if (this.bodyUsed || this.#stream?.locked === true) throw new TypeError("Body is unusable: Body has already been read");
     this.#used = true;
@@ -112,10 +128,10 @@ class Body {
     return new Blob([await this.#consume()], { type: this.headers.get("content-type") ?? "" });
   }
   async text(): Promise<string> {
-    return utf8Decode(await this.#consume());
+    return this.#text();
   }
   async json(): Promise<unknown> {
-    return JSON.parse(utf8Decode(await this.#consume())) as unknown;
+    return JSON.parse(await this.#text()) as unknown;
   }
   async formData(): Promise<FormData> {
     const type = this.headers.get("content-type") ?? "";
@@ -171,7 +187,8 @@ const REQUEST_OPTIONS: Record<string, string> = {
 export class Request extends Body {
   #method: string;
   #url: string;
-  #signal: AbortSignal;
+  #given: AbortSignal | null; // the signal is made from it when somebody asks
+  #signal: AbortSignal | null = null;
   #options: Record<string, unknown> = {};
 
   constructor(input: unknown, init: RequestInit = {}) {
@@ -189,9 +206,9 @@ export class Request extends Body {
     super(source, headers);
     this.#method = method;
     this.#url = url;
-    const signal = init.signal === undefined ? from?.signal : init.signal;
-    if (signal !== undefined && signal !== null && !(signal instanceof AbortSignal)) throw new TypeError("Request: the signal is not an AbortSignal");
-    this.#signal = AbortSignal.any(signal === undefined || signal === null ? [] : [signal]);
+    const signal = (init.signal === undefined ? (from === null ? null : signalIfAny(from)) : init.signal) ?? null;
+    if (signal !== null && !(signal instanceof AbortSignal)) throw new TypeError("Request: the signal is not an AbortSignal");
+    this.#given = signal;
     const inherited = from === null ? {} : from.#options;
     for (const [name, otherwise] of Object.entries(REQUEST_OPTIONS)) this.#options[name] = init[name] ?? inherited[name] ?? otherwise;
     this.#options.keepalive = Boolean(init.keepalive ?? inherited.keepalive ?? false);
@@ -203,6 +220,7 @@ export class Request extends Body {
     return this.#url;
   }
   get signal(): AbortSignal {
+    this.#signal ??= AbortSignal.any(this.#given === null ? [] : [this.#given]);
     return this.#signal;
   }
   get cache(): unknown {
@@ -236,14 +254,14 @@ export class Request extends Body {
     return this.#options.referrerPolicy;
   }
   clone(): Request {
-    const copy = new Request(this.#url, { method: this.#method, headers: this.headers, signal: this.#signal, ...this.#options });
+    const copy = new Request(this.#url, { method: this.#method, headers: this.headers, signal: signalIfAny(this), ...this.#options });
     return this.body === null && !this.bodyUsed ? copy : Request.#withBody(copy, this.cloneSource());
   }
   static #withBody(request: Request, source: Source): Request {
     return new Request(request.#url, {
       method: request.#method,
       headers: request.headers,
-      signal: request.#signal,
+      signal: signalIfAny(request),
       ...request.#options,
       body: source,
     });
@@ -253,7 +271,13 @@ export class Request extends Body {
   }
   static {
     take = (request) => request.moveSource();
+    signalIfAny = (request) => (request.#given === null && request.#signal === null ? null : request.signal);
   }
+}
+
+/** The signal of a request, null where nothing can abort it. */
+export function signalOf(request: Request): AbortSignal | null {
+  return signalIfAny(request);
 }
 
 /** The body of a request that is about to be sent; the request counts as read. */
@@ -261,7 +285,11 @@ export function takeBody(request: Request): Source {
   return take(request);
 }
 
+// Addresses that are their own normal form, which need no parser: most that programs write.
+const NORMAL_URL = /^https?:\/\/(?:localhost|(?:[a-z][a-z0-9-]*\.)+[a-z]{2,}|127\.0\.0\.1)(?::(?!80\/|443\/)(?:[1-5][0-9]{4}|[1-9][0-9]{0,3}))?\/(?:[\w-]+\/)*[\w-]*(?:\?[\w=&-]*)?$/;
+
 function parseUrl(input: unknown): string {
+  if (typeof input === "string" && NORMAL_URL.test(input) && !input.includes("xn--")) return input;
   let url: URL;
   try {
     url = new URL(String(input));
