@@ -249,14 +249,18 @@ ERRORS: Final[dict[str, ErrorSpec]] = {
     "DeploymentProtected": _client(409, "The default deployment can be paused, not deleted."),
     "TooManyDeployments": _client(409, "Delete deployments that are not needed before creating more."),
     "TooManyDeploymentsOpen": _system(503, "More deployments are busy than the host opens at once; try again soon."),
+    "KeyNotAllowed": _client(403, "Use a key whose scope allows this; docs/http.md has the table."),
     "KeyNotFound": _client(404, "List the deployment's keys for their ids."),
     "InvalidKeyRequest": _client(400, "Send a scope (deploy, read or admin), and a label and an expiry if wanted."),
     "TooManyKeys": _client(409, "Revoke keys that are not needed before creating more."),
+    "BadHostKey": _client(401, "Send the host credential; it is in host.credential of the data folder."),
+    "HostHeaderInvalid": _client(400, "Send one Host header with a host name and, where needed, a port."),
     "VersionNotFound": _client(404, "List the versions that are kept; older ones are gone."),
     # -- the command ---------------------------------------------------------------------------------------------
     "ServerUnreachable": _client(503, "Start the server, or name the right one with --url."),
     "ServerAnswerInvalid": _client(502, "What answers at the address is not this server, or another version of it."),
     "AdminKeyMissing": _client(401, "Pass --admin-key or set CONVEX_SELF_HOSTED_ADMIN_KEY."),
+    "HostKeyMissing": _client(401, "Pass --host-key or set SKERRY_HOST_KEY."),
     "FileUnusable": _client(400, "Name a file or folder that exists and may be read or written."),
     "TypecheckFailed": _client(400, "Correct the type errors, or leave --typecheck out."),
 }

@@ -240,6 +240,8 @@ HTTP_DRAIN_BYTES_MAX = 64 * MIB  # of a body that is too large, read so that the
 HTTP_HEAD_BYTES_MAX = 64 * KIB
 HTTP_HEAD_SECONDS_MAX = 15
 HTTP_QUERY_STRING_BYTES_MAX = 48 * KIB
+HTTP_HOST_BYTES_MAX = 261  # of the Host header: a name of 253 bytes, a dot, a colon and a port
+HTTP_HOSTS_REMEMBERED_MAX = 4_096
 HTTP_IDLE_SECONDS_MAX = 75
 HTTP_SWEEP_SECONDS = 1  # between looks at the deadlines of connections
 HTTP_SHUTDOWN_SECONDS_MAX = 30
@@ -348,6 +350,7 @@ ACTIVATIONS_MAX = 2  # bundles that a host checks and compiles at once; the rest
 KEYS_PER_DEPLOYMENT_MAX = 100
 KEY_LABEL_CHARS_MAX = 80
 KEY_EXPIRY_MS_MAX = 2**53
+HOST_BODY_BYTES_MAX = 64 * KIB  # of a request that operates a host or a deployment
 
 assert DEPLOYMENTS_OPENING_MAX < DEPLOYMENTS_OPEN_MAX < DEPLOYMENTS_MAX
 assert DEPLOYMENTS_OPEN_MAX * STORAGE_MAP_BYTES_INITIAL < STORAGE_ADDRESS_SPACE_BYTES_MAX

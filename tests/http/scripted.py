@@ -13,6 +13,7 @@ from typing import Any
 
 import uvloop
 
+from skerry.admin.access import Scope
 from skerry.errors import SkerryError
 from skerry.functions.request import CallRequest, CallResult
 from skerry.http.app import ServerState, make_app
@@ -63,6 +64,20 @@ def result(name: str) -> CallResult:
     return CallResult(True, b'"' + name.encode() + b'"', [], 1)
 
 
+class ScriptedHost:
+    """A host with one deployment, whose admin key is KEY."""
+
+    def __init__(self, deployment: Any) -> None:
+        deployment.attached = None
+        self.default = deployment
+
+    def find(self, name: str) -> Any:
+        return self.default if name == self.default.name else None
+
+    def scope_of(self, name: str, sent: bytes) -> Scope | None:
+        return Scope.ADMIN if sent == KEY.encode() else None
+
+
 def front_of(
     deployment: Any,
     state: ServerState | None = None,
@@ -70,11 +85,12 @@ def front_of(
     call_soon: Callable[[Callable[[], None]], object] | None = None,
 ) -> Front:
     """The real application in front of a scripted deployment; for a running loop."""
+    host: Any = ScriptedHost(deployment)
     return make_app(
-        deployment,
-        admin_key=KEY,
+        host,
         state=state or ServerState(),
         redacted=False,
+        domain=None,
         entropy=lambda n: bytes(n),
         monotonic=lambda: 0.0,
         call_soon=call_soon or asyncio.get_running_loop().call_soon,

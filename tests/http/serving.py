@@ -24,7 +24,11 @@ ADMIN_KEY = "local|a-key-for-tests"
 
 def environment(**changes: str | None) -> dict[str, str]:
     """The environment of a child process: ours, without what would lead it to another server."""
-    child = {name: value for name, value in os.environ.items() if not name.startswith(("CONVEX_", "SKERRY_ADMIN"))}
+    child = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("CONVEX_", "SKERRY_ADMIN", "SKERRY_HOST"))
+    }
     child["PYTHONPATH"] = str(REPOSITORY / "host")
     for name, value in changes.items():
         if value is None:

@@ -9,7 +9,7 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState as UvicornState
 
-from skerry.http.app import site_app
+from skerry.http.app import make_site_app
 from skerry.http.connection import BoundedProtocol
 from skerry.http.front import Front
 from skerry.http.port import PortShare
@@ -25,7 +25,10 @@ from skerry.limits import (
     HTTP_SWEEP_SECONDS,
     MIB,
 )
-from tests.http.scripted import ScriptedDeployment, front_of, post
+from tests.http.scripted import ScriptedDeployment, ScriptedHost, front_of, post
+
+_SCRIPTED: Any = ScriptedHost(ScriptedDeployment())
+SITE_APP = make_site_app(_SCRIPTED, None)
 
 
 async def turns(count: int) -> None:
@@ -90,7 +93,7 @@ class Connected:
     """A connection to a port, on a transport and a clock of the test's own."""
 
     def __init__(self, front: Front | None = None) -> None:
-        app: Any = front or site_app
+        app: Any = front or SITE_APP
         config = uvicorn.Config(app, http=BoundedProtocol, ws="none", lifespan="off", log_config=None)
         config.load()
         self.loop = ClockedLoop(asyncio.get_running_loop())
@@ -316,5 +319,5 @@ def test_an_answer_leaves_in_one_piece(method: bytes, end: bytes) -> None:
 
 def test_the_end_of_the_server_is_bounded() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        config = _Port(site_app, listener).server.config
+        config = _Port(SITE_APP, listener).server.config
     assert config.timeout_graceful_shutdown == HTTP_SHUTDOWN_SECONDS_MAX

@@ -27,6 +27,7 @@ from skerry import limits
 from skerry.admin.access import KeyRecord, Scope, new_key, scope_of
 from skerry.admin.hosted import Hosted, Opener
 from skerry.admin.registry import DeploymentRecord, Quotas, Registry, State, not_found
+from skerry.admin.way_out import WaysOut
 from skerry.errors import ClientError, SystemFault
 from skerry.functions.deployment import Deployment
 from skerry.isolate import ModuleCache, compile_jailed, get_engine
@@ -55,6 +56,7 @@ class HostOptions:
     compiled_cache: Path | None
     production: bool
     environment: Callable[[str], dict[str, str]]
+    ways_out: WaysOut | None = None
     open_max: int = limits.DEPLOYMENTS_OPEN_MAX
     idle_seconds: float = limits.DEPLOYMENT_IDLE_SECONDS
 
@@ -90,6 +92,12 @@ class Host:
         self._open[DEFAULT_NAME] = default
         default.adopt(await asyncio.to_thread(self._make, DEFAULT_NAME))
         self._schedule()
+
+    def drain(self) -> None:
+        """Takes no more calls; actions have a bounded time from now on to end."""
+        self._opener.is_closing = True
+        for hosted in self._open.values():
+            hosted.drain()
 
     async def close(self) -> None:
         """Takes no more calls, waits for those in flight, closes everything."""
@@ -210,6 +218,7 @@ class Host:
             production=options.production,
             environment=options.environment(name),
             modules=self._modules,
+            way_out=None if options.ways_out is None else options.ways_out.make(),
         )
 
     async def _take_place(self, hosted: Hosted) -> None:

@@ -11,7 +11,8 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
 from skerry import limits
 from skerry.admin.registry import State, not_found
@@ -49,17 +50,22 @@ class Opener:
 
 
 class Hosted:
-    """One deployment. Shape: `state` as in the registry, None once it is gone; `used` since the last sweep."""
+    """One deployment.
+
+    Shape: `state` as in the registry, None once it is gone; `used` since the last sweep; `attached` is what those who
+    serve it keep with it, for as long as it is there.
+    """
 
     __slots__ = (
         "_closing", "_deployment", "_failed", "_failed_at", "_opener", "_opening", "_users", "_waiting",
-        "idle_since", "is_pinned", "name", "opened_count", "state", "used",
+        "attached", "idle_since", "is_pinned", "name", "opened_count", "state", "used",
     )  # fmt: skip
 
     def __init__(self, name: str, state: State, opener: Opener) -> None:
         self.name = name
         self.state: State | None = state
         self.is_pinned = False
+        self.attached: Any = None
         self.used = False
         self.idle_since = 0.0
         self.opened_count = 0
@@ -133,6 +139,11 @@ class Hosted:
         async with self.using() as deployment, self._opener.activating:
             yield deployment
 
+    async def activate(self, upload: bytes | Path) -> dict[str, Any]:
+        """As `Deployment.activate`, of the open deployment."""
+        async with self.activating() as deployment:
+            return await deployment.activate(upload)
+
     # -- the host's --------------------------------------------------------------------------------------------------
 
     @property
@@ -155,6 +166,11 @@ class Hosted:
         """Takes a deployment that the host opened itself."""
         self._deployment = deployment
         self.opened_count += 1
+
+    def drain(self) -> None:
+        """Takes no more calls, if it is open."""
+        if self._deployment is not None:
+            self._deployment.drain()
 
     def begin_close(self) -> asyncio.Task[None]:
         """Closes it once what is in flight is done; calls that come wait, and open it again."""

@@ -16,6 +16,7 @@ from skerry.errors import ERRORS, ClientError
 
 URL_VARIABLE: Final = "CONVEX_SELF_HOSTED_URL"
 ADMIN_KEY_VARIABLE: Final = "CONVEX_SELF_HOSTED_ADMIN_KEY"
+HOST_KEY_VARIABLE: Final = "SKERRY_HOST_KEY"
 URL_DEFAULT: Final = "http://127.0.0.1:3210"
 _ANSWER_SECONDS_MAX: Final = 330.0
 _ANSWER_BYTES_MAX: Final = 256 * 1024 * 1024
@@ -24,9 +25,11 @@ _ANSWER_BYTES_MAX: Final = 256 * 1024 * 1024
 class Server:
     """A server by its address. Raises: click.UsageError for an address that is none."""
 
-    def __init__(self, url: str | None, admin_key: str | None) -> None:
+    def __init__(self, url: str | None, admin_key: str | None, host_key: str | None = None) -> None:
         self.url = (url or os.environ.get(URL_VARIABLE) or URL_DEFAULT).rstrip("/")
         self.admin_key = admin_key or os.environ.get(ADMIN_KEY_VARIABLE) or None
+        self.host_key = host_key or os.environ.get(HOST_KEY_VARIABLE) or None
+        self._authorization = f"Convex {self.admin_key}" if self.admin_key is not None else None
         parts = urlsplit(self.url)
         try:
             port = parts.port
@@ -46,18 +49,36 @@ class Server:
                 "AdminKeyMissing", f"This needs the admin key of {self.url}; its server printed it when it started."
             )
 
+    def need_host_key(self) -> None:
+        """Asks as the host's operator from here on. Raises: ClientError `HostKeyMissing`."""
+        if self.host_key is None:
+            raise ClientError(
+                "HostKeyMissing", f"This needs the host credential of {self.url}: host.credential in its data folder."
+            )
+        self._authorization = f"Bearer {self.host_key}"
+
     def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> dict[str, Any]:
-        """The JSON object that answers a POST.
+        """The JSON object that answers a POST. Raises: as `get`."""
+        return self._ask("POST", path, body, {"Content-Length": str(len(body)), **headers})
+
+    def get(self, path: str) -> dict[str, Any]:
+        """The JSON object that answers a GET.
 
         Raises: ClientError `ServerUnreachable`, `ServerAnswerInvalid`, or the server's own error under its code.
         """
-        sent = {"Content-Length": str(len(body)), **headers}
-        if self.admin_key is not None:
-            sent["Authorization"] = f"Convex {self.admin_key}"
+        return self._ask("GET", path, None, {})
+
+    def delete(self, path: str) -> dict[str, Any]:
+        """The JSON object that answers a DELETE. Raises: as `get`."""
+        return self._ask("DELETE", path, None, {})
+
+    def _ask(self, method: str, path: str, body: bytes | None, sent: dict[str, str]) -> dict[str, Any]:
+        if self._authorization is not None:
+            sent["Authorization"] = self._authorization
         kind = http.client.HTTPSConnection if self._is_secure else http.client.HTTPConnection
         connection = kind(self._host, self._port, timeout=_ANSWER_SECONDS_MAX)
         try:
-            connection.request("POST", self._prefix + path, body, sent)
+            connection.request(method, self._prefix + path, body, sent)
             response = connection.getresponse()
             raw = response.read(_ANSWER_BYTES_MAX)
         except UnicodeEncodeError:

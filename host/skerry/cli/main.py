@@ -8,6 +8,7 @@ import click
 from skerry import __version__
 from skerry.cli.build import build_command, verify_command
 from skerry.cli.deploy import deploy_command
+from skerry.cli.deployments import deployments_command, keys_command, rollback_command, versions_command
 from skerry.cli.dev import dev_command
 from skerry.cli.doctor import doctor_command
 from skerry.cli.output import EXIT_INTERRUPTED
@@ -21,7 +22,19 @@ def cli() -> None:
     """A backend that runs your functions as WebAssembly over a transactional document database."""
 
 
-for command in (dev_command, serve_command, build_command, verify_command, deploy_command, run_command, doctor_command):
+for command in (
+    dev_command,
+    serve_command,
+    build_command,
+    verify_command,
+    deploy_command,
+    run_command,
+    versions_command,
+    rollback_command,
+    deployments_command,
+    keys_command,
+    doctor_command,
+):
     cli.add_command(command)
 
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import click
 
-from skerry.admin.keys import ADMIN_KEY_VARIABLE, Keys, open_keys
+from skerry.admin.keys import ADMIN_KEY_VARIABLE, HOST_CREDENTIAL_VARIABLE, Keys, open_keys
 from skerry.cli.output import Output, current, speaking
 from skerry.errors import SkerryError
 from skerry.http.serve_options import ServeOptions
@@ -33,7 +33,7 @@ _DEPLOYMENT: Final = "local"
 _WORKER: Final = "skerry.http.worker"
 
 
-@click.command("serve", short_help="Serve one deployment until Ctrl-C.")
+@click.command("serve", short_help="Serve deployments until Ctrl-C.")
 @click.option(
     "--data",
     type=click.Path(path_type=Path, file_okay=False),
@@ -46,6 +46,7 @@ _WORKER: Final = "skerry.http.worker"
     "--site-port", type=_PORT, default=SITE_PORT_DEFAULT, show_default=True, help="The port of HTTP actions; 0 for any."
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--domain", help="Deployments are subdomains of this, beside those of localhost.")
 @click.option("--production", is_flag=True, help="Hide functions' messages and log lines from callers.")
 @click.option(
     "--require-walls", is_flag=True, help="Take no bundle unless this machine confines its compilation entirely."
@@ -63,21 +64,29 @@ def serve_command(
     port: int,
     site_port: int,
     host: str,
+    domain: str | None,
     production: bool,
     require_walls: bool,
     allow_egress: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Serves one deployment, called local, until SIGTERM or Ctrl-C. SIGHUP replaces its processes while they serve."""
+    """Serves the deployment called local, and those that were created beside it, until SIGTERM or Ctrl-C. SIGHUP
+    replaces its processes while they serve."""
+    from skerry.http.addresses import check_domain
+
     out = current()
     log_to_errors()
     if require_walls:
         JAIL.require(WALL_NAMES)
-    chosen = options(data, host, port, site_port, production, allow_egress, require_walls)
+    try:
+        checked = None if domain is None else check_domain(domain)
+    except ValueError as error:
+        raise click.UsageError(f"--domain: {error}") from None
+    chosen = options(data, host, port, site_port, production, allow_egress, require_walls, checked)
     with contextlib.ExitStack() as cleanup:
         cleanup.callback(DataFolder(chosen.data).close)
         listeners = [cleanup.enter_context(listen(host, number)) for number in (port, site_port)]
-        keys = open_keys(chosen.data, _DEPLOYMENT, chosen.admin_key, os.urandom)
+        keys = open_keys(chosen.data, _DEPLOYMENT, chosen.admin_key, os.urandom, chosen.host_credential)
         url, site_url = (origin_of(listener) for listener in listeners)
         plan = Plan([sys.executable, "-m", _WORKER], chosen.to_json(), 1, listeners)
 
@@ -108,22 +117,35 @@ def options(
     production: bool,
     allow_egress: tuple[str, ...],
     require_walls: bool = False,
+    domain: str | None = None,
 ) -> ServeOptions:
-    """What to serve, with the admin key and the public addresses of the environment.
+    """What to serve, with the keys and the public addresses of the environment.
 
     Raises: click.BadParameter.
     """
     from skerry.egress import EgressPolicy
 
-    given, cloud, site = (
-        os.environ.get(name) or None for name in (ADMIN_KEY_VARIABLE, CLOUD_ORIGIN_VARIABLE, SITE_ORIGIN_VARIABLE)
+    given, credential, cloud, site = (
+        os.environ.get(name) or None
+        for name in (ADMIN_KEY_VARIABLE, HOST_CREDENTIAL_VARIABLE, CLOUD_ORIGIN_VARIABLE, SITE_ORIGIN_VARIABLE)
     )
     try:
         EgressPolicy.of(allow=allow_egress)
     except ValueError as error:
         raise click.BadParameter(f"{error}.", param_hint="--allow-egress") from error
     return ServeOptions(
-        data.absolute(), host, port, site_port, production, given, cloud, site, allow_egress, require_walls
+        data.absolute(),
+        host,
+        port,
+        site_port,
+        production,
+        given,
+        cloud,
+        site,
+        allow_egress,
+        require_walls,
+        credential,
+        domain,
     )
 
 

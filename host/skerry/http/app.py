@@ -4,39 +4,40 @@ Every answer to a mistake is JSON, `{"code", "message"}`, also where the framewo
 table in `routes`; one that is in the table and not here, or the other way round, fails when the app is made.
 """
 
-import asyncio
 import logging
 from base64 import b64decode
 from binascii import Error as Base64Error
-from collections.abc import Awaitable, Callable
-from hashlib import sha256
-from typing import Any, Final
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Final
 
-import orjson
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from skerry import __version__
+from skerry.admin.access import Right
+from skerry.admin.host import Host
+from skerry.admin.hosted import Hosted
+from skerry.admin.registry import not_found
 from skerry.errors import ClientError, SkerryError, SystemFault
-from skerry.functions.deployment import Deployment
+from skerry.http.addresses import Addresses
 from skerry.http.answers import error_answer
-from skerry.http.bodies import ClientGone, drain, read_body
+from skerry.http.bodies import ClientGone, drain, read_body, stream_body
 from skerry.http.calls import CallEndpoints
-from skerry.http.front import Front
-from skerry.http.headers import RequestIds, require_admin
+from skerry.http.front import Front, one_host
+from skerry.http.headers import RequestIds, host_credential, require_admin
+from skerry.http.host_routes import Handler, HostRoutes, answer, fields_of, text_field
 from skerry.http.metrics import CONTENT_TYPE, Metrics
-from skerry.http.routes import PLAIN_ROUTES
-from skerry.limits import BUNDLE_FILE_BYTES_MAX, HTTP_ECHO_BYTES_MAX
+from skerry.http.routes import DEPLOYMENT_ROUTES
+from skerry.limits import HTTP_ECHO_BYTES_MAX
 
 _log: Final = logging.getLogger("skerry.http")
 _NO_HTTP_ACTIONS: Final = "This Convex deployment does not have HTTP actions enabled."
 _DIGEST_PREFIX: Final = "sha-256=:"
-
-Handler = Callable[[Request], Awaitable[Response]]
 
 
 class ServerState:
@@ -48,26 +49,39 @@ class ServerState:
 
 
 class PlainRoutes:
-    """The routes behind the framework, for one deployment."""
+    """The routes behind the framework, for whichever deployment a request was addressed to."""
 
-    def __init__(self, deployment: Deployment, admin_key: str, state: ServerState) -> None:
-        self._deployment = deployment
-        self._admin_key = admin_key.encode()
+    def __init__(self, host: Host, state: ServerState) -> None:
+        self._host = host
         self._state = state
-        self._deploying = asyncio.Lock()
-        self.handlers: dict[tuple[str, str], Handler] = {
+        self._operating = HostRoutes(host, self._metrics)
+        self._handlers: dict[tuple[str, str], Handler] = {
             ("GET", "/"): self._root,
             ("GET", "/version"): self._version,
             ("GET", "/instance_name"): self._instance_name,
             ("GET", "/instance_version"): self._version,
             ("POST", "/echo"): self._echo,
             ("GET", "/health"): self._health,
-            ("GET", "/metrics"): self._metrics,
             ("GET", "/api/check_admin_key"): self._check_admin_key,
             ("GET", "/api/skerry/functions"): self._functions,
             ("POST", "/api/skerry/deploy"): self._deploy,
+            ("GET", "/api/skerry/versions"): self._versions,
+            ("POST", "/api/skerry/rollback"): self._rollback,
+            ("GET", "/api/skerry/keys"): self._keys,
+            ("POST", "/api/skerry/keys"): self._create_key,
+            ("DELETE", "/api/skerry/keys/{id}"): self._revoke_key,
         }
-        assert self.handlers.keys() == set(PLAIN_ROUTES)
+        assert self._handlers.keys() == DEPLOYMENT_ROUTES.keys()
+
+    def routes(self) -> Iterator[Route]:
+        """Every route, guarded: who may use it is known before the first byte of its body is read."""
+        for (method, path), handler in self._handlers.items():
+            guarded = _guarded(handler, partial(self._admit, DEPLOYMENT_ROUTES[method, path]), self._state.metrics)
+            yield Route(path, guarded, methods=[method])
+        for (method, path), handler in self._operating.handlers.items():
+            yield Route(path, _guarded(handler, self._admit_operator, self._state.metrics), methods=[method])
+
+    # -- a deployment's ------------------------------------------------------------------------------------------
 
     async def _root(self, request: Request) -> Response:
         return PlainTextResponse("This Convex deployment is running, served by Skerry.\n")
@@ -76,7 +90,7 @@ class PlainRoutes:
         return PlainTextResponse(__version__)
 
     async def _instance_name(self, request: Request) -> Response:
-        return PlainTextResponse(self._deployment.name)
+        return PlainTextResponse(_hosted(request).name)
 
     async def _echo(self, request: Request) -> Response:
         body = await read_body(request.receive, HTTP_ECHO_BYTES_MAX)
@@ -85,88 +99,158 @@ class PlainRoutes:
     async def _health(self, request: Request) -> Response:
         if self._state.draining:
             raise ClientError("ShuttingDown", "The server is stopping: it finishes what it has begun.")
-        return _json({"status": "ok"})
+        return answer({"status": "ok"})
 
     async def _metrics(self, request: Request) -> Response:
-        self._require_admin(request)
         return Response(self._state.metrics.text(), headers={"content-type": CONTENT_TYPE.decode()})
 
     async def _check_admin_key(self, request: Request) -> Response:
-        self._require_admin(request)
-        return _json({"success": True})
+        return answer({"success": True})
 
     async def _functions(self, request: Request) -> Response:
-        self._require_admin(request)
-        return _json(self._deployment.describe())
+        async with _hosted(request).using() as deployment:
+            return answer(deployment.describe())
+
+    async def _versions(self, request: Request) -> Response:
+        async with _hosted(request).using() as deployment:
+            return answer({"versions": deployment.versions()})
 
     async def _deploy(self, request: Request) -> Response:
-        """Makes an uploaded bundle live. Who sends it is known before the first byte of it is read."""
+        """Makes an uploaded bundle live, or the sources of one."""
+        hosted = _hosted(request)
+        has_begun = False
         try:
-            self._require_admin(request)
             stated = _stated_digest(request.headers.get("content-digest", ""))
-            if self._deploying.locked():
-                raise ClientError("DeployInProgress", "Another deploy is under way: try again when it is done.")
-        except ClientError:
-            await drain(request.receive)
+            async with hosted.using() as deployment:
+                upload = deployment.begin_upload()
+                has_begun = True
+                try:
+                    await stream_body(request.receive, upload.write)
+                    if upload.finish() != stated:
+                        raise ClientError(
+                            "DigestMismatch", "The upload's bytes are not those of its Content-Digest: send it again."
+                        )
+                    async with hosted.activating():
+                        activated = await deployment.activate(upload.path)
+                finally:
+                    upload.discard()
+        except SkerryError:
+            if not has_begun:
+                await drain(request.receive)
             raise
-        async with self._deploying:
-            bundle = await read_body(request.receive, BUNDLE_FILE_BYTES_MAX)
-            if sha256(bundle).digest() != stated:
-                raise ClientError(
-                    "DigestMismatch", "The upload's bytes are not those of its Content-Digest: send it again."
-                )
-            activated = await self._deployment.activate(bundle)
-            self._state.metrics.deploys += 1
-            return _json(activated)
+        self._state.metrics.deploys += 1
+        return answer(activated)
 
-    def _require_admin(self, request: Request) -> None:
-        header = request.headers.get("authorization")
-        require_admin(
-            None if header is None else header.encode("latin-1"),
-            self._admin_key,
-            bad_key_code="BadDeployKey",
-            name=self._deployment.name,
+    async def _rollback(self, request: Request) -> Response:
+        """Makes a kept version live again: the one before, or the one that the body names."""
+        fields = await fields_of(request)
+        version = None if fields.get("version") is None else text_field(fields, "version")
+        async with _hosted(request).activating() as deployment:
+            activated = await deployment.rollback(version)
+        self._state.metrics.deploys += 1
+        return answer(activated)
+
+    async def _keys(self, request: Request) -> Response:
+        return self._operating.list_keys(_hosted(request).name)
+
+    async def _create_key(self, request: Request) -> Response:
+        return await self._operating.create_key(_hosted(request).name, request)
+
+    async def _revoke_key(self, request: Request) -> Response:
+        return await self._operating.revoke_key(_hosted(request).name, request)
+
+    # -- who may -------------------------------------------------------------------------------------------------
+
+    def _admit(self, right: Right | None, request: Request) -> None:
+        if right is not None:
+            name = _hosted(request).name
+            judge = partial(self._host.scope_of, name)
+            require_admin(_authorization(request), judge, right=right, bad_key_code="BadDeployKey", name=name)
+
+    def _admit_operator(self, request: Request) -> None:
+        """The host's operator; for what the process counts also whoever has the default deployment's admin key."""
+        hosted = _hosted(request)
+        if hosted is not self._host.default or request.scope["by_prefix"]:
+            raise _no_route(request)
+        authorization = _authorization(request)
+        if self._host.is_host_credential(host_credential(authorization)):
+            return
+        if request.url.path == "/metrics":
+            judge = partial(self._host.scope_of, hosted.name)
+            require_admin(authorization, judge, right=Right.KEYS, bad_key_code="BadDeployKey", name=hosted.name)
+            return
+        raise ClientError(
+            "BadHostKey", "This route needs the host's credential: send Authorization: Bearer <host credential>."
         )
 
 
 def make_app(
-    deployment: Deployment,
+    host: Host,
     *,
-    admin_key: str,
     state: ServerState,
     redacted: bool,
+    domain: str | None,
     entropy: Callable[[int], bytes],
     monotonic: Callable[[], float],
     call_soon: Callable[[Callable[[], None]], object],
 ) -> Front:
     """The application on the main port."""
-    plain = PlainRoutes(deployment, admin_key, state)
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
-    for (method, path), handler in plain.handlers.items():
-        app.router.routes.append(Route(path, _guarded(handler, state.metrics), methods=[method]))
+    app.router.routes.extend(PlainRoutes(host, state).routes())
     app.add_exception_handler(HTTPException, _framework_error)
-    endpoints = CallEndpoints(
-        deployment,
-        admin_key=admin_key,
-        redacted=redacted,
-        monotonic=monotonic,
-        call_soon=call_soon,
-        metrics=state.metrics,
-    )
-    return Front(endpoints, app, RequestIds(entropy))
+
+    def endpoints_of(hosted: Hosted) -> CallEndpoints:
+        return CallEndpoints(
+            hosted,
+            judge=partial(host.scope_of, hosted.name),
+            redacted=redacted,
+            monotonic=monotonic,
+            call_soon=call_soon,
+            metrics=state.metrics,
+        )
+
+    return Front(host, Addresses(domain), endpoints_of, app, RequestIds(entropy), state.metrics)
 
 
-async def site_app(scope: Scope, receive: Receive, send: Send) -> None:
-    """The application on the port of HTTP actions, which are not served yet."""
-    if scope["type"] == "http":
-        await PlainTextResponse(_NO_HTTP_ACTIONS, 404)(scope, receive, send)
+def make_site_app(host: Host, domain: str | None) -> ASGIApp:
+    """The application on the port of HTTP actions, which are not served yet. Sites are found by host name only."""
+    addresses = Addresses(domain)
+
+    async def site(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        try:
+            name = addresses.name_of(one_host(scope["headers"]))
+            if name is not None and host.find(name) is None:
+                raise not_found(name)
+            response: Response = PlainTextResponse(_NO_HTTP_ACTIONS, 404)
+        except ClientError as error:
+            status, body = error_answer(error)
+            response = Response(body, status, media_type="application/json")
+        await response(scope, receive, send)
+
+    return site
 
 
-def _guarded(handler: Handler, metrics: Metrics) -> Handler:
-    """The handler, with every error as JSON."""
+def _hosted(request: Request) -> Hosted:
+    return request.scope["hosted"]
+
+
+def _authorization(request: Request) -> bytes | None:
+    header = request.headers.get("authorization")
+    return None if header is None else header.encode("latin-1")
+
+
+def _guarded(handler: Handler, admit: Callable[[Request], None], metrics: Metrics) -> Handler:
+    """The handler for those who may use it, with every error as JSON."""
 
     async def guarded(request: Request) -> Response:
         try:
+            try:
+                admit(request)
+            except SkerryError:
+                await drain(request.receive)
+                raise
             return await handler(request)
         except SkerryError as error:
             metrics.refused(error.code)
@@ -186,10 +270,14 @@ async def _framework_error(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException) and error.status_code == 405:
         refusal = ClientError("MethodNotAllowed", f"This route does not take {request.method[:16]}.")
     else:
-        refusal = ClientError("RouteNotFound", f"There is no route {request.url.path[:80]!r} on this server.")
+        refusal = _no_route(request)
     status, body = error_answer(refusal)
     headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
     return Response(body, status, headers, media_type="application/json")
+
+
+def _no_route(request: Request) -> ClientError:
+    return ClientError("RouteNotFound", f"There is no route {request.url.path[:80]!r} on this server.")
 
 
 def _stated_digest(header: str) -> bytes:
@@ -204,7 +292,3 @@ def _stated_digest(header: str) -> bytes:
     raise ClientError(
         "DigestRequired", "A bundle is sent with the header Content-Digest: sha-256=:<base64 of SHA-256>:"
     )
-
-
-def _json(content: Any) -> Response:
-    return Response(orjson.dumps(content), media_type="application/json")

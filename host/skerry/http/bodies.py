@@ -4,12 +4,13 @@ Nobody's `Content-Length` is believed: the bytes are counted. A body that is too
 away, because a client that is still sending does not listen to an answer.
 """
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import orjson
 from starlette.types import Receive
 
-from skerry.errors import ClientError, DeveloperError
+from skerry.errors import ClientError, DeveloperError, SkerryError
 from skerry.limits import HTTP_BODY_BYTES_MAX, HTTP_BODY_NESTING_MAX, HTTP_DRAIN_BYTES_MAX
 from skerry.value import depth_is_within, parse_json
 from skerry.value.kinds import kind_of
@@ -66,6 +67,23 @@ async def read_body(receive: Receive, bytes_max: int = HTTP_BODY_BYTES_MAX) -> b
             raise ClientGone
         if not body.add(message.get("body", b"")) or not message.get("more_body"):
             return body.whole()
+
+
+async def stream_body(receive: Receive, take: Callable[[bytes], None]) -> None:
+    """Hands a body on as it arrives; what `take` raises ends it, and the rest is thrown away. Raises: ClientGone."""
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        piece = message.get("body", b"")
+        try:
+            take(piece)
+        except SkerryError:
+            if message.get("more_body"):
+                await drain(receive)
+            raise
+        if not message.get("more_body"):
+            return
 
 
 async def drain(receive: Receive) -> None:

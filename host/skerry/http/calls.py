@@ -18,13 +18,13 @@ from functools import partial
 from typing import Any, Final, NoReturn, cast
 from urllib.parse import parse_qs, unquote
 
+from skerry.admin.hosted import Hosted
 from skerry.errors import ClientError, SkerryError, SystemFault
-from skerry.functions.deployment import Deployment
 from skerry.functions.request import CallRequest, CallResult
 from skerry.http.answers import ENCODED, error_answer, format_of, result_json
 from skerry.http.bodies import args_of, parse_body, parse_text_args, path_of
 from skerry.http.exchange import Exchange
-from skerry.http.headers import authenticate, expects_encoded_json, require_admin
+from skerry.http.headers import Judge, authenticate, expects_encoded_json, require_admin
 from skerry.http.metrics import Metrics
 from skerry.http.routes import CALL_ROUTES, RUN_PREFIX
 from skerry.limits import (
@@ -46,16 +46,16 @@ class CallEndpoints:
 
     def __init__(
         self,
-        deployment: Deployment,
+        deployment: Hosted,
         *,
-        admin_key: str,
+        judge: Judge,
         redacted: bool,
         monotonic: Callable[[], float],
         call_soon: Callable[[Callable[[], None]], object],
         metrics: Metrics,
     ) -> None:
         self._deployment = deployment
-        self._admin_key = admin_key.encode()
+        self._judge = judge
         self._redacted = redacted
         self._monotonic = monotonic
         self._metrics = metrics
@@ -93,7 +93,7 @@ class CallEndpoints:
             expects_encoded_json(client)  # refuses a malformed header before anything runs
         authorization = headers.get(b"authorization")
         if authorization is not None:
-            exchange.caller = authenticate(authorization, self._admin_key)
+            exchange.caller = authenticate(authorization, self._judge)
 
     def serve(self, exchange: Exchange, endpoint: Endpoint, body: bytes) -> None:
         """Answers a request that was admitted, now or when its call is done, whatever becomes of it."""
@@ -144,7 +144,7 @@ class CallEndpoints:
         fields = parse_body(raw)
         exchange.caller = require_admin(
             exchange.headers.get(b"authorization"),
-            self._admin_key,
+            self._judge,
             bad_key_code="BadAdminKey",
             name=self._deployment.name,
         )
@@ -154,7 +154,7 @@ class CallEndpoints:
 
     def _run(self, exchange: Exchange, raw: bytes) -> None:
         fields: dict[str, Any] = parse_body(raw) if raw.strip() else {}
-        parts = [unquote(part) for part in exchange.target.decode("ascii")[len(RUN_PREFIX) :].split("/")]
+        parts = [unquote(part) for part in exchange.target.decode("ascii").partition(RUN_PREFIX)[2].split("/")]
         if len(parts) < 2 or not all(parts):
             raise ClientError(
                 "MissingIdentifier",
@@ -261,7 +261,7 @@ class _Batch:
     def __init__(
         self,
         endpoints: CallEndpoints,
-        deployment: Deployment,
+        deployment: Hosted,
         exchange: Exchange,
         requests: list[CallRequest],
         formats: list[int],

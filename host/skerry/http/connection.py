@@ -19,6 +19,7 @@ from uvicorn import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from skerry.http.addresses import authority_of
 from skerry.http.direct import DirectExchange, direct_endpoint
 from skerry.http.port import NEVER, PortShare
 from skerry.limits import HTTP_BODY_SECONDS_MAX, HTTP_HEAD_BYTES_MAX, HTTP_HEAD_SECONDS_MAX, HTTP_IDLE_SECONDS_MAX
@@ -225,6 +226,8 @@ class BoundedProtocol(HttpToolsProtocol):
         if front is None or parser.get_method() != b"POST":
             return None
         headers = dict(self.headers)
+        if len(headers) != len(self.headers):  # a header that came twice may be the host's
+            return None
         found = direct_endpoint(front, headers.get(b"host"), self.url)
         if found is None or b"expect" in headers or parser.should_upgrade():
             return None
@@ -241,6 +244,9 @@ class BoundedProtocol(HttpToolsProtocol):
     def _hand_over(self) -> None:
         """Has the library make a task of the request whose head is there."""
         url, headers = self.url, self.headers
+        authority = authority_of(url)
+        if authority is not None:  # it counts in place of what the headers say
+            headers = [(b"host", authority), *((name, value) for name, value in headers if name != b"host")]
         super().on_message_begin()
         self.url = url
         self.headers += headers

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
+from skerry.errors import ClientError
 from skerry.http.bodies import ArrivingBody
 from skerry.http.calls import CallEndpoints, Endpoint
 from skerry.http.cors import cross_origin
@@ -98,7 +99,10 @@ def direct_endpoint(front: Front, host: bytes | None, target: bytes) -> tuple[Ca
     """The endpoint of a POST to this address, None where the request takes the library's way."""
     if not target.isascii() or b"?" in target or b"#" in target:
         return None
-    endpoints, path = front.find(host, target.decode())
+    try:
+        _, endpoints, path, _ = front.find(host, target.decode())
+    except ClientError:  # the library's way answers it
+        return None
     methods = endpoints.methods_of(path)
     endpoint = None if methods is None else methods.get("POST")
     return None if endpoint is None else (endpoints, endpoint)

@@ -6,17 +6,24 @@ uses the same pieces (`direct`).
 """
 
 import asyncio
+from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from skerry.admin.host import Host
+from skerry.admin.hosted import Hosted
+from skerry.admin.registry import not_found
 from skerry.errors import ClientError
+from skerry.http.addresses import Addresses, invalid_host, split_prefix
+from skerry.http.answers import error_answer
 from skerry.http.bodies import ClientGone, read_body
 from skerry.http.calls import CallEndpoints
 from skerry.http.cors import cross_origin, preflight
 from skerry.http.exchange import CONTENT_TYPE, Exchange
 from skerry.http.headers import RequestIds
+from skerry.http.metrics import Metrics
 from skerry.limits import HTTP_RETRY_AFTER_SECONDS
 
 _CONTENT_TYPE: Final = (b"content-type", CONTENT_TYPE)
@@ -24,20 +31,61 @@ RETRY_AFTER: Final = (b"retry-after", b"%d" % HTTP_RETRY_AFTER_SECONDS)
 """What a 503 of these routes carries."""
 
 
-class Front:
-    """The ASGI application of a port. Shape: `request_ids` names the requests, here and on the direct way."""
+class Found(NamedTuple):
+    """What an address means. Shape: `path` among the deployment's routes; `by_prefix` where the path named it."""
 
-    def __init__(self, endpoints: CallEndpoints, rest: ASGIApp, request_ids: RequestIds) -> None:
-        self._endpoints = endpoints
+    hosted: Hosted
+    endpoints: CallEndpoints
+    path: str
+    by_prefix: bool
+
+
+class Front:
+    """The ASGI application of a port. Shape: `request_ids` names the requests, here and on the direct way.
+
+    `endpoints_of` makes the endpoints of a deployment, which then stay with it for as long as it is there.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        addresses: Addresses,
+        endpoints_of: Callable[[Hosted], CallEndpoints],
+        rest: ASGIApp,
+        request_ids: RequestIds,
+        metrics: Metrics,
+    ) -> None:
+        self._host = host
+        self._addresses = addresses
+        self._endpoints_of = endpoints_of
         self._rest = rest
+        self._metrics = metrics
         self.request_ids = request_ids
 
-    def find(self, host: bytes | None, path: str) -> tuple[CallEndpoints, str]:
-        """The endpoints of the deployment that an address belongs to, and the path among them: the only one, as it is.
+    def find(self, host: bytes | None, path: str) -> Found:
+        """Which deployment an address belongs to, its endpoints, and the path among them.
 
         The address is the `Host` header, None where there is none, and the path as it was sent or unquoted.
+        Raises: ClientError `HostHeaderInvalid`, `DeploymentNotFound`, `RouteNotFound`.
         """
-        return self._endpoints, path
+        name = self._addresses.name_of(host)
+        by_prefix = False
+        if name is None:
+            named = split_prefix(path)
+            if named is None:
+                hosted = self._host.default
+            else:
+                name, path = named
+                by_prefix = True
+                hosted = self._host.find(name)
+        else:
+            hosted = self._host.find(name)
+        if hosted is None:
+            raise not_found(name or "")
+        endpoints = hosted.attached
+        if endpoints is None:
+            endpoints = hosted.attached = self._endpoints_of(hosted)
+        return Found(hosted, endpoints, path, by_prefix)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request, whatever becomes of it: the only way out without an answer is a client that left."""
@@ -47,7 +95,16 @@ class Front:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         request_id = self.request_ids.name(headers.get(b"convex-request-id"))
         answer_headers = [(b"convex-request-id", request_id)]
-        endpoints, path = self.find(headers.get(b"host"), scope["path"])
+        try:
+            hosted, endpoints, path, by_prefix = self.find(one_host(scope["headers"]), scope["path"])
+        except ClientError as error:
+            self._metrics.refused(error.code)
+            status, body = error_answer(error)
+            origin = headers.get(b"origin")
+            if origin is not None and "/api/" in scope["path"]:
+                answer_headers += cross_origin(origin)
+            await _answer(send, status, body, answer_headers)
+            return
         origin = headers.get(b"origin")
         if origin is not None and path.startswith("/api/"):
             if scope["method"] == "OPTIONS":
@@ -56,7 +113,8 @@ class Front:
             answer_headers += cross_origin(origin)
         methods = endpoints.methods_of(path)
         if methods is None:
-            await self._rest(scope, receive, _adding(send, answer_headers))
+            inner = {**scope, "path": path, "hosted": hosted, "by_prefix": by_prefix}
+            await self._rest(inner, receive, _adding(send, answer_headers))
             return
         client: tuple[str, int] | None = scope.get("client")
         exchange = _Awaited(
@@ -79,6 +137,14 @@ class Front:
         else:
             endpoints.serve(exchange, endpoint, body)
         await _answer(send, *await exchange.answered, answer_headers)
+
+
+def one_host(headers: list[tuple[bytes, bytes]]) -> bytes | None:
+    """The Host header, None without one. Raises: ClientError `HostHeaderInvalid` for a second one."""
+    found = [value for name, value in headers if name == b"host"]
+    if len(found) > 1:
+        raise invalid_host()
+    return found[0] if found else None
 
 
 class _Awaited(Exchange):

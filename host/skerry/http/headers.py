@@ -6,7 +6,6 @@ for the clients that send the same header with each call. Keys are compared in c
 Source: protocol reference 1.2 (old clients), 2.3 (request ids), 2.4.
 """
 
-import hmac
 import re
 from base64 import b64decode
 from binascii import Error as Base64Error
@@ -14,6 +13,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Final, cast
 
+from skerry.admin.access import RIGHTS, Right, Scope
 from skerry.errors import ClientError, DeveloperError
 from skerry.limits import (
     CLIENT_HEADER_CACHE_ENTRIES_MAX,
@@ -52,11 +52,17 @@ ANONYMOUS: Final = Caller(False)
 _ADMIN: Final = Caller(True)
 
 
-def authenticate(authorization: bytes | None, admin_key: bytes, *, bad_key_code: str = "BadAdminKey") -> Caller:
-    """The caller that an `Authorization` header names.
+Judge = Callable[[bytes], Scope | None]
+"""Says what scope a sent key has, None where it is no key of the deployment; in constant time."""
+
+
+def authenticate(
+    authorization: bytes | None, judge: Judge, *, right: Right = Right.CALL, bad_key_code: str = "BadAdminKey"
+) -> Caller:
+    """The caller that an `Authorization` header names, for something that takes `right`.
 
     Raises: ClientError `InvalidHeaderFailure`, `InvalidAdminKey`, `HeaderParseFailure`, `InvalidAuthHeader`,
-    `NoAuthProvider`, and `bad_key_code` for a key that is not the deployment's.
+    `NoAuthProvider`, `bad_key_code` for a key that is not the deployment's, `KeyNotAllowed` for one without the right.
     """
     if authorization is None:
         return ANONYMOUS
@@ -64,15 +70,17 @@ def authenticate(authorization: bytes | None, admin_key: bytes, *, bad_key_code:
         raise ClientError("InvalidHeaderFailure", "The Authorization header is too short to hold credentials.")
     scheme = authorization[:7].lower()
     if scheme == b"convex ":
-        return _authenticate_admin(authorization[7:].strip(), admin_key, bad_key_code)
+        return _authenticate_admin(authorization[7:].strip(), judge, right, bad_key_code)
     if scheme == b"bearer ":
         _refuse_token(authorization[7:].strip())
     raise ClientError("InvalidAdminKey", "The Authorization header holds neither an admin key nor a bearer token.")
 
 
-def require_admin(authorization: bytes | None, admin_key: bytes, *, bad_key_code: str, name: str) -> Caller:
-    """The caller, who must have sent the admin key. Raises: as `authenticate`; `bad_key_code` without a key."""
-    caller = authenticate(authorization, admin_key, bad_key_code=bad_key_code)
+def require_admin(
+    authorization: bytes | None, judge: Judge, *, right: Right = Right.CALL, bad_key_code: str, name: str
+) -> Caller:
+    """The caller, who must have sent a key with the right. Raises: as `authenticate`; `bad_key_code` without a key."""
+    caller = authenticate(authorization, judge, right=right, bad_key_code=bad_key_code)
     if not caller.is_admin:
         raise ClientError(
             bad_key_code,
@@ -81,20 +89,32 @@ def require_admin(authorization: bytes | None, admin_key: bytes, *, bad_key_code
     return caller
 
 
-def _authenticate_admin(sent: bytes, admin_key: bytes, bad_key_code: str) -> Caller:
-    if hmac.compare_digest(sent, admin_key):
-        return _ADMIN
-    prefix = _KEY_TYPE.match(sent)
-    if prefix is not None:
-        sent = sent[prefix.end() :]
-    key, colon, attributes = sent.partition(b":")
-    if not hmac.compare_digest(key, admin_key):
+def host_credential(authorization: bytes | None) -> bytes:
+    """What was sent as the host credential, empty where nothing was: behind `Bearer` or `Convex`."""
+    if authorization is None or authorization[:7].lower() not in (b"convex ", b"bearer "):
+        return b""
+    return authorization[7:].strip()
+
+
+def _authenticate_admin(sent: bytes, judge: Judge, right: Right, bad_key_code: str) -> Caller:
+    scope = judge(sent)
+    colon = attributes = b""
+    if scope is None:
+        prefix = _KEY_TYPE.match(sent)
+        if prefix is not None:
+            sent = sent[prefix.end() :]
+        key, colon, attributes = sent.partition(b":")
+        scope = judge(key)
+    if scope is None:
         if bad_key_code == "BadDeployKey":
             raise ClientError(
                 "BadDeployKey",
                 "The provided deploy key was invalid for this deployment. Use the admin key that its server printed.",
             )
         raise ClientError(bad_key_code, "The provided admin key was invalid for this deployment.")
+    rights = RIGHTS[scope]
+    if right not in rights or (colon and Right.CALL not in rights):
+        raise ClientError("KeyNotAllowed", f"The key has the scope {scope.value}, which does not allow this.")
     return Caller(True, _identity(attributes)) if colon else _ADMIN
 
 

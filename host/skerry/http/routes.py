@@ -1,6 +1,11 @@
-"""Every route there is, as (method, path): the app is built from this table, and docs/http.md is compared with it."""
+"""Every route there is, as (method, path): the app is built from these tables, and docs/http.md is compared with them.
+
+The right that a route asks of a key stands with the route, and is checked before the route's handler is called.
+"""
 
 from typing import Final
+
+from skerry.admin.access import Right
 
 # Served by `skerry.http.calls` in front of the framework: what runs functions.
 CALL_ROUTES: Final[tuple[tuple[str, str], ...]] = (
@@ -15,19 +20,37 @@ CALL_ROUTES: Final[tuple[tuple[str, str], ...]] = (
     ("POST", "/api/query_batch"),
 )
 
-# Served through the framework.
-PLAIN_ROUTES: Final[tuple[tuple[str, str], ...]] = (
-    ("GET", "/"),
-    ("GET", "/version"),
-    ("GET", "/instance_name"),
-    ("GET", "/instance_version"),
-    ("POST", "/echo"),
-    ("GET", "/health"),
+# Served through the framework, each with the right it asks for; None where anybody may.
+DEPLOYMENT_ROUTES: Final[dict[tuple[str, str], Right | None]] = {
+    ("GET", "/"): None,
+    ("GET", "/version"): None,
+    ("GET", "/instance_name"): None,
+    ("GET", "/instance_version"): None,
+    ("POST", "/echo"): None,
+    ("GET", "/health"): None,
+    ("GET", "/api/check_admin_key"): Right.SEE,
+    ("GET", "/api/skerry/functions"): Right.SEE,
+    ("POST", "/api/skerry/deploy"): Right.DEPLOY,
+    ("GET", "/api/skerry/versions"): Right.SEE,
+    ("POST", "/api/skerry/rollback"): Right.DEPLOY,
+    ("GET", "/api/skerry/keys"): Right.KEYS,
+    ("POST", "/api/skerry/keys"): Right.KEYS,
+    ("DELETE", "/api/skerry/keys/{id}"): Right.KEYS,
+}
+
+# The same, for the host's operator: they take the host credential, and are served by no deployment's own address.
+HOST_ROUTES: Final[tuple[tuple[str, str], ...]] = (
     ("GET", "/metrics"),
-    ("GET", "/api/check_admin_key"),
-    ("GET", "/api/skerry/functions"),
-    ("POST", "/api/skerry/deploy"),
+    ("GET", "/host/deployments"),
+    ("POST", "/host/deployments"),
+    ("GET", "/host/deployments/{name}"),
+    ("DELETE", "/host/deployments/{name}"),
+    ("POST", "/host/deployments/{name}/pause"),
+    ("POST", "/host/deployments/{name}/resume"),
+    ("GET", "/host/deployments/{name}/keys"),
+    ("POST", "/host/deployments/{name}/keys"),
+    ("DELETE", "/host/deployments/{name}/keys/{id}"),
 )
 
-ROUTES: Final[tuple[tuple[str, str], ...]] = CALL_ROUTES + PLAIN_ROUTES
+ROUTES: Final[tuple[tuple[str, str], ...]] = (*CALL_ROUTES, *DEPLOYMENT_ROUTES, *HOST_ROUTES)
 RUN_PREFIX: Final = "/api/run/"

@@ -11,7 +11,8 @@ class ServeOptions:
     """What a server is started with.
 
     Shape: a port of 0 means any free one; the origins are what clients reach the ports by, where they differ;
-    `allow_egress` is what actions may reach beside the public internet (host:port).
+    `allow_egress` is what actions may reach beside the public internet (host:port). The deployments are subdomains of
+    `domain` beside those of localhost.
     """
 
     data: Path
@@ -24,6 +25,8 @@ class ServeOptions:
     site_origin: str | None = None
     allow_egress: tuple[str, ...] = ()
     require_walls: bool = False
+    host_credential: str | None = None
+    domain: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The options as a worker process is told them."""

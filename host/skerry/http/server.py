@@ -21,11 +21,13 @@ import uvicorn
 import uvloop
 from starlette.types import ASGIApp
 
+from skerry.admin.host import DEFAULT_NAME, Host, HostOptions
+from skerry.admin.hosted import Hosted
 from skerry.admin.keys import Keys, open_keys
 from skerry.admin.way_out import WaysOut
-from skerry.functions.deployment import Deployment
 from skerry.http.acceptor import Acceptor
-from skerry.http.app import ServerState, make_app, site_app
+from skerry.http.addresses import origin_for
+from skerry.http.app import ServerState, make_app, make_site_app
 from skerry.http.connection import BoundedProtocol
 from skerry.http.front import Front
 from skerry.http.moving import Addressed, Arrivals, MovableProtocol, Moves, hand_on
@@ -36,7 +38,6 @@ from skerry.storage.folder import DataFolder, Hold
 from skerry.supervisor.channel import Channel
 from skerry.supervisor.listeners import BACKLOG, listen, origin_of
 
-DEPLOYMENT_NAME: Final = "local"
 _COMPILED_FOLDER: Final = "compiled"
 _COLLECTOR_THRESHOLDS: Final = (20_000, 20, 20)
 """Objects, young collections and middle collections that make the garbage collector look one generation further."""
@@ -44,13 +45,16 @@ _COLLECTOR_THRESHOLDS: Final = (20_000, 20, 20)
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """A server that takes calls. Shape: `stop` may be called from the loop's thread, any number of times."""
+    """A server that takes calls.
+
+    Shape: `deployment` is the default one; `stop` may be called from the loop's thread, any number of times.
+    """
 
     data: Path
     url: str
     site_url: str
     keys: Keys
-    deployment: Deployment
+    deployment: Hosted
     loop: asyncio.AbstractEventLoop
     stop: Callable[[], None]
 
@@ -97,43 +101,53 @@ async def serve_on(
     ways_out = WaysOut(options.allow_egress)
     folder = DataFolder(options.data, Hold.LENT)
     url, site_url = (origin_of(listener) for listener in listeners)
-    keys = open_keys(options.data, DEPLOYMENT_NAME, options.admin_key, os.urandom)
-    deployment = Deployment(
-        folder.deployment_path(DEPLOYMENT_NAME),
-        name=DEPLOYMENT_NAME,
-        clock_ns=time.time_ns,
-        entropy=os.urandom,
-        host_key=keys.host_key,
-        loop=loop,
-        compiled_cache=compiled_folder(options.data),
-        production=options.production,
-        environment={
-            "CONVEX_CLOUD_URL": options.cloud_origin or url,
-            "CONVEX_SITE_URL": options.site_origin or site_url,
-        },
-        way_out=ways_out.make(),
-    )
+    keys = open_keys(options.data, DEFAULT_NAME, options.admin_key, os.urandom, options.host_credential)
+    cloud, site = options.cloud_origin or url, options.site_origin or site_url
+    host = Host(folder, _host_options(options, keys, ways_out, cloud, site), loop)
     try:
+        await host.start()
         state = ServerState()
         app = make_app(
-            deployment,
-            admin_key=keys.admin_key,
+            host,
             state=state,
             redacted=options.production,
+            domain=options.domain,
             entropy=os.urandom,
             monotonic=time.perf_counter,
             call_soon=loop.call_soon,
         )
         _calm_the_collector()
-        serving = Serving(options.data, url, site_url, keys, deployment, loop, stopping.set)
+        serving = Serving(options.data, url, site_url, keys, host.default, loop, stopping.set)
         moves = [None, None] if share is None else [share.moves(port, None) for port in range(2)]
-        ports = [_Port(app, listeners[0], moves[0]), _Port(site_app, listeners[1], moves[1])]
+        ports = [_Port(app, listeners[0], moves[0]), _Port(make_site_app(host, options.domain), listeners[1], moves[1])]
         if share is not None:
             share.ports = ports
-        await _run(ports, state, stopping, lambda: on_ready(serving), deployment.drain)
+        await _run(ports, state, stopping, lambda: on_ready(serving), host.drain)
     finally:
-        await deployment.close()
+        await host.close()
         ways_out.close()
+
+
+def _host_options(options: ServeOptions, keys: Keys, ways_out: WaysOut, cloud: str, site: str) -> HostOptions:
+    def environment(name: str) -> dict[str, str]:
+        is_default = name == DEFAULT_NAME
+        return {
+            "CONVEX_CLOUD_URL": cloud if is_default else origin_for(name, cloud, options.domain),
+            "CONVEX_SITE_URL": site if is_default else origin_for(name, site, options.domain),
+        }
+
+    return HostOptions(
+        clock_ns=time.time_ns,
+        monotonic=time.monotonic,
+        entropy=os.urandom,
+        host_key=keys.host_key,
+        default_key=keys.admin_key,
+        credential=keys.host_credential,
+        compiled_cache=compiled_folder(options.data),
+        production=options.production,
+        environment=environment,
+        ways_out=ways_out,
+    )
 
 
 def _calm_the_collector() -> None:

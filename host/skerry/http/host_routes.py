@@ -1,0 +1,134 @@
+"""The routes of a host's operator, and those by which a deployment's admin keys manage its keys.
+
+Business is `skerry.admin.host`'s; here requests are taken apart and answers put together. A key's text is in the one
+answer to the request that made it, and nowhere else.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from typing import Any, Final
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from skerry.admin.access import Scope
+from skerry.admin.host import Host
+from skerry.admin.registry import DeploymentRecord, not_found
+from skerry.errors import ClientError
+from skerry.http.bodies import parse_body, read_body
+from skerry.http.routes import HOST_ROUTES
+from skerry.limits import HOST_BODY_BYTES_MAX
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+_FIRST_KEY_LABEL: Final = "made with the deployment"
+
+
+class HostRoutes:
+    """The handlers. `metrics` answers the one route of them that is served elsewhere."""
+
+    def __init__(self, host: Host, metrics: Handler) -> None:
+        self._host = host
+        self.handlers: dict[tuple[str, str], Handler] = {
+            ("GET", "/metrics"): metrics,
+            ("GET", "/host/deployments"): self._list,
+            ("POST", "/host/deployments"): self._create,
+            ("GET", "/host/deployments/{name}"): self._show,
+            ("DELETE", "/host/deployments/{name}"): self._delete,
+            ("POST", "/host/deployments/{name}/pause"): self._pause,
+            ("POST", "/host/deployments/{name}/resume"): self._resume,
+            ("GET", "/host/deployments/{name}/keys"): self._keys,
+            ("POST", "/host/deployments/{name}/keys"): self._create_key,
+            ("DELETE", "/host/deployments/{name}/keys/{id}"): self._revoke_key,
+        }
+        assert self.handlers.keys() == set(HOST_ROUTES)
+
+    async def _list(self, request: Request) -> Response:
+        return answer({"deployments": [self._shown(record) for record in self._host.registry.listed()]})
+
+    async def _create(self, request: Request) -> Response:
+        """Makes a deployment and its first admin key, which is in this answer only."""
+        name = text_field(await fields_of(request), "name")
+        record = await self._host.create(name)
+        _, key = await self._host.create_key(name, Scope.ADMIN.value, _FIRST_KEY_LABEL, None)
+        return answer({**self._shown(record), "adminKey": key})
+
+    async def _show(self, request: Request) -> Response:
+        return answer(self._shown(self._record(request)))
+
+    async def _delete(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        await self._host.delete(name)
+        return answer({"name": name})
+
+    async def _pause(self, request: Request) -> Response:
+        return answer(self._shown(await self._host.pause(request.path_params["name"])))
+
+    async def _resume(self, request: Request) -> Response:
+        return answer(self._shown(await self._host.resume(request.path_params["name"])))
+
+    async def _keys(self, request: Request) -> Response:
+        return self.list_keys(self._record(request).name)
+
+    async def _create_key(self, request: Request) -> Response:
+        return await self.create_key(self._record(request).name, request)
+
+    async def _revoke_key(self, request: Request) -> Response:
+        return await self.revoke_key(self._record(request).name, request)
+
+    # -- keys, for the deployment's own routes too ---------------------------------------------------------------
+
+    def list_keys(self, name: str) -> Response:
+        return answer({"keys": [key.listed() for key in self._host.registry.keys(name)]})
+
+    async def create_key(self, name: str, request: Request) -> Response:
+        """Makes a key of `scope`, with a `label` and `expiresMs` where they are given."""
+        fields = await fields_of(request)
+        made = await self._host.create_key(name, fields.get("scope"), fields.get("label", ""), fields.get("expiresMs"))
+        record, text = made
+        return answer({**record.listed(), "key": text})
+
+    async def revoke_key(self, name: str, request: Request) -> Response:
+        key_id: str = request.path_params["id"]
+        await self._host.registry.remove_key(name, key_id)
+        return answer({"id": key_id})
+
+    # -- inside --------------------------------------------------------------------------------------------------
+
+    def _record(self, request: Request) -> DeploymentRecord:
+        name: str = request.path_params["name"]
+        record = self._host.registry.find(name)
+        if record is None:
+            raise not_found(name)
+        return record
+
+    def _shown(self, record: DeploymentRecord) -> dict[str, Any]:
+        hosted = self._host.find(record.name)
+        return {
+            "name": record.name,
+            "createdMs": record.created_ms,
+            "state": record.state.value,
+            "isOpen": hosted is not None and hosted.is_open,
+            "quotas": {name: value for name, value in asdict(record.quotas).items() if value is not None},
+            "usage": self._host.registry.usage(record.name),
+        }
+
+
+async def fields_of(request: Request) -> dict[str, Any]:
+    """The JSON object in a request's body, empty for an empty body. Raises: ClientError of the body."""
+    raw = await read_body(request.receive, HOST_BODY_BYTES_MAX)
+    return parse_body(raw) if raw.strip() else {}
+
+
+def text_field(fields: dict[str, Any], name: str) -> str:
+    """A field that must be a string. Raises: ClientError `BadJsonBody`."""
+    value = fields.get(name)
+    if not isinstance(value, str):
+        raise ClientError("BadJsonBody", f'The request needs a string "{name}".')
+    return value
+
+
+def answer(content: Any) -> Response:
+    """A JSON answer."""
+    return Response(orjson.dumps(content), media_type="application/json")
