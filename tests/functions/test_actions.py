@@ -146,7 +146,7 @@ def test_what_is_not_awaited_ends_with_its_action_or_never_begins(world: World) 
 def test_the_clock_is_the_hosts_and_runs(timed: World, timers: HandTimers) -> None:
     future = timed.start("action", "a:clock", {})
     timed.until(lambda: timers.waiting(0.005))
-    timed.now_ns += 5_000_000
+    timed.now_ns += 5_999_999  # whole milliseconds are shown
     timers.advance(0.005)
     assert orjson.loads(timed.finish(future).value) == [NOW_MS, NOW_MS + 5, True]
 

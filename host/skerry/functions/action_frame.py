@@ -6,7 +6,7 @@ the loop thread's state is touched from elsewhere.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from skerry import limits
 from skerry.functions.failures import log_line
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from skerry.functions.function_table import FunctionSpec
     from skerry.functions.request import CallRequest
     from skerry.functions.version import Version
+
+_NS_PER_MS: Final = 1_000_000
 
 Step = tuple[str, int, Any]
 """What the loop thread is to do: the operation, its ticket (0 without one), what it needs."""
@@ -85,7 +87,7 @@ class ActionFrame:
     # -- what an isolate asks its host ---------------------------------------------------------------------------
 
     def clock_ns(self) -> int:
-        return self.call.clock_ns()
+        return self.call.clock_ns() // _NS_PER_MS * _NS_PER_MS  # whole milliseconds: no timer for attacks on caches
 
     def entropy(self, length: int) -> bytes:
         return self.call.entropy.take(length)
