@@ -24,7 +24,7 @@ MARKS = {
     VALUES: "skerryBound",
     QUERY: "QueryImpl.prototype.collect",
     SYSCALL: "skerryPerform =",
-    REGISTRATION: "args = skerryTextToConvex(argsStr)",
+    REGISTRATION: "skerryTake(skerryMutationContext",
 }
 
 # Every kind of value and of refusal, each as a JavaScript expression.
@@ -334,6 +334,43 @@ def test_operations_send_and_answer_what_the_packages_own_do(images: Callable[[s
     assert operated(bound, "later")[1] == {"late": True}
 
 
+CONTEXTS = """
+import { query, mutation } from './server';
+import { internalQueryGeneric, internalMutationGeneric } from 'convex/server';
+const show = (value, depth = 0) =>
+  typeof value === 'function' ? `${value.name}/${value.length}`
+  : typeof value !== 'object' || value === null || depth > 4 ? String(value)
+  : Object.getPrototypeOf(value) === Object.prototype
+    ? Object.fromEntries(Object.getOwnPropertyNames(value).map((key) => [key, show(value[key], depth + 1)]))
+  : value.constructor.name;
+const looked = async (ctx) => {
+  const before = show(ctx);
+  ctx.db.get = ctx.mine = 1;
+  return { before, after: show(ctx), metadata: await ctx.meta.getFunctionMetadata() };
+};
+export const publicQuery = query(looked);
+export const publicMutation = mutation(looked);
+export const secretQuery = internalQueryGeneric(looked);
+export const secretMutation = internalMutationGeneric(looked);
+export const twice = query(async (ctx) => {
+  const args = '[{"a":1}]';
+  return [await looked(ctx), await publicQuery.invokeQuery(args), await secretMutation.invokeMutation(args)];
+});
+export const functions = query(() => [publicQuery, publicMutation].map((run) => Object.getOwnPropertyNames(run)));
+"""
+
+
+def test_contexts_are_what_the_package_makes(images: Callable[[str], tuple[bytes, bytes]]) -> None:
+    bound, own = images(CONTEXTS)
+    for name in re.findall(r"export const (\w+)", CONTEXTS):
+        shown: list[Any] = []
+        for image in (bound, own):
+            runner = run(image)
+            runner.ops["1.0/getFunctionMetadata"] = lambda *_: b'{"name":"q:f","componentPath":""}'
+            shown.append(runner.invoke(f"q:{name}", '[{"a":1}]', "mutation" if "Mutation" in name else "query"))
+        assert shown[0] == shown[1] and shown[0][0] == "done"
+
+
 @pytest.mark.parametrize(("file", "before", "after"), [
     (VALUES, 'key === "$map"', 'key === "$mop"'),
     (VALUES, "export function jsonToConvex(value) {", "export function jsonToConvex(value, more) {"),
@@ -342,6 +379,9 @@ def test_operations_send_and_answer_what_the_packages_own_do(images: Callable[[s
     (QUERY, "await this.take(2)", "await this.take(3)"),
     (SYSCALL, "resultStr = await Convex", "resultStr = await globalThis.Convex"),
     (REGISTRATION, "jsonToConvex(JSON.parse(argsStr))", "jsonToConvex(JSON.parse(argsStr), 1)"),
+    (REGISTRATION, "invokeFunction(func, queryCtx, args)", "invokeFunction(func, queryCtx, args, 1)"),
+    (REGISTRATION, "storage: setupStorageReader(requestId)", "storage: setupStorageReader(requestId, args)"),
+    (REGISTRATION, 'invokeMutation(handler, argsStr, "internal")', 'invokeMutation(handler, argsStr, "secret")'),
 ])  # fmt: skip
 def test_a_file_of_another_shape_stays_as_it_is(
     bundler: Bundler, tmp_path: Path, file: str, before: str, after: str

@@ -8,7 +8,8 @@
 //   dist/esm/server/impl/syscall.js    `performAsyncSyscall` is native for what is answered at once (`__skerryOperation`); refusals
 //                                      and what comes later go through the package's own code
 //   dist/esm/server/impl/query_impl.js `collect`, `take`, `first` and `unique` are one hostcall instead of one per document
-//   dist/esm/server/impl/registration_impl.js  arguments and results go from and to JSON text in one step
+//   dist/esm/server/impl/registration_impl.js  arguments and results go from and to JSON text in one step; the context of queries and
+//                                      mutations is made with the image, for the first call of an isolate, which is its only one
 //
 // Text is only added after the file's own lines or inside one line, so that source positions stay.
 
@@ -144,7 +145,42 @@ function bindTexts(text) {
   const bound = text
     .replaceAll(result, "  return skerryConvexToText(result === void 0 ? null : result);\n")
     .replaceAll(given, "  const args = skerryTextToConvex(argsStr);\n");
-  return `${bound}
+  const made = bindContexts(bound);
+  if (made === null) return null;
+  return `${made}
 import { skerryConvexToText, skerryTextToConvex } from "../../values/value.js";
+`;
+}
+
+// A context is some dozens of closures over nothing but constants. What makes it becomes a function of its own, in its place.
+function bindContexts(text) {
+  let bound = text;
+  for (const kind of ["Mutation", "Query"]) {
+    const context = `${kind.toLowerCase()}Ctx`;
+    const head = `async function invoke${kind}(func, argsStr, visibility) {\n`;
+    const request = '  const requestId = "";\n';
+    const given = "  const args = skerryTextToConvex(argsStr);\n";
+    const opening = `${head}${request}${given}  const ${context} = {\n`;
+    const run = `  const result = await invokeFunction(func, ${context}, args);\n`;
+    const registration = new RegExp(`^  func\\.invoke${kind} = \\(argsStr\\) => invoke${kind}\\(handler, argsStr, "(public|internal)"\\);$`, "gm");
+    const [before, after, ...more] = bound.split(opening);
+    const [literal, rest, ...others] = (after ?? "").split(`\n  };\n${run}`);
+    if (more.length > 0 || rest === undefined || others.length > 0 || /\b(func|args|argsStr)\b/.test(literal)) return null;
+    if (bound.match(registration)?.length !== 2) return null;
+    const make = `skerry${kind}Context`;
+    bound =
+      `${before}function ${make}(visibility) {\n${request}\n  return {\n${literal}\n` +
+      `  }; } ${head.trimEnd()} ${given.trim()} const ${context} = skerryTake(${make}, visibility);\n${run}${rest}`;
+    bound = bound.replace(registration, (line, visibility) => `  skerryPrepare(${make}, "${visibility}"); ${line.trim()}`);
+  }
+  return `${bound}
+function skerryPrepare(make, visibility) {
+  make[visibility] ??= make(visibility);
+}
+function skerryTake(make, visibility) {
+  const context = make[visibility] ?? make(visibility);
+  make[visibility] = undefined;
+  return context;
+}
 `;
 }
