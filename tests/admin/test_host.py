@@ -270,3 +270,16 @@ def test_openings_and_activations_at_once_are_bounded(host: HostWorld) -> None:
         return busy
 
     assert host.wait(together()) == [0, ACTIVATIONS_MAX]
+
+
+def test_compiled_code_is_shared_by_the_deployments_that_run_it(host: HostWorld, base: Path) -> None:
+    host.create("one", "two")
+    for name in ("one", "two"):
+        host.deploy(name, shared.bundle("c", base))
+
+    async def module_of(name: str) -> Any:
+        async with host.hosted(name).using() as deployment:
+            assert deployment.version is not None
+            return deployment.version.module
+
+    assert host.wait(module_of("one")) is host.wait(module_of("two"))

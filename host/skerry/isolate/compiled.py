@@ -93,15 +93,22 @@ class ModuleCache:
         self._compiler = compiler
         self._folder = folder
         self._key = hmac.digest(key, b"compiled modules", "sha256")
+        self._loaded: weakref.WeakValueDictionary[str, CompiledModule] = weakref.WeakValueDictionary()
         if folder is not None:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def load(self, wasm: bytes) -> CompiledModule:
-        """The compiled form of `wasm`, from the cache where it is there.
+        """The compiled form of `wasm`: the one that is in use already, or from the cache where it is there.
 
         Raises: ValueError with the engine's words where the wasm is not a valid module; as the `Compiler`.
         """
         digest = _digest_of(wasm)
+        shared = self._loaded.get(digest)
+        if shared is None:
+            shared = self._loaded[digest] = self._load(wasm, digest)
+        return shared
+
+    def _load(self, wasm: bytes, digest: str) -> CompiledModule:
         code = self._read(digest)
         if code is not None:
             try:
