@@ -73,9 +73,27 @@ def test_nobody_waits_for_a_place_too_long(world: World, timers: HandTimers, poo
 def test_called_actions_take_no_place_and_never_wait(world: World, timers: HandTimers, pool: ActionPool) -> None:
     world.start("action", "a:sleeps", SLEEP)
     assert world.action("a:depth", {"n": 2}) == 2
-    pool.isolates += limits.ACTION_ISOLATES_MAX - pool.isolates - 1
+    called = 0
+    while pool.enter_nested():
+        called += 1
+    assert called == limits.ACTION_ISOLATES_MAX - 2  # the pool of this test begins two for callers
     assert "Too many actions run or wait." in world.failure("action", "a:depth", {"n": 1})
-    assert pool.isolates == limits.ACTION_ISOLATES_MAX - 1
+    for _ in range(called):
+        pool.leave(is_nested=True)
+    assert world.action("a:depth", {"n": 1}) == 1
+
+
+def test_what_actions_call_leaves_callers_their_isolates() -> None:
+    pool, begun = ActionPool(), []
+    assert pool.enter(lambda: begun.append(0))
+    while pool.enter_nested():
+        pass
+    for number in range(1, limits.ACTIONS_RUNNING_MAX + 1):
+        assert pool.enter(lambda number=number: begun.append(number))
+    assert begun == list(range(limits.ACTIONS_RUNNING_MAX))
+    assert pool.isolates == limits.ACTION_ISOLATES_MAX
+    pool.leave(is_nested=False)
+    assert begun[-1] == limits.ACTIONS_RUNNING_MAX  # who waited goes on, whatever actions called
 
 
 def test_the_bounds_of_a_pool() -> None:

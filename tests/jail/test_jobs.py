@@ -1,6 +1,7 @@
 """Jobs and their ends: each has its code, and nothing of a job is left behind."""
 
 import contextlib
+import errno
 import os
 import random
 import signal
@@ -144,6 +145,24 @@ def test_a_job_that_no_process_can_be_started_for_is_a_fault() -> None:
     jail = Jail(time.monotonic, lambda monotonic: ChildProcess(monotonic, ["/nowhere/at/all"]))
     assert "No process could be started" in refused(lambda: jail.run_job("compile", [WASM])).message
     jail.close()
+
+
+def test_a_spare_that_cannot_be_started_keeps_no_job_from_running(jail_with: Callable[..., Jail]) -> None:
+    jail = jail_with()
+    start, fails = jail._start, [True]
+
+    def sometimes(monotonic: Callable[[], float]) -> ChildProcess:
+        if fails:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return start(monotonic)
+
+    jail._start = sometimes
+    assert "Too many open files" in refused(lambda: tried(jail, "environment")).message
+    jail._orders.put(None)  # what the end of every job leaves: make a spare
+    wait_until(jail._orders.empty)
+    assert "Too many open files" in refused(lambda: tried(jail, "environment")).message
+    fails.clear()
+    assert tried(jail, "environment") == {}
 
 
 def test_a_job_that_crashes_is_a_fault_and_the_next_one_works(jail_with: Callable[..., Jail]) -> None:

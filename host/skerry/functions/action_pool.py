@@ -67,8 +67,11 @@ class ActionPool:
         self._waiting.remove(begin)
 
     def enter_nested(self) -> bool:
-        """A place for an action that an action called; False where there is none."""
-        if self.isolates >= limits.ACTION_ISOLATES_MAX:
+        """A place for an action that an action called; False where there is none.
+
+        What callers begin finds its isolate whatever actions call.
+        """
+        if self.isolates - self.running >= limits.ACTION_ISOLATES_MAX - self._running_max:
             return False
         self.isolates += 1
         return True
@@ -79,7 +82,7 @@ class ActionPool:
         if is_nested:
             return
         self.running -= 1
-        if self._waiting and self.isolates < limits.ACTION_ISOLATES_MAX:
+        if self._waiting:
             self.running += 1
             self.isolates += 1
             self._waiting.popleft()()

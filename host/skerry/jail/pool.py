@@ -178,7 +178,10 @@ class Jail:
                 self._drop_spare()
                 continue
             if order is None:
-                self._make_spare()
+                try:
+                    self._make_spare()
+                except OSError as error:  # nobody waits for this one; the next job says what is wrong
+                    _log.warning("no confined process is kept ready: %s", error.strerror)
             elif order.cancelled():
                 self._drop_spare()
                 return
