@@ -53,6 +53,25 @@ def test_bench_prints_its_rows(name: str, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["found.json"], "data folders were left behind"
 
 
+def test_a_server_is_measured_where_it_spends(tmp_path: Path) -> None:
+    """Workers serve, so theirs are most of the CPU time and of the memory; a supervisor holds about 20 MB."""
+    script = """
+import sys
+from pathlib import Path
+from bench.server import Server
+with Server(Path(sys.argv[1]) / "data") as server:
+    cpu = server.cpu_s()
+    print(cpu.workers, cpu.supervisor, server.pss_mb())
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, env=_ENVIRONMENT, timeout=60
+    )
+    assert ran.returncode == 0, ran.stderr
+    workers, supervisor, whole = map(float, ran.stdout.split())
+    assert workers > 0 and supervisor > 0
+    assert whole > 45, "MB: the engine and the framework alone are more than that"
+
+
 def test_micro_charges_every_part_of_a_transfer() -> None:
     """The probes still sit where the work is: no part of a call has become empty in every column."""
     ran = subprocess.run(

@@ -58,7 +58,8 @@ def run_http(folder: Path, effort: Effort, seed: int) -> list[Section]:
             reached.setdefault(workload, rate)
             note = (
                 f"p50 {report['p50_us'] / 1e3:.1f} ms, p99 {report['p99_us'] / 1e3:.1f} ms, "
-                f"server {report['server_cpu_us']:.0f} us CPU a request ({report['server_cores']:.2f} cores), "
+                f"worker {report['server_cpu_us']:.0f} us CPU a request ({report['server_cores']:.2f} cores; "
+                f"supervisor {report['supervisor_cpu_s'] * 1e3:.0f} ms in all), "
                 f"{report['pss_mb']:.0f} MB, "
                 f"{report['errors']} errors"
             )

@@ -76,7 +76,7 @@ def build_load() -> Path:
 
 
 def run_loads(server: Server, loads: Sequence[Load]) -> list[dict[str, Any]]:
-    """Runs loads at the same time; what each reports, with the server's CPU over the first one's window.
+    """Runs loads at the same time; what each reports, with the workers' CPU over the first one's window.
 
     Raises: RuntimeError where a generator ends badly.
     """
@@ -89,7 +89,7 @@ def run_loads(server: Server, loads: Sequence[Load]) -> list[dict[str, Any]]:
         _expect(running[0], "begin\n")
         cpu_s = server.cpu_s()
         _expect(running[0], "end\n")
-        cpu_s, pss_mb = server.cpu_s() - cpu_s, server.pss_mb()
+        cpu_s, pss_mb = server.cpu_s().since(cpu_s), server.pss_mb()
         reports = [_report(process) for process in running]
     finally:
         for process in running:
@@ -100,8 +100,9 @@ def run_loads(server: Server, loads: Sequence[Load]) -> list[dict[str, Any]]:
             process.stdout.close()
     for report, load in zip(reports, loads, strict=True):
         report["errors"] = sum(report[name] for name in ("failed", "refused", "broken", "lost"))
-        report["server_cores"] = cpu_s / load.window_s
-        report["server_cpu_us"] = cpu_s * 1e6 / max(1, sum(other["requests"] for other in reports))
+        report["supervisor_cpu_s"] = cpu_s.supervisor
+        report["server_cores"] = cpu_s.workers / load.window_s
+        report["server_cpu_us"] = cpu_s.workers * 1e6 / max(1, sum(other["requests"] for other in reports))
         report["pss_mb"] = pss_mb
     return reports
 

@@ -1,4 +1,4 @@
-"""A `skerry serve` process of our own: started, deployed to, asked, watched, stopped by its pid."""
+"""A `skerry serve` of our own, supervisor and workers: started, deployed to, asked, watched, stopped by its pid."""
 
 import http.client
 import json
@@ -9,6 +9,7 @@ import sys
 import time
 from base64 import b64encode
 from collections.abc import Mapping
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +24,7 @@ _CALL_SECONDS_MAX = 120
 # Documents of a seeding call are written in one transaction, which has bounds.
 _SEED_STEP = 1000
 _CHECK_STEP = 5000
+_WORKER = b"skerry.http.worker"
 
 
 def environment() -> dict[str, str]:
@@ -125,16 +127,49 @@ class Server:
         n, total, weighted = (sum(int(part[name]) for part in parts) for name in ("n", "sum", "wsum"))
         return n, total, weighted
 
-    # -- the process -------------------------------------------------------------------------------------------------
+    # -- the processes -----------------------------------------------------------------------------------------------
 
-    def cpu_s(self) -> float:
-        """CPU time of the process so far, all threads."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    def cpu_s(self) -> "Cpu":
+        """CPU time so far, all threads."""
+        supervisor = self.process.pid
+        return Cpu(sum(map(_cpu_s, _workers(supervisor))), _cpu_s(supervisor))
 
     def pss_mb(self) -> float:
-        """Memory of the process, shared pages counted in part."""
-        for line in Path(f"/proc/{self.process.pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) / 1024
-        raise RuntimeError("the kernel does not tell the PSS of a process")
+        """Memory of the supervisor and its workers together, shared pages counted in part."""
+        return sum(_pss_mb(pid) for pid in (self.process.pid, *_workers(self.process.pid)))
+
+
+@dataclass(frozen=True)
+class Cpu:
+    """Seconds of CPU time. Shape: `workers` of all of them, which serve; `supervisor` of the one that watches them."""
+
+    workers: float
+    supervisor: float
+
+    def since(self, before: "Cpu") -> "Cpu":
+        """What was spent after `before`."""
+        return Cpu(self.workers - before.workers, self.supervisor - before.supervisor)
+
+
+def _workers(pid: int) -> list[int]:
+    """A supervisor's workers, without other processes that it started (the jail's, which come and go).
+
+    Raises: RuntimeError where there are none: then what a server costs is measured somewhere else than it is spent.
+    """
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    found = [int(child) for child in children if _WORKER in Path(f"/proc/{child}/cmdline").read_bytes()]
+    if not found:
+        raise RuntimeError(f"the server (process {pid}) has no workers")
+    return found
+
+
+def _cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _pss_mb(pid: int) -> float:
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) / 1024
+    raise RuntimeError("the kernel does not tell the PSS of a process")
