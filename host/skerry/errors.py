@@ -255,6 +255,13 @@ ERRORS: Final[dict[str, ErrorSpec]] = {
     "TooManyKeys": _client(409, "Revoke keys that are not needed before creating more."),
     "BadHostKey": _client(401, "Send the host credential; it is in host.credential of the data folder."),
     "HostHeaderInvalid": _client(400, "Send one Host header with a host name and, where needed, a port."),
+    "TooManyCallsAtOnce": _client(429, "The deployment's quota of calls at once is taken; send calls as others end."),
+    "RequestRateExceeded": _client(429, "The deployment's quota of requests is spent; wait as Retry-After says."),
+    "CpuQuotaSpent": _client(429, "The deployment's quota of CPU time is spent; wait as Retry-After says."),
+    "TooManyActionsAtOnce": _client(429, "The deployment's quota of actions at once is taken; try as others end."),
+    "StorageQuotaReached": _developer("Delete documents, or ask the host's operator for a larger storage quota."),
+    "EgressQuotaSpent": _developer("Fetch less, or ask the host's operator for a larger egress quota."),
+    "InvalidQuotas": _client(400, "Send known quotas with whole numbers, or null for the host's default."),
     "VersionNotFound": _client(404, "List the versions that are kept; older ones are gone."),
     # -- the command ---------------------------------------------------------------------------------------------
     "ServerUnreachable": _client(503, "Start the server, or name the right one with --url."),
@@ -269,15 +276,17 @@ ERRORS: Final[dict[str, ErrorSpec]] = {
 class SkerryError(Exception):
     """An error with a stable code from `ERRORS`.
 
-    Shape: `code`, `message` (one sentence that says what to do), `data` (a decoded value, or None where there is none).
+    Shape: `code`, `message` (one sentence that says what to do), `data` (a decoded value, or None where there is none),
+    `retry_after_s` the whole seconds after which it is worth trying again, None where nobody can tell.
     """
 
-    def __init__(self, code: str, message: str, data: Any = None) -> None:
+    def __init__(self, code: str, message: str, data: Any = None, *, retry_after_s: int | None = None) -> None:
         assert code in ERRORS, f"error code {code} has no row in the table"
         super().__init__(message)
         self.code = code
         self.message = message
         self.data = data
+        self.retry_after_s = retry_after_s
 
     @property
     def spec(self) -> ErrorSpec:

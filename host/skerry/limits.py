@@ -261,15 +261,19 @@ assert HTTP_SWEEP_SECONDS < HTTP_HEAD_SECONDS_MAX < HTTP_BODY_SECONDS_MAX
 FUNCTIONS_MAX = 16_384
 DESCRIPTION_BYTES_MAX = 16 * MIB
 BACKGROUND_THREADS = 3
+BACKGROUND_THREADS_EACH_MAX = 2  # of one deployment: its long calls leave a thread to the others
+BACKGROUND_THREAD_NICE = 5
 BACKGROUND_CALLS_WAITING_MAX = 1_000
 LANE_CALLS_WAITING_MAX = 1_000
 CONFLICT_RETRIES_MAX = 3
 INLINE_VALIDATION_STEPS_MAX = 200_000
 RESULT_UNCHECKED_BYTES_MAX = 256 * KIB  # of a result that is, byte for byte, the documents the function collected
 
+assert 1 <= BACKGROUND_THREADS_EACH_MAX < BACKGROUND_THREADS
 assert (BACKGROUND_THREADS + 2) * (FUNCTION_CALL_DEPTH_MAX + 1) <= ISOLATES_MAX, "nested calls always find an isolate"
 assert RESULT_UNCHECKED_BYTES_MAX / 32 <= VALUE_ARRAY_ELEMENTS_MAX, "a document's id alone has 31 characters"
 assert DOCUMENT_NESTING_MAX + 1 <= VALUE_NESTING_MAX and 9 * RESULT_UNCHECKED_BYTES_MAX <= FUNCTION_RESULT_BYTES_MAX
+CALL_LOG_LINES_WAITING_MAX = 20_000  # of the log of calls, before they are written
 BUNDLES_KEPT_MAX = 10  # versions of a deployment, the active one among them
 VERSION_PREFIX_CHARS_MIN = 6  # of a digest, to name a version by
 
@@ -352,6 +356,20 @@ KEY_LABEL_CHARS_MAX = 80
 KEY_EXPIRY_MS_MAX = 2**53
 HOST_BODY_BYTES_MAX = 64 * KIB  # of a request that operates a host or a deployment
 
+# what a deployment may use unless its operator set something else; memory is GUEST_MEMORY_BYTES_MAX
+QUOTA_CALLS_AT_ONCE = 2_000  # running and waiting
+QUOTA_REQUESTS_PER_MINUTE = 1_200_000
+QUOTA_CPU_MS_PER_MINUTE = 120_000  # two cores' worth
+QUOTA_ACTIONS_AT_ONCE = 500
+QUOTA_STORAGE_BYTES = 8 * 1024 * MIB
+QUOTA_EGRESS_REQUESTS_PER_MINUTE = 60_000
+QUOTA_EGRESS_BYTES_PER_MINUTE = 4 * 1024 * MIB
+QUOTA_MEMORY_BYTES_MIN = 16 * MIB  # an app's image takes some of it
+QUOTA_MAX = 2**48
+USAGE_SAVE_SECONDS = DEPLOYMENT_SWEEP_SECONDS  # a crash forgets at most the usage since, and what was being saved
+
+assert QUOTA_ACTIONS_AT_ONCE < ACTIONS_RUNNING_MAX, "one deployment leaves places to the others"
+assert QUOTA_MEMORY_BYTES_MIN < GUEST_MEMORY_BYTES_MAX
 assert DEPLOYMENTS_OPENING_MAX < DEPLOYMENTS_OPEN_MAX < DEPLOYMENTS_MAX
 assert DEPLOYMENTS_OPEN_MAX * STORAGE_MAP_BYTES_INITIAL < STORAGE_ADDRESS_SPACE_BYTES_MAX
 assert WORKER_STOP_SECONDS_MAX < STORAGE_LOCK_SECONDS_MAX, "a worker that retires is gone before its successor gives up"

@@ -56,7 +56,6 @@ def test_the_default_time_is_the_documented_one(hostile: World) -> None:
         hostile.deployment.database, hostile.loop, lambda: 0, lambda length: bytes(length)
     )
     assert with_default.cpu_ms_max == limits.GUEST_CPU_MS_MAX == 5000
-    with_default.close()
 
 
 def test_memory_that_runs_out_can_be_caught(hostile: World) -> None:

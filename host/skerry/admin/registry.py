@@ -54,8 +54,10 @@ class Quotas:
     calls_at_once: int | None = None
     requests_per_minute: int | None = None
     cpu_ms_per_minute: int | None = None
+    actions_at_once: int | None = None
     memory_bytes: int | None = None
     storage_bytes: int | None = None
+    egress_requests_per_minute: int | None = None
     egress_bytes_per_minute: int | None = None
 
 
@@ -198,6 +200,8 @@ class Registry:
 
     def add_usage(self, name: str, amounts: Mapping[str, int]) -> None:
         """Adds to a deployment's totals, in memory until `save_usage`."""
+        if name not in self._deployments:  # it was deleted meanwhile, and its name may be taken anew
+            return
         totals = self._usage.setdefault(name, {})
         for counter, amount in amounts.items():
             totals[counter] = totals.get(counter, 0) + amount

@@ -102,7 +102,7 @@ class ActionPool:
         threading.Thread(target=self._work, name="skerry-action", daemon=True).start()
 
     def _work(self) -> None:
-        _lower_priority(limits.ACTION_THREAD_NICE)
+        lower_priority(limits.ACTION_THREAD_NICE)
         is_outrun = False
 
         def outran() -> None:
@@ -113,7 +113,7 @@ class ActionPool:
                 self.outrun += 1
             is_outrun = True
             self._start_thread()
-            _lower_priority(limits.ACTION_THREAD_OUTRUN_NICE)
+            lower_priority(limits.ACTION_THREAD_OUTRUN_NICE)
 
         while not is_outrun:
             job = self._jobs.get()
@@ -123,7 +123,8 @@ class ActionPool:
             self.outrun -= 1
 
 
-def _lower_priority(nice: int) -> None:
+def lower_priority(nice: int) -> None:
+    """Lowers the calling thread's priority, where threads have one of their own; it cannot be raised again."""
     with contextlib.suppress(OSError, AttributeError):  # where threads have no priority of their own
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), nice)
 

@@ -31,6 +31,7 @@ from skerry.functions.action_operations import ACTION_OPERATIONS, FunctionToCall
 from skerry.functions.crash_notes import note_of_this_thread
 from skerry.functions.execution import check_arguments, check_result, error_object, request_bytes
 from skerry.functions.failures import FunctionFailure, error_message, host_failure, log_line, thrown_failure
+from skerry.functions.metering import CallUsage
 from skerry.functions.request import CallRequest, CallResult
 from skerry.isolate import DONE, PENDING, ActionBudget, EntropyStream, Isolate
 
@@ -66,6 +67,7 @@ class RunningAction:
         self._args: dict[str, Any] | None = args
         self._done = done
         self._budget = ActionBudget(actions.thread_time_ns, actions.cpu_ms_max)
+        self._usage = CallUsage()
         call = ActionCall(version, request, self._budget, actions.clock_ns, EntropyStream(actions.entropy(32)))
         self.frame = ActionFrame(call, spec)
         self._isolate: Isolate | None = None
@@ -145,6 +147,10 @@ class RunningAction:
     def take(self, entry: Entry) -> None:
         """Goes on after an entry; the loop thread."""
         self.is_entered = False
+        usage, cpu_ns = self._usage, self._budget.all_ns()
+        self.actions.meter.cpu_ns += cpu_ns - usage.cpu_ns
+        usage.cpu_ns = cpu_ns
+        usage.guest_ns = min(cpu_ns, self._budget.guest_elapsed_ns)
         steps, self.frame.steps = self.frame.steps, []
         if self._ended is not None and not isinstance(entry, bytes):
             self._finish(self._ended)
@@ -335,7 +341,19 @@ class RunningAction:
         if isolate is not None:
             self.actions.pool.submit(lambda _outran: isolate.close())
         self.actions.ended(self)
+        self._count(outcome)
         self._done(outcome)
+
+    def _count(self, outcome: "CallResult | SkerryError") -> None:
+        """Adds the action to its deployment's meter; its CPU time was added with each entry."""
+        usage, budget = self._usage, self._budget
+        usage.hostcalls = budget.hostcalls
+        if isinstance(outcome, CallResult):
+            outcome.usage = usage
+            ok, code = outcome.ok, outcome.error_code
+        else:
+            ok, code = False, outcome.code
+        self.actions.meter.done(usage, "action", self._spec.name, self.frame.call.request, ok, code)
 
 
 def _packed(completions: list[tuple[int, int, bytes]]) -> bytes:

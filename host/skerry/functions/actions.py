@@ -19,6 +19,7 @@ from skerry.errors import DeveloperError, SkerryError, SystemFault
 from skerry.functions.action_fetch import WayOut
 from skerry.functions.action_pool import ActionPool
 from skerry.functions.action_run import Done, Entry, RunningAction
+from skerry.functions.metering import Meter
 from skerry.functions.request import CallRequest
 from skerry.isolate import ActionWorld, CompiledModule, get_action_world
 
@@ -60,6 +61,7 @@ class Actions:
         pool: ActionPool,
         timers: Timers,
         way_out: WayOut | None,
+        meter: Meter,
     ) -> None:
         self._database = database
         self.loop = loop
@@ -69,6 +71,7 @@ class Actions:
         self.pool = pool
         self.timers = timers
         self.way_out = way_out
+        self.meter = meter
         self.thread_time_ns = time.thread_time_ns
         self.cpu_ms_max = limits.ACTION_CPU_MS_MAX
         self._under_way: set[RunningAction] = set()

@@ -31,6 +31,7 @@ from skerry.functions.failures import error_message, host_failure
 from skerry.functions.function_table import FunctionSpec, normalise_path
 from skerry.functions.kept_versions import KeptVersion, KeptVersions, Upload
 from skerry.functions.lane import Done, Lane, Work
+from skerry.functions.metering import Meter
 from skerry.functions.operations import wrong_kind
 from skerry.functions.request import CallRequest, CallResult
 from skerry.functions.upkeep import Upkeep
@@ -68,6 +69,7 @@ class Deployment:
         way_out: WayOut | None = None,
         timers: Timers | None = None,
         action_pool: ActionPool | None = None,
+        meter: Meter | None = None,
     ) -> None:
         self.name = name
         self.production = production
@@ -83,7 +85,8 @@ class Deployment:
             call_soon=loop.call_soon,
             cursor_key=hmac.digest(host_key, b"cursors " + name.encode(), "sha256"),
         )
-        self.lane = Lane(self.database, loop, clock_ns, entropy)
+        self.meter = meter or Meter(name)
+        self.lane = Lane(self.database, loop, clock_ns, entropy, meter=self.meter)
         self.actions = Actions(
             self.database,
             loop,
@@ -93,6 +96,7 @@ class Deployment:
             pool=action_pool or get_action_pool(),
             timers=timers or loop,
             way_out=way_out,
+            meter=self.meter,
         )
         self._upkeep = Upkeep(self.database, self._engine, clock_ns, loop)
         self._activating = asyncio.Lock()
@@ -101,7 +105,6 @@ class Deployment:
             self._kept = KeptVersions(folder / _BUNDLES, self._engine)
             self.version: Version | None = self._load_active()
         except BaseException:
-            self.lane.close()
             self._engine.close()
             raise
         loop.call_soon_threadsafe(self._upkeep.start)
@@ -248,7 +251,6 @@ class Deployment:
             pass
         await self.lane.idle()
         self._upkeep.stop()
-        await asyncio.to_thread(self.lane.close)
         await asyncio.to_thread(self._engine.close)
 
     def _load(self, upload: bytes | Path) -> tuple[Version, int]:

@@ -14,11 +14,13 @@ Concurrency: everything here is the loop thread's, except `_run_patient`.
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, Final
 
 from skerry import limits
@@ -29,6 +31,8 @@ from skerry.functions.crash_notes import note_of_this_thread
 from skerry.functions.execution import run_function
 from skerry.functions.failures import FunctionFailure, error_message
 from skerry.functions.frame import Call
+from skerry.functions.metering import CallUsage, Meter
+from skerry.functions.patient_threads import PatientQueue, PatientThreads, get_patient_threads
 from skerry.functions.request import CallRequest, CallResult
 from skerry.isolate import CpuBudget, CpuSlice, Linker, SliceSpent, linker_of_this_thread
 
@@ -46,9 +50,9 @@ _SLOWNESS_MAX: Final = 8
 
 
 class Work:
-    """One call on its way. Shape: `args` decoded; `conflicts` so far."""
+    """One call on its way. Shape: `args` decoded; `conflicts` so far; `usage` of all its attempts."""
 
-    __slots__ = ("args", "conflicts", "done", "request", "spec", "version")
+    __slots__ = ("args", "conflicts", "done", "request", "spec", "usage", "version")
 
     def __init__(
         self, version: "Version", spec: "FunctionSpec", args: dict[str, Any], request: CallRequest, done: Done
@@ -59,6 +63,7 @@ class Work:
         self.request = request
         self.done = done
         self.conflicts = 0
+        self.usage = CallUsage()
 
 
 class Lane:
@@ -70,6 +75,9 @@ class Lane:
         loop: asyncio.AbstractEventLoop,
         clock_ns: Callable[[], int],
         entropy: Callable[[int], bytes],
+        *,
+        meter: Meter | None = None,
+        background: PatientThreads | None = None,
     ) -> None:
         self._database = database
         self._loop = loop
@@ -77,7 +85,9 @@ class Lane:
         self._entropy = entropy
         self._linker: Linker | None = None
         self._note: memoryview[int] | None = None
-        self._background = ThreadPoolExecutor(limits.BACKGROUND_THREADS, thread_name_prefix="skerry-patient")
+        self.meter = meter or Meter()
+        self._background = background or get_patient_threads()
+        self._patient_queue = PatientQueue()
         self._patient = 0
         self._holder: Work | None = None
         self._waiting: deque[Work] = deque()
@@ -106,9 +116,6 @@ class Lane:
             self._idle.clear()
             await self._idle.wait()
 
-    def close(self) -> None:
-        self._background.shutdown(wait=True)
-
     # -- inline --------------------------------------------------------------------------------------------------
 
     def _run_inline(self, work: Work) -> None:
@@ -125,41 +132,53 @@ class Lane:
             self._note = note_of_this_thread()
         note = self._note
         assert note is not None, "made with the linker"
+        begin_ns = perf_counter_ns()
         cpu = CpuSlice(self._thread_time_ns, limits.INLINE_SLICE_MS)
         call = Call(work.version, work.request, transaction, linker, seed, cpu)
         self.calls_inline += 1
         note[0] = work.version.crash_number
+        failure: Exception | None = None
+        value = b""
         try:
             value = run_function(call, work.spec, work.args, 0)
-        except FunctionFailure as failure:
-            self._conclude(work, call, failure)
-            return
-        except SliceSpent:
-            transaction.abort()
-            work.spec.slowness = min(work.spec.slowness + 1, _SLOWNESS_MAX)
-            self._go_patient(work)
-            return
-        except SkerryError as error:
-            transaction.abort()
-            self._finish(work, error)
-            return
         except Exception as error:
-            transaction.abort()
-            self._finish(work, _fault(work, error))
-            return
+            failure = error
         finally:
             note[0] = 0
-        if is_mutation:
+        cpu_ns = cpu.used_ns()
+        meter = self.meter
+        meter.cpu_ns += cpu_ns
+        meter.loop_ns += cpu_ns
+        work.usage.add_run(cpu_ns, begin_ns, cpu, transaction.usage)
+        if failure is not None:
+            self._failed_inline(work, call, failure)
+        elif is_mutation:
             self._commit(work, call, value)
         else:
             transaction.abort()
             self._finish(work, _succeeded(call, value, transaction.begin_ts))
+
+    def _failed_inline(self, work: Work, call: Call, failure: Exception) -> None:
+        if isinstance(failure, FunctionFailure):
+            self._conclude(work, call, failure)
+            return
+        call.transaction.abort()
+        if isinstance(failure, SliceSpent):
+            work.spec.slowness = min(work.spec.slowness + 1, _SLOWNESS_MAX)
+            self._go_patient(work)
+        elif isinstance(failure, SkerryError):
+            self._finish(work, failure)
+        else:
+            self._finish(work, _fault(work, failure))
 
     # -- commit --------------------------------------------------------------------------------------------------
 
     def _commit(self, work: Work, call: Call, value: bytes) -> None:
         def on_durable(outcome: int | BaseException) -> None:
             if isinstance(outcome, int):
+                written = call.transaction.usage
+                work.usage.documents_written = written.documents_written
+                work.usage.bytes_written = written.bytes_written
                 self._finish(work, _succeeded(call, value, outcome))
             elif isinstance(outcome, SkerryError):
                 self._finish(work, outcome)
@@ -253,12 +272,13 @@ class Lane:
             return
         self._patient += 1
         self.calls_patient += 1
-        self._background.submit(self._run_patient, work)
+        self._background.submit(self._patient_queue, partial(self._run_patient, work))
 
     def _run_patient(self, work: Work) -> None:
         """On a background thread: runs the call and hands the outcome to the loop thread."""
         seed = self._entropy(32)
-        cpu_begin_ns = self._thread_time_ns()
+        begin_ns = perf_counter_ns()
+        budget = CpuBudget(self._thread_time_ns, self.cpu_ms_max)
         transaction: Transaction | None = None
         outcome: CallResult | BaseException | tuple[Call, bytes]
         note = note_of_this_thread()
@@ -267,7 +287,6 @@ class Lane:
             transaction = self._database.begin(
                 writable=work.spec.kind == "mutation", now_ms=self._clock_ns() / _NS_PER_MS, seed=seed, detached=True
             )
-            budget = CpuBudget(self._thread_time_ns, self.cpu_ms_max)
             call = Call(work.version, work.request, transaction, linker_of_this_thread(), seed, budget)
             try:
                 outcome = (call, run_function(call, work.spec, work.args, 0))
@@ -276,20 +295,23 @@ class Lane:
         except BaseException as error:
             outcome = error
         note[0] = 0
-        was_quick = self._thread_time_ns() - cpu_begin_ns < limits.INLINE_SLICE_MS * _NS_PER_MS
-        self._loop.call_soon_threadsafe(self._take_patient, work, transaction, outcome, was_quick)
+        cpu_ns = budget.used_ns()
+        work.usage.add_run(cpu_ns, begin_ns, budget, None if transaction is None else transaction.usage)
+        with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits for the call any more
+            self._loop.call_soon_threadsafe(self._take_patient, work, transaction, outcome, cpu_ns)
 
     def _take_patient(
         self,
         work: Work,
         transaction: Transaction | None,
         outcome: "CallResult | BaseException | tuple[Call, bytes]",
-        was_quick: bool,
+        cpu_ns: int,
     ) -> None:
         self._patient -= 1
+        self.meter.cpu_ns += cpu_ns
         if isinstance(outcome, tuple):
             call, value = outcome
-            if was_quick:
+            if cpu_ns < limits.INLINE_SLICE_MS * _NS_PER_MS:
                 work.spec.slowness = max(0, work.spec.slowness - 1)
             if work.spec.kind == "mutation":
                 if self._holder is not None and self._holder is not work:
@@ -314,6 +336,12 @@ class Lane:
         self.in_flight -= 1
         if not self.in_flight:
             self._idle.set()
+        if isinstance(outcome, CallResult):
+            outcome.usage = work.usage
+            ok, code = outcome.ok, outcome.error_code
+        else:
+            ok, code = False, outcome.code
+        self.meter.done(work.usage, work.spec.kind, work.spec.name, work.request, ok, code)
         work.done(outcome)
 
 

@@ -1,6 +1,9 @@
 """What a caller asks of a deployment, and what it gets."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from skerry.functions.metering import CallUsage
 
 KINDS = ("query", "mutation", "action")
 
@@ -46,10 +49,10 @@ class CallResult:
     Shape: `ok` with `value`, the JSON of the value in encoded form; otherwise `error_message` (full, unredacted) and
     `error_data` (the JSON of a ConvexError's data, None where there is none). `log_lines` in the documented form;
     `ts` the commit's or the snapshot's timestamp in nanoseconds; `error_code` the host's stable code, None for what the
-    function itself threw.
+    function itself threw; `usage` what it used, None where nothing ran.
     """
 
-    __slots__ = ("error_code", "error_data", "error_message", "log_lines", "ok", "ts", "value")
+    __slots__ = ("error_code", "error_data", "error_message", "log_lines", "ok", "ts", "usage", "value")
 
     def __init__(
         self,
@@ -68,3 +71,4 @@ class CallResult:
         self.ts = ts
         self.error_message = error_message
         self.error_data = error_data
+        self.usage: CallUsage | None = None

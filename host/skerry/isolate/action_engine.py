@@ -98,6 +98,10 @@ class ActionBudget(CpuBudget):
         self._left_ns = self.end_ns - self.clock_ns()
         self.outran = None
 
+    def all_ns(self) -> int:
+        """The CPU time of all entries so far."""
+        return self.cpu_ms_max * _NS_PER_MS - self._left_ns
+
     def stop(self, error: DeveloperError) -> None:
         """Ends the action with `error`."""
         self._stopped = error

@@ -18,6 +18,7 @@ other functions buys no time.
 
 import ctypes
 from collections.abc import Callable, Mapping
+from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from skerry import limits
@@ -70,13 +71,19 @@ class CpuBudget:
     thread that the machine set aside has done nothing wrong.
     """
 
-    __slots__ = ("clock_ns", "cpu_ms_max", "end_ns", "is_new")
+    __slots__ = ("clock_ns", "cpu_ms_max", "end_ns", "guest_elapsed_ns", "hostcalls", "is_new")
 
     def __init__(self, thread_time_ns: Callable[[], int], cpu_ms_max: int) -> None:
         self.clock_ns = thread_time_ns
         self.cpu_ms_max = cpu_ms_max
         self.end_ns = thread_time_ns() + cpu_ms_max * 1_000_000
         self.is_new = True
+        self.guest_elapsed_ns = 0
+        self.hostcalls = 0
+
+    def used_ns(self) -> int:
+        """The CPU time since the budget began."""
+        return self.clock_ns() - self.end_ns + self.cpu_ms_max * 1_000_000
 
     def first_ticks(self) -> int:
         """As `ticks`, for an isolate that begins; the first one need not ask for the time again."""
@@ -281,7 +288,9 @@ class Isolate:
         ticker.entries += 1
         if ticker.asleep:
             ticker.wake()
+        begin_ns = perf_counter_ns()
         error = bindings.func_call_unchecked(context, scratch.of, scratch.address_values, 1, scratch.address_trap)
+        self.cpu.guest_elapsed_ns += perf_counter_ns() - begin_ns
         linker.current = outer
         if error or scratch.trap.value:
             self._raise_trap(error)
@@ -373,6 +382,7 @@ class Isolate:
         """Drops the instance; its slot is wiped before anybody else gets it."""
         store, self._store = self._store, 0
         if store:
+            self.cpu.hostcalls += limits.HOSTCALLS_PER_CALL_MAX - self.hostcalls_left
             bindings.store_delete(store)
             _spare_scratch.append(self._scratch)
 
