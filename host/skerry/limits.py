@@ -357,7 +357,7 @@ KEY_EXPIRY_MS_MAX = 2**53
 HOST_BODY_BYTES_MAX = 64 * KIB  # of a request that operates a host or a deployment
 
 # what a deployment may use unless its operator set something else; memory is GUEST_MEMORY_BYTES_MAX
-QUOTA_CALLS_AT_ONCE = 2_000  # running and waiting
+QUOTA_CALLS_AT_ONCE = 5_000  # running and waiting
 QUOTA_REQUESTS_PER_MINUTE = 1_200_000
 QUOTA_CPU_MS_PER_MINUTE = 120_000  # two cores' worth
 QUOTA_ACTIONS_AT_ONCE = 500

@@ -9,7 +9,10 @@ storage (an environment and a writer thread for each that is open), lanes, versi
 says so, calls are refused, those in flight end, the folder is renamed and removed, the registry forgets. A crash
 anywhere in between is finished by the next start. The name is free after that.
 
-Deliberately absent: moving deployments between hosts, and enforcing quotas, which is for whoever runs calls.
+**Usage** is added to the registry at each sweep and at the end: a crash forgets what was used since the last one
+that was saved. Quotas are `shares`.
+
+Deliberately absent: moving deployments between hosts.
 
 Concurrency: the loop thread; opening, closing and deleting do their blocking parts on worker threads.
 """
@@ -28,8 +31,10 @@ from skerry.admin.access import KeyRecord, Scope, new_key, scope_of
 from skerry.admin.hosted import Hosted, Opener
 from skerry.admin.registry import DeploymentRecord, Quotas, Registry, State, not_found
 from skerry.admin.way_out import WaysOut
+from skerry.admin.shares import Share, changed_quotas
 from skerry.errors import ClientError, SystemFault
 from skerry.functions.deployment import Deployment
+from skerry.functions.metering import CallLog, shown_usage
 from skerry.isolate import ModuleCache, compile_jailed, get_engine
 from skerry.storage.folder import DataFolder, DeploymentFolder
 from skerry.storage.lmdb_engine import LmdbEngine
@@ -59,6 +64,7 @@ class HostOptions:
     ways_out: WaysOut | None = None
     open_max: int = limits.DEPLOYMENTS_OPEN_MAX
     idle_seconds: float = limits.DEPLOYMENT_IDLE_SECONDS
+    call_log: CallLog | None = None
 
 
 class Host:
@@ -107,6 +113,7 @@ class Host:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         try:
             await asyncio.gather(*(hosted.close() for hosted in list(self._open.values())))
+            self._gather_usage()
             await self.registry.save_usage()
         finally:
             await asyncio.to_thread(self.registry.close)
@@ -173,8 +180,38 @@ class Host:
         return await self._set_state(name, State.ACTIVE)
 
     async def set_quotas(self, name: str, quotas: Quotas) -> DeploymentRecord:
-        """Raises: ClientError `DeploymentNotFound`."""
-        return await self.registry.update(name, quotas=quotas)
+        """Puts quotas in force. Raises: ClientError `DeploymentNotFound`."""
+        record = await self.registry.update(name, quotas=quotas)
+        hosted = self._hosted.get(name)
+        if hosted is not None:
+            hosted.set_quotas(record.quotas)
+        return record
+
+    async def change_quotas(self, name: str, asked: dict[str, Any]) -> DeploymentRecord:
+        """Sets some quotas; None gives one back to the host's default.
+
+        Raises: ClientError `DeploymentNotFound`, `InvalidQuotas`.
+        """
+        record = self.registry.find(name)
+        if record is None:
+            raise not_found(name)
+        return await self.set_quotas(name, changed_quotas(record.quotas, asked))
+
+    def usage(self, name: str) -> dict[str, int]:
+        """What a deployment has used since it was created, as `shown_usage` shows it. Shape: also `storageBytes`, of
+        one that is open.
+
+        Raises: ClientError `DeploymentNotFound`.
+        """
+        if self.registry.find(name) is None:
+            raise not_found(name)
+        hosted = self._hosted.get(name)
+        if hosted is not None:
+            self._add_usage(hosted)
+        shown = shown_usage(self.registry.usage(name))
+        if hosted is not None and hosted.storage_bytes is not None:
+            shown["storageBytes"] = hosted.storage_bytes
+        return shown
 
     async def delete(self, name: str) -> None:
         """Deletes a deployment with everything in it; on return its name is free.
@@ -199,6 +236,7 @@ class Host:
                 hosted.idle_since = now
             elif hosted.may_close and now - hosted.idle_since >= self._options.idle_seconds:
                 self._spawn(self._close_idle(hosted))
+        self._gather_usage()
         if self.registry.has_unsaved_usage:
             self._spawn(self._save_usage())
 
@@ -206,7 +244,7 @@ class Host:
 
     def _make(self, name: str) -> Deployment:
         """Opens a deployment. Blocks: on a worker thread."""
-        options = self._options
+        options, hosted = self._options, self._hosted.get(name)
         return Deployment(
             self._folder.deployment_path(name),
             name=name,
@@ -218,7 +256,8 @@ class Host:
             production=options.production,
             environment=options.environment(name),
             modules=self._modules,
-            way_out=None if options.ways_out is None else options.ways_out.make(),
+            way_out=None if options.ways_out is None else options.ways_out.make(None if hosted is None else hosted.share),
+            terms=None if hosted is None else hosted.share,
         )
 
     async def _take_place(self, hosted: Hosted) -> None:
@@ -245,8 +284,21 @@ class Host:
     def _hosted_of(self, record: DeploymentRecord) -> Hosted:
         hosted = self._hosted.get(record.name)
         if hosted is None:
-            hosted = self._hosted[record.name] = Hosted(record.name, record.state, self._opener)
+            hosted = self._hosted[record.name] = Hosted(record.name, record.state, self._opener, self._share_of(record))
         return hosted
+
+    def _share_of(self, record: DeploymentRecord) -> Share:
+        options = self._options
+        return Share(record.name, record.quotas, options.monotonic, call_log=options.call_log)
+
+    def _gather_usage(self) -> None:
+        for hosted in self._hosted.values():
+            self._add_usage(hosted)
+
+    def _add_usage(self, hosted: Hosted) -> None:
+        amounts = hosted.share.take_usage()
+        if amounts:
+            self.registry.add_usage(hosted.name, amounts)
 
     async def _close_idle(self, hosted: Hosted) -> None:
         if not hosted.may_close:  # something came before this task's turn

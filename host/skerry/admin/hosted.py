@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from skerry import limits
-from skerry.admin.registry import State, not_found
+from skerry.admin.registry import Quotas, State, not_found
+from skerry.admin.shares import Share
 from skerry.errors import ClientError, SkerryError, SystemFault
 from skerry.functions.deployment import Deployment
 from skerry.functions.lane import Done
@@ -58,11 +59,12 @@ class Hosted:
 
     __slots__ = (
         "_closing", "_deployment", "_failed", "_failed_at", "_opener", "_opening", "_users", "_waiting",
-        "attached", "idle_since", "is_pinned", "name", "opened_count", "state", "used",
+        "attached", "idle_since", "is_pinned", "name", "opened_count", "share", "state", "used",
     )  # fmt: skip
 
-    def __init__(self, name: str, state: State, opener: Opener) -> None:
+    def __init__(self, name: str, state: State, opener: Opener, share: Share) -> None:
         self.name = name
+        self.share = share
         self.state: State | None = state
         self.is_pinned = False
         self.attached: Any = None
@@ -81,7 +83,20 @@ class Hosted:
     # -- calls -------------------------------------------------------------------------------------------------------
 
     def call(self, request: CallRequest, done: Done) -> None:
-        """Runs a function; as `Deployment.call`, once the deployment is open."""
+        """Runs a function, where the deployment's quotas allow it; as `Deployment.call`, once it is open."""
+        refusal = self.admit(0)
+        if refusal is None:
+            self.start(request, done)
+        else:
+            done(refusal)
+
+    def admit(self, queued: int) -> SkerryError | None:
+        """The refusal of a call beside those under way and `queued` ones, None where it may come; `start` is next."""
+        deployment = self._deployment
+        return self.share.admit(queued + (len(self._waiting) if deployment is None else deployment.under_way))
+
+    def start(self, request: CallRequest, done: Done) -> None:
+        """Runs a function that was admitted."""
         deployment = self._deployment
         if deployment is not None and self.state is State.ACTIVE:
             self.used = True
@@ -150,6 +165,17 @@ class Hosted:
     def is_open(self) -> bool:
         """Whether it takes calls without being opened first."""
         return self._deployment is not None
+
+    def set_quotas(self, quotas: Quotas) -> None:
+        """Puts quotas in force."""
+        self.share.set_quotas(quotas)
+        if self._deployment is not None:
+            self._deployment.terms_changed()
+
+    @property
+    def storage_bytes(self) -> int | None:
+        """What its data take, None while it is closed."""
+        return None if self._deployment is None else self._deployment.database.storage_bytes
 
     @property
     def closing(self) -> asyncio.Task[None] | None:
@@ -254,4 +280,4 @@ class Hosted:
             if failure is not None:
                 done(failure)
             else:
-                self.call(request, done)
+                self.start(request, done)

@@ -25,6 +25,7 @@ from skerry.admin.registry import Quotas
 from skerry.admin.token_bucket import TokenBucket
 from skerry.errors import ClientError, DeveloperError
 from skerry.functions.metering import CallLog, Meter
+from skerry.functions.terms import Terms
 
 _NS_PER_MS: Final = 1_000_000
 _SECONDS_PER_MINUTE: Final = 60.0
@@ -54,11 +55,11 @@ _MAXIMA: Final = replace(
 _MINIMA: Final = {"memory_bytes": limits.QUOTA_MEMORY_BYTES_MIN}
 
 
-class Share:
+class Share(Terms):
     """One deployment's quotas and what it has used of them. Shape: `meter` counts it; `monotonic` is in seconds."""
 
     __slots__ = (
-        "_cpu", "_cpu_seen_ns", "_egress_bytes", "_egress_requests", "_monotonic", "_requests", "meter", "name",
+        "_cpu", "_cpu_seen_ns", "_egress_bytes", "_egress_requests", "_monotonic", "_requests", "_taken", "name",
         "quotas",
     )  # fmt: skip
 
@@ -66,9 +67,10 @@ class Share:
         self, name: str, quotas: Quotas, monotonic: Callable[[], float], *, call_log: CallLog | None = None
     ) -> None:
         self.name = name
-        self.meter = Meter(name, call_log)
+        super().__init__(Meter(name, call_log))
         self._monotonic = monotonic
         self._cpu_seen_ns = 0
+        self._taken: dict[str, int] = {}
         self.set_quotas(quotas)
 
     def set_quotas(self, quotas: Quotas) -> None:
@@ -84,6 +86,14 @@ class Share:
         self._cpu = bucket(quotas.cpu_ms_per_minute)
         self._egress_requests = bucket(quotas.egress_requests_per_minute)
         self._egress_bytes = bucket(quotas.egress_bytes_per_minute)
+
+    @property
+    def memory_bytes(self) -> int:
+        return cast("int", self.quotas.memory_bytes)
+
+    @property
+    def storage_bytes(self) -> int | None:
+        return self.quotas.storage_bytes
 
     # -- calls -------------------------------------------------------------------------------------------------------
 
@@ -130,6 +140,12 @@ class Share:
             "ones as these end.",
             limits.HTTP_RETRY_AFTER_SECONDS,
         )
+
+    def take_usage(self) -> dict[str, int]:
+        """What was used since this was last asked, without what was not used."""
+        before, self._taken = self._taken, self.meter.totals()
+        grown = {name: amount - before.get(name, 0) for name, amount in self._taken.items()}
+        return {name: amount for name, amount in grown.items() if amount}
 
     def _refuse(self, code: str, message: str, wait_s: float) -> ClientError:
         self.meter.calls_refused += 1

@@ -6,6 +6,7 @@
 from collections.abc import AsyncIterator, Iterable
 from typing import Literal, cast
 
+from skerry.admin.shares import Share
 from skerry.egress import Egress, EgressPolicy, FetchRequest, FetchResponse, LookupThreads
 
 
@@ -19,9 +20,9 @@ class WaysOut:
         self._policy = EgressPolicy.of(allow=allow)
         self._lookups = LookupThreads()
 
-    def make(self) -> "WayOut":
-        """A deployment's own."""
-        return WayOut(self._policy, self._lookups)
+    def make(self, share: Share | None = None) -> "WayOut":
+        """A deployment's own, charged to its share."""
+        return WayOut(self._policy, self._lookups, share)
 
     def close(self) -> None:
         """Ends the threads; the ways out are closed by then."""
@@ -31,7 +32,8 @@ class WaysOut:
 class WayOut:
     """One deployment's way out under a policy. Concurrency: the loop thread."""
 
-    def __init__(self, policy: EgressPolicy, lookups: LookupThreads) -> None:
+    def __init__(self, policy: EgressPolicy, lookups: LookupThreads, share: Share | None) -> None:
+        self._share = share
         self._policy = policy
         self._lookups = lookups
         self._egress: Egress | None = None
@@ -45,11 +47,17 @@ class WayOut:
         redirect: str,
     ) -> FetchResponse:
         """Sends a request. Raises: DeveloperError with the codes Egress..."""
+        if self._share is not None:
+            self._share.begin_fetch()
         egress = self._egress
         if egress is None:
-            egress = self._egress = Egress(self._policy, self._lookups.resolver())
+            egress = self._egress = Egress(self._policy, self._lookups.resolver(), on_bytes=self._charge)
         mode = cast("Literal['follow', 'error', 'manual']", redirect)
         return await egress.fetch(FetchRequest(method, url, headers, body, mode))
+
+    def _charge(self, sent: int, received: int) -> None:
+        if self._share is not None:
+            self._share.egress_bytes(sent + received)
 
     async def close(self) -> None:
         """Ends every fetch and connection."""

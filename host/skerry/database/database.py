@@ -100,6 +100,8 @@ class Database:
         self._call_soon = call_soon or call_soon_threadsafe
         self._pending: deque[_Pending] = deque()
         self._pending_bytes = 0
+        self._storage_bytes = 0
+        self._storage_bytes_max: int | None = None
         self._unsent: list[Write] = []
         self._unsent_commits = 0
         self._unsent_bytes = 0
@@ -153,7 +155,9 @@ class Database:
         if writable and now_ms <= self._creation_floor_ms:
             now_ms = self._creation_floor_ms
         if detached:
-            return self._begin_detached(writable, now_ms, seed, journal)
+            transaction = self._begin_detached(writable, now_ms, seed, journal)
+            transaction.usage.is_full = self._is_full
+            return transaction
         if self.engine.failed is not None:
             self._reopen()
         view = self._view
@@ -166,7 +170,7 @@ class Database:
             catalog, begin_ts = self._catalog, self._last_ts
         else:
             begin_ts, catalog = self._durable
-        return Transaction(
+        transaction = Transaction(
             view,
             view.snapshot,
             overlay,
@@ -181,6 +185,28 @@ class Database:
             page_key=self.page_key,
             journal=journal,
         )
+        if writable and self._is_full:
+            transaction.usage.is_full = True
+        return transaction
+
+    @property
+    def _is_full(self) -> bool:
+        most = self._storage_bytes_max
+        return most is not None and self._storage_bytes >= most
+
+    def storage_looked_at(self, used_bytes: int, bytes_max: int | None) -> None:
+        """Takes note of what the data take and may take (None: whatever the disk gives).
+
+        Until the next look, what is committed is added as if nothing of it replaced anything. Mutations that begin
+        past the bound cannot add to the data.
+        """
+        self._storage_bytes = used_bytes + self._pending_bytes
+        self._storage_bytes_max = bytes_max
+
+    @property
+    def storage_bytes(self) -> int:
+        """What the data take, as far as is known."""
+        return self._storage_bytes
 
     def commit(self, transaction: Transaction, call_record: bytes, on_durable: OnDurable) -> None:
         """Commit a transaction; `on_durable` gets its timestamp once it is durable, or the error that prevented it.
@@ -326,6 +352,7 @@ class Database:
         record = CommitRecord(commit_ts, written, transaction.created, size)
         self._pending.append(_Pending(record, transaction.layers, catalog, size, on_durable))
         self._pending_bytes += size
+        self._storage_bytes += size
         self._log.append(record)
         self._log_bytes += size
         self._unsent_bytes += size

@@ -261,7 +261,10 @@ class Transaction:
         size = check_document(document)
         if found.validator is not None:
             self._validate(found, value)
-        self.usage.write_document(size)
+        usage = self.usage
+        if usage.is_full:
+            usage.grow(size)
+        usage.write_document(size)
         json = dumps(document)
         key = found.prefix + internal_id
         tail = creation_tail(creation_time, internal_id)
@@ -536,6 +539,8 @@ class Transaction:
             fields = document.copy()
             del fields["_id"], fields["_creationTime"]
             self._validate(table, fields)
+        if self.usage.is_full:
+            self.usage.grow(size if before is None else size - (int.from_bytes(before[:4], "big") & SIZE_MASK))
         self.usage.write_document(size)
         internal_id = key[4:]
         tail = None

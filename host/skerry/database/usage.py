@@ -10,6 +10,7 @@ from typing import Any, Final
 from skerry.errors import DeveloperError
 from skerry.limits import (
     FILTER_STEPS_MAX,
+    HISTORY_RETENTION_S,
     TRANSACTION_BYTES_READ_MAX,
     TRANSACTION_BYTES_WRITTEN_MAX,
     TRANSACTION_DOCUMENTS_READ_MAX,
@@ -29,7 +30,7 @@ _READ_ADVICE: Final = (
 
 
 class Usage:
-    """The counters of one transaction."""
+    """The counters of one transaction. Shape: `is_full` where the deployment's data have reached their quota."""
 
     __slots__ = (
         "bytes_read",
@@ -40,6 +41,7 @@ class Usage:
         "functions_scheduled",
         "gathered_bytes",
         "index_bytes",
+        "is_full",
         "ranges_read",
         "scheduled_args_bytes",
     )
@@ -55,6 +57,7 @@ class Usage:
         self.filter_steps = 0
         self.index_bytes = 0
         self.gathered_bytes = 0
+        self.is_full = False
 
     def read_range(self) -> None:
         """Count one `get`, query or page."""
@@ -99,6 +102,15 @@ class Usage:
             raise DeveloperError(
                 "TooManyBytesWritten",
                 f"Too many bytes written in a single function execution (limit: {TRANSACTION_BYTES_WRITTEN_MAX} bytes)",
+            )
+
+    def grow(self, by_bytes: int) -> None:
+        """Ends what would add to data that have reached their quota. Raises: DeveloperError `StorageQuotaReached`."""
+        if by_bytes > 0:
+            raise DeveloperError(
+                "StorageQuotaReached",
+                "The deployment's data have reached its storage quota: nothing can be added. Deletes work; what they "
+                f"free is there to use once it is no longer kept as history ({HISTORY_RETENTION_S // 60} minutes).",
             )
 
     def write_index(self, size: int) -> None:

@@ -66,7 +66,9 @@ class RunningAction:
         self._spec = spec
         self._args: dict[str, Any] | None = args
         self._done = done
-        self._budget = ActionBudget(actions.thread_time_ns, actions.cpu_ms_max)
+        self._budget = ActionBudget(
+            actions.thread_time_ns, actions.cpu_ms_max, memory_bytes_max=actions.terms.memory_bytes
+        )
         self._usage = CallUsage()
         call = ActionCall(version, request, self._budget, actions.clock_ns, EntropyStream(actions.entropy(32)))
         self.frame = ActionFrame(call, spec)
@@ -148,7 +150,7 @@ class RunningAction:
         """Goes on after an entry; the loop thread."""
         self.is_entered = False
         usage, cpu_ns = self._usage, self._budget.all_ns()
-        self.actions.meter.cpu_ns += cpu_ns - usage.cpu_ns
+        self.actions.terms.meter.cpu_ns += cpu_ns - usage.cpu_ns
         usage.cpu_ns = cpu_ns
         usage.guest_ns = min(cpu_ns, self._budget.guest_elapsed_ns)
         steps, self.frame.steps = self.frame.steps, []
@@ -353,7 +355,7 @@ class RunningAction:
             ok, code = outcome.ok, outcome.error_code
         else:
             ok, code = False, outcome.code
-        self.actions.meter.done(usage, "action", self._spec.name, self.frame.call.request, ok, code)
+        self.actions.terms.meter.done(usage, "action", self._spec.name, self.frame.call.request, ok, code)
 
 
 def _packed(completions: list[tuple[int, int, bytes]]) -> bytes:

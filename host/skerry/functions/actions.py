@@ -19,8 +19,8 @@ from skerry.errors import DeveloperError, SkerryError, SystemFault
 from skerry.functions.action_fetch import WayOut
 from skerry.functions.action_pool import ActionPool
 from skerry.functions.action_run import Done, Entry, RunningAction
-from skerry.functions.metering import Meter
 from skerry.functions.request import CallRequest
+from skerry.functions.terms import Terms
 from skerry.isolate import ActionWorld, CompiledModule, get_action_world
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Actions:
         pool: ActionPool,
         timers: Timers,
         way_out: WayOut | None,
-        meter: Meter,
+        terms: Terms,
     ) -> None:
         self._database = database
         self.loop = loop
@@ -71,7 +71,7 @@ class Actions:
         self.pool = pool
         self.timers = timers
         self.way_out = way_out
-        self.meter = meter
+        self.terms = terms
         self.thread_time_ns = time.thread_time_ns
         self.cpu_ms_max = limits.ACTION_CPU_MS_MAX
         self._under_way: set[RunningAction] = set()
@@ -106,6 +106,11 @@ class Actions:
             self._under_way.add(action)
             action.begin()
             return action
+
+        refusal = self.terms.admit_action(self.count)
+        if refusal is not None:
+            done(refusal)
+            return None
 
         def begin() -> None:
             waiting = self._waiting.pop(begin, None)
@@ -164,6 +169,11 @@ class Actions:
             self.loop.call_soon(self._take_entries)
 
     # -- the end -------------------------------------------------------------------------------------------------
+
+    @property
+    def count(self) -> int:
+        """How many actions run or wait."""
+        return len(self._under_way) + len(self._waiting)
 
     @property
     def is_idle(self) -> bool:

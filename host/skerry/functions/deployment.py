@@ -31,9 +31,9 @@ from skerry.functions.failures import error_message, host_failure
 from skerry.functions.function_table import FunctionSpec, normalise_path
 from skerry.functions.kept_versions import KeptVersion, KeptVersions, Upload
 from skerry.functions.lane import Done, Lane, Work
-from skerry.functions.metering import Meter
 from skerry.functions.operations import wrong_kind
 from skerry.functions.request import CallRequest, CallResult
+from skerry.functions.terms import Terms
 from skerry.functions.upkeep import Upkeep
 from skerry.functions.version import Version, load_version
 from skerry.isolate import ModuleCache, compile_jailed, get_engine
@@ -69,7 +69,7 @@ class Deployment:
         way_out: WayOut | None = None,
         timers: Timers | None = None,
         action_pool: ActionPool | None = None,
-        meter: Meter | None = None,
+        terms: Terms | None = None,
     ) -> None:
         self.name = name
         self.production = production
@@ -85,8 +85,8 @@ class Deployment:
             call_soon=loop.call_soon,
             cursor_key=hmac.digest(host_key, b"cursors " + name.encode(), "sha256"),
         )
-        self.meter = meter or Meter(name)
-        self.lane = Lane(self.database, loop, clock_ns, entropy, meter=self.meter)
+        self.terms = terms = terms or Terms()
+        self.lane = Lane(self.database, loop, clock_ns, entropy, terms=terms)
         self.actions = Actions(
             self.database,
             loop,
@@ -96,9 +96,9 @@ class Deployment:
             pool=action_pool or get_action_pool(),
             timers=timers or loop,
             way_out=way_out,
-            meter=self.meter,
+            terms=terms,
         )
-        self._upkeep = Upkeep(self.database, self._engine, clock_ns, loop)
+        self._upkeep = Upkeep(self.database, self._engine, clock_ns, loop, terms)
         self._activating = asyncio.Lock()
         self._closing = False
         try:
@@ -172,6 +172,16 @@ class Deployment:
         return await future
 
     # -- versions ------------------------------------------------------------------------------------------------
+
+    def terms_changed(self) -> None:
+        """Puts a changed storage quota in force now."""
+        if not self._closing and self._engine.failed is None:
+            self._upkeep.look_at_storage()
+
+    @property
+    def under_way(self) -> int:
+        """How many calls run or wait."""
+        return self.lane.in_flight + self.actions.count
 
     @property
     def is_idle(self) -> bool:

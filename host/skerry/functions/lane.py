@@ -31,9 +31,10 @@ from skerry.functions.crash_notes import note_of_this_thread
 from skerry.functions.execution import run_function
 from skerry.functions.failures import FunctionFailure, error_message
 from skerry.functions.frame import Call
-from skerry.functions.metering import CallUsage, Meter
+from skerry.functions.metering import CallUsage
 from skerry.functions.patient_threads import PatientQueue, PatientThreads, get_patient_threads
 from skerry.functions.request import CallRequest, CallResult
+from skerry.functions.terms import Terms
 from skerry.isolate import CpuBudget, CpuSlice, Linker, SliceSpent, linker_of_this_thread
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class Lane:
         clock_ns: Callable[[], int],
         entropy: Callable[[int], bytes],
         *,
-        meter: Meter | None = None,
+        terms: Terms | None = None,
         background: PatientThreads | None = None,
     ) -> None:
         self._database = database
@@ -85,7 +86,8 @@ class Lane:
         self._entropy = entropy
         self._linker: Linker | None = None
         self._note: memoryview[int] | None = None
-        self.meter = meter or Meter()
+        self._terms = terms or Terms()
+        self.meter = self._terms.meter
         self._background = background or get_patient_threads()
         self._patient_queue = PatientQueue()
         self._patient = 0
@@ -133,7 +135,7 @@ class Lane:
         note = self._note
         assert note is not None, "made with the linker"
         begin_ns = perf_counter_ns()
-        cpu = CpuSlice(self._thread_time_ns, limits.INLINE_SLICE_MS)
+        cpu = CpuSlice(self._thread_time_ns, limits.INLINE_SLICE_MS, memory_bytes_max=self._terms.memory_bytes)
         call = Call(work.version, work.request, transaction, linker, seed, cpu)
         self.calls_inline += 1
         note[0] = work.version.crash_number
@@ -278,7 +280,7 @@ class Lane:
         """On a background thread: runs the call and hands the outcome to the loop thread."""
         seed = self._entropy(32)
         begin_ns = perf_counter_ns()
-        budget = CpuBudget(self._thread_time_ns, self.cpu_ms_max)
+        budget = CpuBudget(self._thread_time_ns, self.cpu_ms_max, memory_bytes_max=self._terms.memory_bytes)
         transaction: Transaction | None = None
         outcome: CallResult | BaseException | tuple[Call, bytes]
         note = note_of_this_thread()

@@ -78,8 +78,14 @@ class ActionBudget(CpuBudget):
 
     __slots__ = ("_left_ns", "_slice_end_ns", "_stopped", "outran")
 
-    def __init__(self, thread_time_ns: Callable[[], int], cpu_ms_max: int) -> None:
-        super().__init__(thread_time_ns, cpu_ms_max)
+    def __init__(
+        self,
+        thread_time_ns: Callable[[], int],
+        cpu_ms_max: int,
+        *,
+        memory_bytes_max: int = limits.GUEST_MEMORY_BYTES_MAX,
+    ) -> None:
+        super().__init__(thread_time_ns, cpu_ms_max, memory_bytes_max=memory_bytes_max)
         self.is_new = False  # an entry may begin much later
         self._left_ns = cpu_ms_max * _NS_PER_MS
         self._slice_end_ns = 0

@@ -65,15 +65,22 @@ class SliceSpent(Exception):
 
 
 class CpuBudget:
-    """CPU time that the isolates of one call may spend together, on one thread; it begins now.
+    """CPU time that the isolates of one call may spend together, on one thread; it begins now. And their memory, each.
 
     Shape: `thread_time_ns` is the clock of the calling thread's CPU time. CPU time and not wall-clock time, because a
     thread that the machine set aside has done nothing wrong.
     """
 
-    __slots__ = ("clock_ns", "cpu_ms_max", "end_ns", "guest_elapsed_ns", "hostcalls", "is_new")
+    __slots__ = ("clock_ns", "cpu_ms_max", "end_ns", "guest_elapsed_ns", "hostcalls", "is_new", "memory_bytes_max")
 
-    def __init__(self, thread_time_ns: Callable[[], int], cpu_ms_max: int) -> None:
+    def __init__(
+        self,
+        thread_time_ns: Callable[[], int],
+        cpu_ms_max: int,
+        *,
+        memory_bytes_max: int = limits.GUEST_MEMORY_BYTES_MAX,
+    ) -> None:
+        self.memory_bytes_max = memory_bytes_max
         self.clock_ns = thread_time_ns
         self.cpu_ms_max = cpu_ms_max
         self.end_ns = thread_time_ns() + cpu_ms_max * 1_000_000
@@ -212,7 +219,7 @@ class Isolate:
         self._store = store = bindings.store_new(linker.engine.address, None, None)
         self.context = context = bindings.store_context(store)
         bindings.store_limiter(
-            store, limits.GUEST_MEMORY_BYTES_MAX, limits.GUEST_TABLE_ELEMENTS_MAX, 1, limits.GUEST_TABLES_MAX, 1
+            store, cpu.memory_bytes_max, limits.GUEST_TABLE_ELEMENTS_MAX, 1, limits.GUEST_TABLES_MAX, 1
         )
         bindings.store_epoch_deadline_callback(store, linker.at_deadline, None, None)
         bindings.set_epoch_deadline(context, ticks)

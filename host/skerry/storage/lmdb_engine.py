@@ -128,6 +128,18 @@ class LmdbEngine:
         info = self._env.info()
         return StorageUsage((info["last_pgno"] + 1) * self._page_bytes, info["map_size"], len(self._snapshots))
 
+    def data_bytes(self) -> int:
+        """The pages that the trees fill, as LMDB counts them: what is free inside the file is not among them.
+
+        Concurrency: the thread that may call `recover`; not while `failed` is set.
+        """
+        pages = 0
+        with self._env.begin() as reading:
+            for tree in self._dbs:
+                counted = reading.stat(tree)
+                pages += counted["branch_pages"] + counted["leaf_pages"] + counted["overflow_pages"]
+        return pages * self._page_bytes
+
     def snapshot(self) -> LmdbSnapshot:
         with self._lock:
             if len(self._snapshots) >= STORAGE_READERS_MAX:

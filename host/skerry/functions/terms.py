@@ -1,0 +1,34 @@
+"""What a deployment may use and where its use is counted, as far as running its calls asks.
+
+Here is a deployment without quotas of its own; those that an operator sets are `admin.shares`. Who answers for a host
+hands its terms to each deployment, so that they outlive its closing.
+
+Concurrency: the loop thread.
+"""
+
+from skerry import limits
+from skerry.errors import SkerryError
+from skerry.functions.metering import Meter
+
+
+class Terms:
+    """Terms without quotas. Shape: `meter` counts what is used."""
+
+    __slots__ = ("meter",)
+
+    def __init__(self, meter: Meter | None = None) -> None:
+        self.meter = meter or Meter()
+
+    @property
+    def memory_bytes(self) -> int:
+        """What one isolate's memory may grow to."""
+        return limits.GUEST_MEMORY_BYTES_MAX
+
+    @property
+    def storage_bytes(self) -> int | None:
+        """What the deployment's data may grow to; None for as much as the disk takes."""
+        return None
+
+    def admit_action(self, under_way: int) -> SkerryError | None:
+        """The refusal of one more action beside those under way, None where it may begin."""
+        return None
