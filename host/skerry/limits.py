@@ -235,6 +235,11 @@ HTTP_ACCEPT_PAUSE_SECONDS = 0.1  # after running out of descriptors
 HTTP_BATCH_QUERIES_MAX = 1_000
 HTTP_BATCH_ATTEMPTS_MAX = 4  # to answer a batch from one state while others write
 HTTP_CALLS_PER_TURN_MAX = 128  # run before what came since is looked at, and before the first of them is answered
+TURN_QUANTUM_US = 1_000  # of the loop thread, which a deployment may use before the next one has its turn
+TURN_DEBT_US_MAX = 50_000  # that a deployment's calls can owe; they end sooner, but for what the host does at their end
+TURN_CALL_US_MIN = 40  # what a call counts for beside its own CPU time: its request and its answer
+TURN_SHARED_US = 1_000  # of calls, before the loop looks at what has arrived, while several deployments ask
+TURNS_SHARED = 2_000  # of the loop, for which several deployments count as asking once they have
 HTTP_BODY_SECONDS_MAX = 300  # for a body to arrive, a bundle's too; then the connection is closed
 HTTP_DRAIN_BYTES_MAX = 64 * MIB  # of a body that is too large, read so that the client sees why
 HTTP_HEAD_BYTES_MAX = 64 * KIB
@@ -254,6 +259,7 @@ ADMIN_KEY_CHARS_MAX = 512
 IDENTITY_JSON_BYTES_MAX = 16 * KIB
 
 assert FUNCTION_ARGS_BYTES_MAX < HTTP_BODY_BYTES_MAX < VALUE_JSON_BYTES_MAX
+assert TURN_CALL_US_MIN < TURN_QUANTUM_US < TURN_DEBT_US_MAX
 assert HTTP_QUERY_STRING_BYTES_MAX < HTTP_HEAD_BYTES_MAX
 assert HTTP_SWEEP_SECONDS < HTTP_HEAD_SECONDS_MAX < HTTP_BODY_SECONDS_MAX
 

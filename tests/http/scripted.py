@@ -15,6 +15,7 @@ import uvloop
 
 from skerry.admin.access import Scope
 from skerry.errors import SkerryError
+from skerry.functions.metering import Meter
 from skerry.functions.request import CallRequest, CallResult
 from skerry.http.app import ServerState, make_app
 from skerry.http.front import Front
@@ -38,8 +39,13 @@ class ScriptedDeployment:
         self.asked: list[str] = []
         self.pending: dict[str, Done] = {}
         self.changed = threading.Condition()
+        self.meter = Meter(self.name)
+        self.refusal: Callable[[int], SkerryError | None] = lambda queued: None
 
-    def call(self, request: CallRequest, done: Done) -> None:
+    def admit(self, queued: int) -> SkerryError | None:
+        return self.refusal(queued)
+
+    def start(self, request: CallRequest, done: Done) -> None:
         kind, _, what = request.path.partition(":")
         with self.changed:
             self.asked.append(request.path)

@@ -1,6 +1,5 @@
 """Actions over HTTP against a real server, fetching from a real one on this machine."""
 
-import asyncio
 import http.client
 import json
 import threading
@@ -11,8 +10,6 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from skerry.http.port import PortShare
-from skerry.limits import HTTP_RETRY_AFTER_SECONDS
 from tests.http.serving import STOP_SECONDS_MAX, RunningServer, serve
 
 
@@ -113,12 +110,3 @@ def test_an_action_goes_on_when_its_caller_leaves(acting: RunningServer, peer: P
     while not sent:
         sent = acting.call("query", "messages:list", {"channel": "left"})["value"]
     assert len(sent) == 1
-
-
-def test_an_answer_that_sends_away_says_for_how_long() -> None:
-    loop = asyncio.new_event_loop()
-    try:
-        start = PortShare(loop, None).start_of_answer(503, [])
-        assert start == b"HTTP/1.1 503 Service Unavailable\r\nretry-after: %d" % HTTP_RETRY_AFTER_SECONDS
-    finally:
-        loop.close()

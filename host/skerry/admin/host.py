@@ -30,8 +30,8 @@ from skerry import limits
 from skerry.admin.access import KeyRecord, Scope, new_key, scope_of
 from skerry.admin.hosted import Hosted, Opener
 from skerry.admin.registry import DeploymentRecord, Quotas, Registry, State, not_found
-from skerry.admin.way_out import WaysOut
 from skerry.admin.shares import Share, changed_quotas
+from skerry.admin.way_out import WaysOut
 from skerry.errors import ClientError, SystemFault
 from skerry.functions.deployment import Deployment
 from skerry.functions.metering import CallLog, shown_usage
@@ -256,7 +256,9 @@ class Host:
             production=options.production,
             environment=options.environment(name),
             modules=self._modules,
-            way_out=None if options.ways_out is None else options.ways_out.make(None if hosted is None else hosted.share),
+            way_out=None
+            if options.ways_out is None
+            else options.ways_out.make(None if hosted is None else hosted.share),
             terms=None if hosted is None else hosted.share,
         )
 

@@ -20,6 +20,7 @@ from skerry.admin.shares import Share
 from skerry.errors import ClientError, SkerryError, SystemFault
 from skerry.functions.deployment import Deployment
 from skerry.functions.lane import Done
+from skerry.functions.metering import Meter
 from skerry.functions.request import CallRequest, CallResult
 
 _log: Final = logging.getLogger("skerry.host")
@@ -171,6 +172,11 @@ class Hosted:
         self.share.set_quotas(quotas)
         if self._deployment is not None:
             self._deployment.terms_changed()
+
+    @property
+    def meter(self) -> Meter:
+        """What its calls use."""
+        return self.share.meter
 
     @property
     def storage_bytes(self) -> int | None:

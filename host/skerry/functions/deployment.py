@@ -31,6 +31,7 @@ from skerry.functions.failures import error_message, host_failure
 from skerry.functions.function_table import FunctionSpec, normalise_path
 from skerry.functions.kept_versions import KeptVersion, KeptVersions, Upload
 from skerry.functions.lane import Done, Lane, Work
+from skerry.functions.metering import Meter
 from skerry.functions.operations import wrong_kind
 from skerry.functions.request import CallRequest, CallResult
 from skerry.functions.terms import Terms
@@ -155,6 +156,18 @@ class Deployment:
                 _missing(request, f" Deploy an app first: skerry deploy APP --url ... ({self.name})"),
             )
         return version
+
+    start = call
+    """What `admit` let in; the same, for a deployment without a host's gate in front."""
+
+    def admit(self, queued: int) -> SkerryError | None:
+        """The refusal of a call beside those under way and `queued` ones, None where it may come."""
+        return self.terms.admit(queued + self.under_way)
+
+    @property
+    def meter(self) -> Meter:
+        """What its calls use."""
+        return self.terms.meter
 
     async def run(self, request: CallRequest) -> CallResult:
         """The same as a coroutine. Raises: SkerryError."""

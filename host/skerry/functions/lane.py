@@ -93,6 +93,7 @@ class Lane:
         self._patient = 0
         self._holder: Work | None = None
         self._waiting: deque[Work] = deque()
+        self._is_releasing = False
         self._thread_time_ns = time.thread_time_ns
         self.cpu_ms_max = limits.GUEST_CPU_MS_MAX
         self._idle = asyncio.Event()
@@ -104,7 +105,7 @@ class Lane:
     def run(self, work: Work) -> None:
         """Runs a call; `work.done` hears of the outcome on the loop thread, once; of a mutation when durable."""
         self.in_flight += 1
-        if work.spec.kind == "mutation" and self._holder is not None:
+        if work.spec.kind == "mutation" and (self._holder is not None or self._waiting):
             self._wait(work)
             return
         if work.spec.slowness >= _SLOW:
@@ -245,12 +246,21 @@ class Lane:
 
     def _release_lane(self) -> None:
         self._holder = None
-        waiting, self._waiting = self._waiting, deque()
-        while waiting:
-            work = waiting.popleft()
-            if self._holder is not None:
-                self._waiting.append(work)
-            elif work.conflicts >= limits.CONFLICT_RETRIES_MAX:
+        if self._waiting and not self._is_releasing:
+            self._is_releasing = True
+            self._loop.call_soon(self._run_waiting)
+
+    def _run_waiting(self) -> None:
+        """Runs some of the calls that waited for the lane; the others when the loop has turned, which others use."""
+        self._is_releasing = False
+        end_ns = self.meter.loop_ns + limits.TURN_QUANTUM_US * 1_000
+        while self._waiting and self._holder is None:
+            if self.meter.loop_ns >= end_ns:
+                self._is_releasing = True
+                self._loop.call_soon(self._run_waiting)
+                return
+            work = self._waiting.popleft()
+            if work.conflicts >= limits.CONFLICT_RETRIES_MAX:
                 self._hold_lane(work)
             elif work.spec.slowness >= _SLOW:
                 self._go_patient(work)

@@ -29,6 +29,10 @@ class Terms:
         """What the deployment's data may grow to; None for as much as the disk takes."""
         return None
 
+    def admit(self, under_way: int) -> SkerryError | None:
+        """The refusal of one more call beside those that run or wait, None where it may come; it counts then."""
+        return None
+
     def admit_action(self, under_way: int) -> SkerryError | None:
         """The refusal of one more action beside those under way, None where it may begin."""
         return None

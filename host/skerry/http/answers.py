@@ -13,6 +13,7 @@ import orjson
 
 from skerry.errors import ClientError, Family, SkerryError
 from skerry.functions.request import CallResult
+from skerry.limits import HTTP_RETRY_AFTER_SECONDS
 from skerry.value import dumps_clean, dumps_export, is_plain, loads
 
 ENCODED: Final = 0
@@ -69,6 +70,13 @@ def _text(text: str) -> bytes:
         return orjson.dumps(text)
     except TypeError:  # half of a surrogate pair, which JSON in UTF-8 cannot carry
         return orjson.dumps(text.encode("utf-8", "replace").decode())
+
+
+def retry_after(error: SkerryError, status: int) -> int | None:
+    """The seconds of a Retry-After header, None for an answer without one."""
+    if error.retry_after_s is None and status == 503:
+        return HTTP_RETRY_AFTER_SECONDS
+    return error.retry_after_s
 
 
 def error_answer(error: SkerryError) -> tuple[int, bytes]:

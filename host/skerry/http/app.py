@@ -25,7 +25,7 @@ from skerry.admin.hosted import Hosted
 from skerry.admin.registry import not_found
 from skerry.errors import ClientError, SkerryError, SystemFault
 from skerry.http.addresses import Addresses
-from skerry.http.answers import error_answer
+from skerry.http.answers import error_answer, retry_after
 from skerry.http.bodies import ClientGone, drain, read_body, stream_body
 from skerry.http.calls import CallEndpoints
 from skerry.http.front import Front, one_host
@@ -33,6 +33,7 @@ from skerry.http.headers import RequestIds, host_credential, require_admin
 from skerry.http.host_routes import Handler, HostRoutes, answer, fields_of, text_field
 from skerry.http.metrics import CONTENT_TYPE, Metrics
 from skerry.http.routes import DEPLOYMENT_ROUTES
+from skerry.http.turns import Turns
 from skerry.limits import HTTP_ECHO_BYTES_MAX
 
 _log: Final = logging.getLogger("skerry.http")
@@ -198,6 +199,7 @@ def make_app(
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.router.routes.extend(PlainRoutes(host, state).routes())
     app.add_exception_handler(HTTPException, _framework_error)
+    turns = Turns(call_soon)
 
     def endpoints_of(hosted: Hosted) -> CallEndpoints:
         return CallEndpoints(
@@ -205,7 +207,7 @@ def make_app(
             judge=partial(host.scope_of, hosted.name),
             redacted=redacted,
             monotonic=monotonic,
-            call_soon=call_soon,
+            turns=turns,
             metrics=state.metrics,
         )
 
@@ -261,7 +263,9 @@ def _guarded(handler: Handler, admit: Callable[[Request], None], metrics: Metric
             _log.exception("%s %s failed", request.method, request.url.path)
             failure = SystemFault("InternalServerError", str(error))
         status, body = error_answer(failure)
-        return Response(body, status, media_type="application/json")
+        seconds = retry_after(failure, status)
+        headers = None if seconds is None else {"retry-after": str(seconds)}
+        return Response(body, status, headers, media_type="application/json")
 
     return guarded
 

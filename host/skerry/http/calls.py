@@ -5,7 +5,8 @@ request is read and checked here, handed to the deployment, and its result splic
 exist, who may call them and what they do is the deployment's business. Nothing here waits: a deployment says when a
 call is done, and an answer goes to the exchange it belongs to.
 
-The calls of all requests that a turn of the loop brought are run one after the other, and answered after that. A call
+The calls of all requests that a turn of the loop brought are run one after the other (`turns`), and answered after
+that. A call
 takes the processor's caches with it, so that reading, calling and answering in turns would find nothing where it was:
 each of the three is several times faster next to its like. The library writes once a turn in any case.
 
@@ -21,16 +22,16 @@ from urllib.parse import parse_qs, unquote
 from skerry.admin.hosted import Hosted
 from skerry.errors import ClientError, SkerryError, SystemFault
 from skerry.functions.request import CallRequest, CallResult
-from skerry.http.answers import ENCODED, error_answer, format_of, result_json
+from skerry.http.answers import ENCODED, error_answer, format_of, result_json, retry_after
 from skerry.http.bodies import args_of, parse_body, parse_text_args, path_of
 from skerry.http.exchange import Exchange
 from skerry.http.headers import Judge, authenticate, expects_encoded_json, require_admin
 from skerry.http.metrics import Metrics
 from skerry.http.routes import CALL_ROUTES, RUN_PREFIX
+from skerry.http.turns import Ask, TurnQueue, Turns
 from skerry.limits import (
     HTTP_BATCH_ATTEMPTS_MAX,
     HTTP_BATCH_QUERIES_MAX,
-    HTTP_CALLS_PER_TURN_MAX,
     HTTP_QUERY_STRING_BYTES_MAX,
     USER_AGENT_CHARS_MAX,
 )
@@ -51,7 +52,7 @@ class CallEndpoints:
         judge: Judge,
         redacted: bool,
         monotonic: Callable[[], float],
-        call_soon: Callable[[Callable[[], None]], object],
+        turns: Turns,
         metrics: Metrics,
     ) -> None:
         self._deployment = deployment
@@ -59,10 +60,9 @@ class CallEndpoints:
         self._redacted = redacted
         self._monotonic = monotonic
         self._metrics = metrics
-        self._call_soon = call_soon
-        self._asked: list[tuple[Exchange, CallRequest]] = []
         self._done_this_turn: list[tuple[Exchange, CallResult | SkerryError]] = []
-        self._is_running = False
+        self._turns = turns
+        self._queue = TurnQueue(deployment.meter, self._answer_those_done)
         self._by_path: dict[str, dict[str, Endpoint]] = {
             "/api/query": {"POST": self._query, "GET": self._get_query},
             "/api/mutation": {"POST": self._mutation},
@@ -106,6 +106,7 @@ class CallEndpoints:
         """Answers with an error: in its own words where it is one of ours, with no words where nobody foresaw it."""
         if isinstance(error, SkerryError):
             status, body = error_answer(error)
+            exchange.retry_after_s = retry_after(error, status)
             self._metrics.refused(error.code)
             if status >= 500:
                 name = exchange.request_id.decode()
@@ -113,7 +114,12 @@ class CallEndpoints:
         else:
             _log.error("request %s failed", exchange.request_id.decode(), exc_info=error)
             status, body = error_answer(SystemFault("InternalServerError", str(error)))
+        self.sent(None, body)
         exchange.answer(status, body)
+
+    def sent(self, result: CallResult | None, body: bytes) -> None:
+        """Counts an answer for the deployment."""
+        self._deployment.meter.sent(result, len(body))
 
     # -- endpoints -----------------------------------------------------------------------------------------------
 
@@ -189,28 +195,28 @@ class CallEndpoints:
         exchange.kind = kind
         exchange.value_format = _format(exchange, fields)
         request = self._request(exchange, fields, kind, path, is_public=is_public)
+        self.ask(partial(self._run_call, exchange, request))
         self._metrics.in_flight += 1
-        if not self._asked:
-            self._call_soon(self._run_asked)
-        self._asked.append((exchange, request))
 
-    def _run_asked(self) -> None:
-        """Runs the calls of this turn, then answers those that are done."""
-        asked, self._asked = self._asked[:HTTP_CALLS_PER_TURN_MAX], self._asked[HTTP_CALLS_PER_TURN_MAX:]
-        if self._asked:
-            self._call_soon(self._run_asked)
-        call = self._deployment.call
-        self._is_running = True
-        for exchange, request in asked:
-            exchange.is_calling = True
-            try:
-                call(request, partial(self._done, exchange))
-            except Exception as error:
-                if exchange.is_calling:
-                    exchange.is_calling = False
-                    self._metrics.in_flight -= 1
-                    self.fail(exchange, error)
-        self._is_running = False
+    def ask(self, run: Ask) -> None:
+        """Runs a call of this deployment in its turn. Raises: SkerryError, where its quotas do not allow it."""
+        queue = self._queue
+        refusal = self._deployment.admit(len(queue.asked))
+        if refusal is not None:
+            raise refusal
+        self._turns.ask(queue, run)
+
+    def _run_call(self, exchange: Exchange, request: CallRequest) -> None:
+        exchange.is_calling = True
+        try:
+            self._deployment.start(request, partial(self._done, exchange))
+        except Exception as error:
+            if exchange.is_calling:
+                exchange.is_calling = False
+                self._metrics.in_flight -= 1
+                self.fail(exchange, error)
+
+    def _answer_those_done(self) -> None:
         done, self._done_this_turn = self._done_this_turn, []
         for exchange, outcome in done:
             self._answer(exchange, outcome)
@@ -220,7 +226,7 @@ class CallEndpoints:
         if not exchange.is_calling:
             return
         exchange.is_calling = False
-        if self._is_running:
+        if self._queue.is_running:
             self._done_this_turn.append((exchange, outcome))
         else:
             self._answer(exchange, outcome)
@@ -233,7 +239,9 @@ class CallEndpoints:
                 self.fail(exchange, outcome)
                 return
             metrics.call_done(exchange.kind or "any", outcome.ok, self._monotonic() - exchange.started)
-            exchange.answer(200, result_json(outcome, exchange.value_format, self._redacted))
+            body = result_json(outcome, exchange.value_format, self._redacted)
+            self.sent(outcome, body)
+            exchange.answer(200, body)
         except Exception as error:
             self.fail(exchange, error)
 
@@ -285,7 +293,13 @@ class _Batch:
         if not self._requests:
             self._settle()
         for number, request in enumerate(self._requests):
-            self._deployment.call(request, partial(self._done, number))
+            self._endpoints.ask(partial(self._run_query, number, request))
+
+    def _run_query(self, number: int, request: CallRequest) -> None:
+        try:
+            self._deployment.start(request, partial(self._done, number))
+        except Exception as error:
+            self._endpoints.fail(self._exchange, error)
 
     def _done(self, number: int, outcome: CallResult | SkerryError) -> None:
         self._outcomes[number] = outcome

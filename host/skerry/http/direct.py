@@ -88,6 +88,7 @@ class DirectExchange(Exchange):
                 b"\r\nconvex-request-id: ",
                 self.request_id,
                 b"" if origin is None else b"".join(b"\r\n%s: %s" % header for header in cross_origin(origin)),
+                b"" if self.retry_after_s is None else b"\r\nretry-after: %d" % self.retry_after_s,
                 _AFTER_ID,
                 b"%d\r\n\r\n" % len(body) if self.keep_alive else b"%d\r\nconnection: close\r\n\r\n" % len(body),
                 body,

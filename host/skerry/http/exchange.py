@@ -14,7 +14,7 @@ class Exchange:
 
     Shape: `target` the path as it was sent, `query` what follows its question mark; `ip` of the caller, None where the
     transport names none. What follows is the endpoints' own: `caller`, and of the call that is under way (`is_calling`)
-    its `kind`, its `value_format` and when it `started`.
+    its `kind`, its `value_format` and when it `started`; `retry_after_s` is what the answer advises.
     """
 
     __slots__ = (
@@ -25,6 +25,7 @@ class Exchange:
         "kind",
         "query",
         "request_id",
+        "retry_after_s",
         "started",
         "target",
         "value_format",
@@ -43,6 +44,7 @@ class Exchange:
         self.kind: str | None = None
         self.value_format = 0
         self.started = 0.0
+        self.retry_after_s: int | None = None
 
     def answer(self, status: int, body: bytes) -> None:
         """Takes the answer, a JSON text. The first one counts; it is dropped where the client has left."""

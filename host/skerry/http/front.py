@@ -7,7 +7,6 @@ uses the same pieces (`direct`).
 
 import asyncio
 from collections.abc import Callable
-from http import HTTPStatus
 from typing import Any, Final, NamedTuple
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -24,11 +23,8 @@ from skerry.http.cors import cross_origin, preflight
 from skerry.http.exchange import CONTENT_TYPE, Exchange
 from skerry.http.headers import RequestIds
 from skerry.http.metrics import Metrics
-from skerry.limits import HTTP_RETRY_AFTER_SECONDS
 
 _CONTENT_TYPE: Final = (b"content-type", CONTENT_TYPE)
-RETRY_AFTER: Final = (b"retry-after", b"%d" % HTTP_RETRY_AFTER_SECONDS)
-"""What a 503 of these routes carries."""
 
 
 class Found(NamedTuple):
@@ -136,7 +132,10 @@ class Front:
             endpoints.fail(exchange, error)
         else:
             endpoints.serve(exchange, endpoint, body)
-        await _answer(send, *await exchange.answered, answer_headers)
+        status, body = await exchange.answered
+        if exchange.retry_after_s is not None:
+            answer_headers.append((b"retry-after", b"%d" % exchange.retry_after_s))
+        await _answer(send, status, body, answer_headers)
 
 
 def one_host(headers: list[tuple[bytes, bytes]]) -> bytes | None:
@@ -165,8 +164,6 @@ class _Awaited(Exchange):
 
 async def _answer(send: Send, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
     headers += (_CONTENT_TYPE, (b"content-length", b"%d" % len(body)))
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
-        headers.append(RETRY_AFTER)
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 

@@ -8,7 +8,7 @@ import asyncio
 from http import HTTPStatus
 from typing import Final, Protocol
 
-from skerry.http.front import RETRY_AFTER, Front
+from skerry.http.front import Front
 from skerry.limits import HTTP_SWEEP_SECONDS
 
 NEVER: Final = float("inf")
@@ -59,7 +59,5 @@ class PortShare:
         if start is None:
             lines = [b"HTTP/1.1 %d %s" % (status, HTTPStatus(status).phrase.encode())]
             lines += [b"%s: %s" % header for header in default_headers]
-            if status == HTTPStatus.SERVICE_UNAVAILABLE:
-                lines.append(b"%s: %s" % RETRY_AFTER)
             start = self._starts[status] = b"\r\n".join(lines)
         return start
