@@ -279,6 +279,7 @@ assert 1 <= BACKGROUND_THREADS_EACH_MAX < BACKGROUND_THREADS
 assert (BACKGROUND_THREADS + 2) * (FUNCTION_CALL_DEPTH_MAX + 1) <= ISOLATES_MAX, "nested calls always find an isolate"
 assert RESULT_UNCHECKED_BYTES_MAX / 32 <= VALUE_ARRAY_ELEMENTS_MAX, "a document's id alone has 31 characters"
 assert DOCUMENT_NESTING_MAX + 1 <= VALUE_NESTING_MAX and 9 * RESULT_UNCHECKED_BYTES_MAX <= FUNCTION_RESULT_BYTES_MAX
+CALL_LOG_SECONDS = 0.25  # until the lines of calls are written, many at once
 CALL_LOG_LINES_WAITING_MAX = 20_000  # of the log of calls, before they are written
 BUNDLES_KEPT_MAX = 10  # versions of a deployment, the active one among them
 VERSION_PREFIX_CHARS_MIN = 6  # of a digest, to name a version by
@@ -370,6 +371,7 @@ QUOTA_ACTIONS_AT_ONCE = 500
 QUOTA_STORAGE_BYTES = 8 * 1024 * MIB
 QUOTA_EGRESS_REQUESTS_PER_MINUTE = 60_000
 QUOTA_EGRESS_BYTES_PER_MINUTE = 4 * 1024 * MIB
+METRICS_DEPLOYMENTS_MAX = 100  # with a label of their own; the others are one
 QUOTA_MEMORY_BYTES_MIN = 16 * MIB  # an app's image takes some of it
 QUOTA_MAX = 2**48
 USAGE_SAVE_SECONDS = DEPLOYMENT_SWEEP_SECONDS  # a crash forgets at most the usage since, and what was being saved

@@ -279,7 +279,7 @@ def test_data_at_their_quota_take_no_more_and_can_be_deleted(host: HostWorld, ba
     made = host.value("one", "mutation", "f:insert", {"n": 1, "body": "x" * 100})
     host.wait(host.host.change_quotas("one", {"storage_bytes": 1}))
     refused = host.wait(host.call("one", "mutation", "f:insert", {"n": 1, "body": "y"}))
-    assert "storage quota" in refused.error_message
+    assert "storage quota" in refused.error_message, "StorageQuotaReached"
     assert len(host.value("one", "query", "f:list", {"n": 1})) == 1, "reads work"
     host.value("one", "mutation", "f:remove", {"id": made})
     assert host.value("one", "query", "f:list", {"n": 1}) == []

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from skerry.errors import ClientError, SkerryError
+from skerry.functions.metering import Meter
 from skerry.functions.request import CallRequest, CallResult
 from skerry.http.app import ServerState
 from skerry.http.bodies import ClientGone, drain, read_body
@@ -35,8 +36,12 @@ class TimedDeployment:
     def __init__(self, timestamps: list[int | None]) -> None:
         self.timestamps = timestamps
         self.asked: list[CallRequest] = []
+        self.meter = Meter(self.name)
 
-    def call(self, request: CallRequest, done: Callable[[CallResult | SkerryError], None]) -> None:
+    def admit(self, queued: int) -> SkerryError | None:
+        return None
+
+    def start(self, request: CallRequest, done: Callable[[CallResult | SkerryError], None]) -> None:
         self.asked.append(request)
         done(CallResult(True, b"1", [], self.timestamps.pop(0)))
 

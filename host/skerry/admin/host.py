@@ -20,7 +20,7 @@ Concurrency: the loop thread; opening, closing and deleting do their blocking pa
 import asyncio
 import hmac
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -34,7 +34,7 @@ from skerry.admin.shares import Share, changed_quotas
 from skerry.admin.way_out import WaysOut
 from skerry.errors import ClientError, SystemFault
 from skerry.functions.deployment import Deployment
-from skerry.functions.metering import CallLog, shown_usage
+from skerry.functions.metering import CallLog, Meter, shown_usage
 from skerry.isolate import ModuleCache, compile_jailed, get_engine
 from skerry.storage.folder import DataFolder, DeploymentFolder
 from skerry.storage.lmdb_engine import LmdbEngine
@@ -115,6 +115,8 @@ class Host:
             await asyncio.gather(*(hosted.close() for hosted in list(self._open.values())))
             self._gather_usage()
             await self.registry.save_usage()
+            if self._options.call_log is not None:
+                await asyncio.to_thread(self._options.call_log.write)
         finally:
             await asyncio.to_thread(self.registry.close)
 
@@ -196,6 +198,10 @@ class Host:
         if record is None:
             raise not_found(name)
         return await self.set_quotas(name, changed_quotas(record.quotas, asked))
+
+    def usage_now(self) -> Mapping[str, Meter]:
+        """What the deployments that were called since this process began have used in it, by name."""
+        return {name: hosted.share.meter for name, hosted in self._hosted.items()}
 
     def usage(self, name: str) -> dict[str, int]:
         """What a deployment has used since it was created, as `shown_usage` shows it. Shape: also `storageBytes`, of

@@ -14,6 +14,7 @@ from skerry.cli.doctor import doctor_command
 from skerry.cli.output import EXIT_INTERRUPTED
 from skerry.cli.run import run_command
 from skerry.cli.serve import serve_command
+from skerry.cli.shares import quotas_command, usage_command
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -32,6 +33,8 @@ for command in (
     versions_command,
     rollback_command,
     deployments_command,
+    quotas_command,
+    usage_command,
     keys_command,
     doctor_command,
 ):

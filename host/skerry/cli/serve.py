@@ -9,7 +9,7 @@ import logging
 import os
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -57,6 +57,7 @@ _WORKER: Final = "skerry.http.worker"
     metavar="HOST:PORT",
     help="Let actions reach a server that is refused otherwise, such as localhost:3000; repeatable.",
 )
+@click.option("--log-calls", is_flag=True, help="Write one line of JSON for each call to standard error.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object when the server is ready.")
 @speaking
 def serve_command(
@@ -68,6 +69,7 @@ def serve_command(
     production: bool,
     require_walls: bool,
     allow_egress: tuple[str, ...],
+    log_calls: bool,
     as_json: bool,
 ) -> None:
     """Serves the deployment called local, and those that were created beside it, until SIGTERM or Ctrl-C. SIGHUP
@@ -82,7 +84,9 @@ def serve_command(
         checked = None if domain is None else check_domain(domain)
     except ValueError as error:
         raise click.UsageError(f"--domain: {error}") from None
-    chosen = options(data, host, port, site_port, production, allow_egress, require_walls, checked)
+    chosen = replace(
+        options(data, host, port, site_port, production, allow_egress, require_walls, checked), log_calls=log_calls
+    )
     with contextlib.ExitStack() as cleanup:
         cleanup.callback(DataFolder(chosen.data).close)
         listeners = [cleanup.enter_context(listen(host, number)) for number in (port, site_port)]

@@ -68,6 +68,7 @@ class PlainRoutes:
             ("POST", "/api/skerry/deploy"): self._deploy,
             ("GET", "/api/skerry/versions"): self._versions,
             ("POST", "/api/skerry/rollback"): self._rollback,
+            ("GET", "/api/skerry/usage"): self._usage,
             ("GET", "/api/skerry/keys"): self._keys,
             ("POST", "/api/skerry/keys"): self._create_key,
             ("DELETE", "/api/skerry/keys/{id}"): self._revoke_key,
@@ -103,7 +104,8 @@ class PlainRoutes:
         return answer({"status": "ok"})
 
     async def _metrics(self, request: Request) -> Response:
-        return Response(self._state.metrics.text(), headers={"content-type": CONTENT_TYPE.decode()})
+        usage = self._host.usage_now()
+        return Response(self._state.metrics.text(usage), headers={"content-type": CONTENT_TYPE.decode()})
 
     async def _check_admin_key(self, request: Request) -> Response:
         return answer({"success": True})
@@ -150,6 +152,9 @@ class PlainRoutes:
             activated = await deployment.rollback(version)
         self._state.metrics.deploys += 1
         return answer(activated)
+
+    async def _usage(self, request: Request) -> Response:
+        return self._operating.usage(_hosted(request).name)
 
     async def _keys(self, request: Request) -> Response:
         return self._operating.list_keys(_hosted(request).name)

@@ -15,6 +15,7 @@ from starlette.responses import Response
 from skerry.admin.access import Scope
 from skerry.admin.host import Host
 from skerry.admin.registry import DeploymentRecord, not_found
+from skerry.admin.shares import effective
 from skerry.errors import ClientError
 from skerry.http.bodies import parse_body, read_body
 from skerry.http.routes import HOST_ROUTES
@@ -38,6 +39,9 @@ class HostRoutes:
             ("DELETE", "/host/deployments/{name}"): self._delete,
             ("POST", "/host/deployments/{name}/pause"): self._pause,
             ("POST", "/host/deployments/{name}/resume"): self._resume,
+            ("GET", "/host/deployments/{name}/usage"): self._usage,
+            ("GET", "/host/deployments/{name}/quotas"): self._quotas,
+            ("POST", "/host/deployments/{name}/quotas"): self._set_quotas,
             ("GET", "/host/deployments/{name}/keys"): self._keys,
             ("POST", "/host/deployments/{name}/keys"): self._create_key,
             ("DELETE", "/host/deployments/{name}/keys/{id}"): self._revoke_key,
@@ -67,6 +71,21 @@ class HostRoutes:
 
     async def _resume(self, request: Request) -> Response:
         return answer(self._shown(await self._host.resume(request.path_params["name"])))
+
+    async def _usage(self, request: Request) -> Response:
+        return self.usage(self._record(request).name)
+
+    def usage(self, name: str) -> Response:
+        """What a deployment has used, for its own route too."""
+        return answer({"name": name, "usage": self._host.usage(name)})
+
+    async def _quotas(self, request: Request) -> Response:
+        return answer(_shown_quotas(self._record(request)))
+
+    async def _set_quotas(self, request: Request) -> Response:
+        """Sets the quotas that the body names; null gives one back to the host's default."""
+        name = self._record(request).name
+        return answer(_shown_quotas(await self._host.change_quotas(name, await fields_of(request))))
 
     async def _keys(self, request: Request) -> Response:
         return self.list_keys(self._record(request).name)
@@ -110,9 +129,17 @@ class HostRoutes:
             "createdMs": record.created_ms,
             "state": record.state.value,
             "isOpen": hosted is not None and hosted.is_open,
-            "quotas": {name: value for name, value in asdict(record.quotas).items() if value is not None},
-            "usage": self._host.registry.usage(record.name),
+            "quotas": _set_ones(record),
+            "usage": self._host.usage(record.name),
         }
+
+
+def _set_ones(record: DeploymentRecord) -> dict[str, int]:
+    return {name: value for name, value in asdict(record.quotas).items() if value is not None}
+
+
+def _shown_quotas(record: DeploymentRecord) -> dict[str, Any]:
+    return {"name": record.name, "set": _set_ones(record), "inForce": asdict(effective(record.quotas))}
 
 
 async def fields_of(request: Request) -> dict[str, Any]:

@@ -1,19 +1,24 @@
 """Counters of the HTTP edge, kept as plain numbers on the way and turned into the Prometheus text format when asked.
 
-Deliberately absent: labels by function or by caller, which a stranger could multiply.
+Deployments are a label, of which there are only so many. Deliberately absent: labels by function or by caller, which a
+stranger could multiply.
 """
 
 import resource
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 
+from skerry.functions.metering import COUNTERS, Meter
+from skerry.limits import METRICS_DEPLOYMENTS_MAX
+
 KINDS: Final[Sequence[str]] = ("query", "mutation", "action", "any")
 _BOUNDS_SECONDS: Final = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_USAGE_HELP: Final = "Used by a deployment's calls in this process; by those beyond the largest, without a name."
 CONTENT_TYPE: Final = b"text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -27,6 +32,7 @@ class Metrics:
         self._done = {kind: [0, 0] for kind in KINDS}
         self._buckets = {kind: [0] * (len(_BOUNDS_SECONDS) + 1) for kind in KINDS}
         self._seconds: dict[str, float] = dict.fromkeys(KINDS, 0.0)
+        self._usage: Mapping[str, Meter] = {}
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
@@ -40,8 +46,12 @@ class Metrics:
         """Counts a request that reached no function, by its error code."""
         self._refused[code] = self._refused.get(code, 0) + 1
 
-    def text(self) -> bytes:
-        """Everything, in the Prometheus text format."""
+    def text(self, usage: Mapping[str, Meter]) -> bytes:
+        """Everything, in the Prometheus text format. Shape: `usage` by deployment, of this process.
+
+        Limits: METRICS_DEPLOYMENTS_MAX; the deployments that used the least CPU time are one with an empty name.
+        """
+        self._usage = usage
         return generate_latest(self._registry)
 
     def collect(self) -> Iterator[Metric]:
@@ -61,9 +71,26 @@ class Metrics:
         yield refused
         yield GaugeMetricFamily("skerry_calls_in_flight", "Calls that are being served.", self.in_flight)
         yield CounterMetricFamily("skerry_deploys", "Bundles made live over HTTP.", self.deploys)
+        yield from self._by_deployment()
         usage = resource.getrusage(resource.RUSAGE_SELF)
         yield CounterMetricFamily("process_cpu_seconds", "CPU time of the process.", usage.ru_utime + usage.ru_stime)
         yield GaugeMetricFamily("process_resident_memory_max_bytes", "Highest memory in use.", usage.ru_maxrss * 1024)
+
+    def _by_deployment(self) -> Iterator[Metric]:
+        """One family for each counter. A counter falls when its deployment falls behind others, as at a restart."""
+        by_cpu = sorted(self._usage.items(), key=lambda item: item[1].cpu_ns, reverse=True)
+        totals = {name: meter.totals() for name, meter in by_cpu[:METRICS_DEPLOYMENTS_MAX]}
+        for _, meter in by_cpu[METRICS_DEPLOYMENTS_MAX:]:
+            others = totals.setdefault("", dict.fromkeys(COUNTERS, 0))
+            for counter, amount in meter.totals().items():
+                others[counter] += amount
+        for counter in COUNTERS:
+            is_time = counter.endswith("_ns")
+            shown = counter.removesuffix("_ns") + "_seconds" if is_time else counter
+            family = CounterMetricFamily(f"skerry_deployment_{shown}", _USAGE_HELP, labels=["deployment"])
+            for name, amounts in totals.items():
+                family.add_metric([name], amounts[counter] / 1e9 if is_time else amounts[counter])
+            yield family
 
     def _cumulative(self, kind: str) -> list[tuple[str, float]]:
         total = 0

@@ -12,7 +12,7 @@ class ServeOptions:
 
     Shape: a port of 0 means any free one; the origins are what clients reach the ports by, where they differ;
     `allow_egress` is what actions may reach beside the public internet (host:port). The deployments are subdomains of
-    `domain` beside those of localhost.
+    `domain` beside those of localhost. `log_calls` writes a line for each call.
     """
 
     data: Path
@@ -27,6 +27,7 @@ class ServeOptions:
     require_walls: bool = False
     host_credential: str | None = None
     domain: str | None = None
+    log_calls: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """The options as a worker process is told them."""

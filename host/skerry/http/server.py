@@ -8,6 +8,7 @@ here on.
 import asyncio
 import contextlib
 import gc
+import logging
 import os
 import signal
 import socket
@@ -25,6 +26,7 @@ from skerry.admin.host import DEFAULT_NAME, Host, HostOptions
 from skerry.admin.hosted import Hosted
 from skerry.admin.keys import Keys, open_keys
 from skerry.admin.way_out import WaysOut
+from skerry.functions.metering import CallLog
 from skerry.http.acceptor import Acceptor
 from skerry.http.addresses import origin_for
 from skerry.http.app import ServerState, make_app, make_site_app
@@ -33,7 +35,7 @@ from skerry.http.front import Front
 from skerry.http.moving import Addressed, Arrivals, MovableProtocol, Moves, hand_on
 from skerry.http.port import PortShare
 from skerry.http.serve_options import ServeOptions
-from skerry.limits import HANDOVER_RETRY_SECONDS, HTTP_SHUTDOWN_SECONDS_MAX
+from skerry.limits import CALL_LOG_SECONDS, HANDOVER_RETRY_SECONDS, HTTP_SHUTDOWN_SECONDS_MAX
 from skerry.storage.folder import DataFolder, Hold
 from skerry.supervisor.channel import Channel
 from skerry.supervisor.listeners import BACKLOG, listen, origin_of
@@ -147,7 +149,25 @@ def _host_options(options: ServeOptions, keys: Keys, ways_out: WaysOut, cloud: s
         production=options.production,
         environment=environment,
         ways_out=ways_out,
+        call_log=_call_log() if options.log_calls else None,
     )
+
+
+def _call_log() -> CallLog:
+    """A line of JSON for each call on standard error, some moments after it."""
+    loop, log = asyncio.get_running_loop(), logging.getLogger("skerry.calls")
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    return CallLog(
+        lambda write: loop.call_later(CALL_LOG_SECONDS, lambda: None if loop.is_closed() else _on_thread(loop, write))
+    )
+
+
+def _on_thread(loop: asyncio.AbstractEventLoop, write: Callable[[], None]) -> None:
+    loop.run_in_executor(None, write)
 
 
 def _calm_the_collector() -> None:
