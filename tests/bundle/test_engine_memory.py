@@ -176,6 +176,10 @@ def test_numbers_of_json_are_what_python_reads(guest: GuestRunner) -> None:
     for _ in range(3000):
         whole, part = draw.randrange(10 ** draw.randrange(1, 20)), draw.randrange(10 ** draw.randrange(1, 20))
         texts.append(f"{draw.choice(['', '-'])}{whole}{draw.choice(['', f'.{part}'])}{draw.choice(['', '', 'e-3'])}")
+        long = str(draw.randrange(2**53 - 2, 10 ** draw.randrange(16, 19)))  # halfway between doubles among them
+        places = draw.randrange(10)
+        texts.append(f"{draw.choice(['', '-'])}{long[: len(long) - places]}.{long[len(long) - places :]}5")
+        texts.append(f"{2**53 + draw.randrange(2**12)}.{draw.choice(['5', '25', '50000001', '49999999'])}"[:19])
     bits = "(n) => { const d = new DataView(new ArrayBuffer(8)); d.setFloat64(0, n);"
     bits += " return d.getBigUint64(0).toString(16); }"
     source = f"JSON.stringify(JSON.parse({json.dumps('[' + ','.join(texts) + ']')}).map({bits}))"

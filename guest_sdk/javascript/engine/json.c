@@ -17,6 +17,20 @@ static int json_read_plain_string(JSContext *ctx, const uint8_t **at, const uint
     return JS_IsException(*string) ? -1 : 1;
 }
 
+#define LONG_PLACES_MAX 8
+
+/* The double nearest to mantissa / 10^places, where the mantissa is at least 2^53 and `places` at most LONG_PLACES_MAX: the quotient's
+ * first 64 bits, the last of them set where there are more, are rounded once. Times with fractions of milliseconds are such numbers. */
+static double long_decimal(uint64_t mantissa, int places)
+{
+    static const uint32_t POWERS[LONG_PLACES_MAX + 1] = {1, 10, 100, 1000, 10000, 100000, 1000000, 10000000, 100000000};
+    uint64_t whole = mantissa / POWERS[places], rest = mantissa % POWERS[places];
+    int shift = clz64(whole); /* at most 37, and `rest` has 27 bits at most */
+    rest <<= shift;
+    whole = whole << shift | rest / POWERS[places] | (rest % POWERS[places] != 0);
+    return (double)whole / (double)((uint64_t)1 << shift);
+}
+
 /* The number in a text that was found well-formed. With a mantissa below 2^53 and a power of ten below 10^23, both are exact
  * doubles and their quotient is rounded once, as it should be. A whole number that fits is kept as an int, -0 is not. */
 static JSValue json_number(const uint8_t *start, const uint8_t *end)
@@ -33,12 +47,13 @@ static JSValue json_number(const uint8_t *start, const uint8_t *end)
         else
             mantissa = mantissa * 10 + (*p - '0');
     }
-    if (p < end || mantissa > (uint64_t)1 << 53)
+    bool negative = *start == '-', is_long = mantissa > (uint64_t)1 << 53;
+    int places = point ? (int)(end - point - 1) : 0;
+    if (p < end || (is_long && places > LONG_PLACES_MAX))
         return js_float64(strtod((const char *)start, NULL));
-    bool negative = *start == '-';
     if (!point && mantissa <= INT32_MAX && (mantissa || !negative))
         return js_int32(negative ? -(int32_t)mantissa : (int32_t)mantissa);
-    double number = point ? (double)mantissa / POWERS[end - point - 1] : (double)mantissa;
+    double number = is_long ? long_decimal(mantissa, places) : (double)mantissa / POWERS[places];
     return js_float64(negative ? -number : number);
 }
 

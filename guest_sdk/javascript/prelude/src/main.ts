@@ -11,6 +11,7 @@ import { installLocale } from "./locale.ts";
 import { installProcess } from "./process.ts";
 import { installRegister } from "./register.ts";
 import { installTimers } from "./timers.ts";
+import { warm } from "./warm.ts";
 import { installWeak } from "./weak.ts";
 
 declare const require: (path: string) => Record<string, unknown>;
@@ -53,3 +54,5 @@ defineLazy(["Performance", "PerformanceEntry", "PerformanceMark", "PerformanceMe
 // What an engine may bring along and the platform does not have.
 for (const name of ["Buffer", "require", "window", "navigator", "CustomEvent", "setImmediate"]) remove(name);
 for (const name of ["ByteLengthQueuingStrategy", "CountQueuingStrategy"]) remove(name);
+
+warm();
