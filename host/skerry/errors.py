@@ -240,6 +240,9 @@ ERRORS: Final[dict[str, ErrorSpec]] = {
     "ShuttingDown": _client(503, "The server is stopping; try again once it is back."),
     "PortInUse": _system(503, "Another program listens on the port; stop it or choose another port."),
     # -- supervisor and workers ----------------------------------------------------------------------------------
+    "ModuleQuarantined": _system(
+        503, "Deploy another version, or go back to one; the operator's log says how the server crashed."
+    ),
     "WorkerUnstartable": _system(503, "Look at what the workers wrote to standard error, correct it, start again."),
     # -- a host of several deployments -----------------------------------------------------------------------------
     "DeploymentNotFound": _client(404, "Check the name in the address; the host's operator lists the deployments."),

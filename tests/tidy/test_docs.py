@@ -85,7 +85,8 @@ def _plain(path: str) -> str:
 @pytest.mark.skipif(not any((PACKAGE / "cli").glob("*.py")), reason="the cli room is not there yet")
 def test_commands_and_flags_are_the_documented_ones() -> None:
     group: Any = importlib.import_module("skerry.cli.main").cli
-    actual = {name: set(_flags(command)) for name, command in group.commands.items() if not command.hidden}
+    commands = [(name, group.get_command(None, name)) for name in group.list_commands(None)]
+    actual = {name: set(_flags(command)) for name, command in commands if not command.hidden}
     assert actual == _documented_commands()
 
 

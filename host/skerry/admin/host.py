@@ -22,6 +22,7 @@ import hmac
 import logging
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
@@ -36,12 +37,25 @@ from skerry.errors import ClientError, SystemFault
 from skerry.functions.deployment import Deployment
 from skerry.functions.metering import CallLog, Meter, shown_usage
 from skerry.isolate import ModuleCache, compile_jailed, get_engine
-from skerry.storage.folder import DataFolder, DeploymentFolder
+from skerry.storage.folder import DataFolder, DeploymentFolder, Hold
 from skerry.storage.lmdb_engine import LmdbEngine
 
 DEFAULT_NAME: Final = "local"
 _NS_PER_MS: Final = 1_000_000
 _log: Final = logging.getLogger("skerry.host")
+
+
+@dataclass(frozen=True, slots=True)
+class HostShare:
+    """One process's share of a host that several serve.
+
+    Shape: `owns` says by its name which deployments are this process's; no other is ever opened here. A process that
+    `succeeds` another opens nothing before it is called. `is_quarantined` says so by name and bundle digest.
+    """
+
+    owns: Callable[[str], bool]
+    succeeds: bool
+    is_quarantined: Callable[[str, str], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +76,7 @@ class HostOptions:
     production: bool
     environment: Callable[[str], dict[str, str]]
     ways_out: WaysOut | None = None
+    share: HostShare | None = None
     open_max: int = limits.DEPLOYMENTS_OPEN_MAX
     idle_seconds: float = limits.DEPLOYMENT_IDLE_SECONDS
     call_log: CallLog | None = None
@@ -85,18 +100,20 @@ class Host:
         self._open: dict[str, Hosted] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self.registry = Registry(LmdbEngine(folder.host, folder_format=DeploymentFolder.HOST_FORMAT))
+        self.registry = _open_registry(folder, is_shared=options.share is not None)
 
     async def start(self) -> None:
         """Finishes deletions that a crash interrupted, opens the default deployment and begins to sweep."""
         for record in self.registry.listed():
-            if record.state is State.DELETING:
+            if record.state is State.DELETING and self._owns(record.name):
                 await self._finish_delete(record.name)
         record = self.registry.find(DEFAULT_NAME) or await self.registry.create(DEFAULT_NAME, self._now_ms())
         default = self._hosted_of(record)
         default.is_pinned = True
-        self._open[DEFAULT_NAME] = default
-        default.adopt(await asyncio.to_thread(self._make, DEFAULT_NAME))
+        share = self._options.share
+        if self._owns(DEFAULT_NAME) and not (share is not None and share.succeeds):
+            self._open[DEFAULT_NAME] = default
+            default.adopt(await asyncio.to_thread(self._make, DEFAULT_NAME))
         self._schedule()
 
     def drain(self) -> None:
@@ -250,7 +267,11 @@ class Host:
 
     def _make(self, name: str) -> Deployment:
         """Opens a deployment. Blocks: on a worker thread."""
-        options, hosted = self._options, self._hosted.get(name)
+        options, share, hosted = self._options, self._options.share, self._hosted.get(name)
+        if not self._owns(name):
+            raise SystemFault(
+                "InternalServerError", f"Deployment '{name}' was asked for in a process that has no part in it."
+            )
         return Deployment(
             self._folder.deployment_path(name),
             name=name,
@@ -266,7 +287,13 @@ class Host:
             if options.ways_out is None
             else options.ways_out.make(None if hosted is None else hosted.share),
             terms=None if hosted is None else hosted.share,
+            lock_seconds_max=0 if share is None else limits.STORAGE_LOCK_SECONDS_MAX,
+            is_quarantined=None if share is None else partial(share.is_quarantined, name),
         )
+
+    def _owns(self, name: str) -> bool:
+        share = self._options.share
+        return share is None or share.owns(name)
 
     async def _take_place(self, hosted: Hosted) -> None:
         """A place for one that is opening, made by closing the one that was idle for longest.
@@ -359,4 +386,10 @@ class Host:
         return self._options.clock_ns() // _NS_PER_MS
 
 
-__all__ = ["DEFAULT_NAME", "Host", "HostOptions", "Hosted", "not_found"]
+def _open_registry(folder: DataFolder, *, is_shared: bool) -> Registry:
+    hold = Hold.SHARED if is_shared else Hold.ALONE
+    engine = LmdbEngine(folder.host, folder_format=DeploymentFolder.HOST_FORMAT, hold=hold)
+    return Registry(engine, (lambda: engine.last_change) if is_shared else None)
+
+
+__all__ = ["DEFAULT_NAME", "Host", "HostOptions", "HostShare", "Hosted", "not_found"]

@@ -72,30 +72,36 @@ class DeploymentRecord:
 
 
 class Registry:
-    """The registry in an engine, which it owns. Opening it blocks. Raises: SystemFault `DataFolderFormat`."""
+    """The registry in an engine, which it owns. Opening it blocks. Raises: SystemFault `DataFolderFormat`.
 
-    def __init__(self, engine: StorageEngine) -> None:
+    Shape: where other processes share the engine's folder, `last_change` numbers the last change of any of them. Each
+    deployment's record, keys and usage are then changed by one process, its owner; the others look when they need to.
+    """
+
+    def __init__(self, engine: StorageEngine, last_change: Callable[[], int] | None = None) -> None:
         self._engine = engine
+        self._last_change = last_change
+        self._seen_change = -1 if last_change is None else last_change()
         self._deployments: dict[str, DeploymentRecord] = {}
         self._keys: dict[str, dict[str, KeyRecord]] = {}
         self._usage: dict[str, dict[str, int]] = {}
         self._usage_changed: set[str] = set()
         self._order = asyncio.Lock()
-        snapshot = engine.snapshot()
-        try:
-            for key, value in snapshot.scan(Tree.META, b"", None, False):
-                self._load(key, value)
-        finally:
-            snapshot.close()
+        self._load_all()
 
     # -- deployments -------------------------------------------------------------------------------------------------
 
     def find(self, name: str) -> DeploymentRecord | None:
         """The deployment of that name, in whatever state."""
-        return self._deployments.get(name)
+        record = self._deployments.get(name)
+        if record is None and self._last_change is not None:
+            self._refresh()
+            record = self._deployments.get(name)
+        return record
 
     def listed(self) -> list[DeploymentRecord]:
         """All deployments, by name."""
+        self._refresh()
         return [self._deployments[name] for name in sorted(self._deployments)]
 
     async def create(self, name: str, now_ms: int) -> DeploymentRecord:
@@ -153,11 +159,15 @@ class Registry:
 
     def key(self, name: str, key_id: str) -> KeyRecord | None:
         """A deployment's key by its id."""
-        keys = self._keys.get(name)
-        return None if keys is None else keys.get(key_id)
+        found = self._keys.get(name, {}).get(key_id)
+        if found is None and self._last_change is not None:
+            self._refresh()
+            found = self._keys.get(name, {}).get(key_id)
+        return found
 
     def keys(self, name: str) -> list[KeyRecord]:
         """A deployment's keys, oldest first."""
+        self._refresh()
         return sorted(self._keys.get(name, {}).values(), key=lambda record: (record.created_ms, record.id))
 
     async def add_key(self, record: KeyRecord) -> None:
@@ -242,6 +252,7 @@ class Registry:
 
         async def change() -> None:
             async with self._order:
+                self._take_in()
                 writes = list(decide())
                 if self._engine.failed is not None:
                     await asyncio.to_thread(self._engine.recover)
@@ -250,6 +261,32 @@ class Registry:
                 apply()
 
         await asyncio.shield(asyncio.ensure_future(change()))
+
+    def _load_all(self) -> None:
+        snapshot = self._engine.snapshot()
+        try:
+            for key, value in snapshot.scan(Tree.META, b"", None, False):
+                self._load(key, value)
+        finally:
+            snapshot.close()
+
+    def _refresh(self) -> None:
+        """Takes in what other processes changed, unless a change of our own is under way: then the next look does."""
+        if not self._order.locked():
+            self._take_in()
+
+    def _take_in(self) -> None:
+        if self._last_change is None:
+            return
+        change = self._last_change()
+        if change == self._seen_change:
+            return
+        unsaved = {name: self._usage[name] for name in self._usage_changed}
+        for table in (self._deployments, self._keys, self._usage):
+            table.clear()
+        self._load_all()
+        self._usage.update(unsaved)
+        self._seen_change = change
 
     def _load(self, key: bytes, value: bytes) -> None:
         try:

@@ -1,44 +1,51 @@
 """The command line: `skerry <command>`. Each command is in a module of its own name."""
 
+import importlib
 import sys
 from collections.abc import Sequence
+from typing import Final
 
 import click
 
 from skerry import __version__
-from skerry.cli.build import build_command, verify_command
-from skerry.cli.deploy import deploy_command
-from skerry.cli.deployments import deployments_command, keys_command, rollback_command, versions_command
-from skerry.cli.dev import dev_command
-from skerry.cli.doctor import doctor_command
 from skerry.cli.output import EXIT_INTERRUPTED
-from skerry.cli.run import run_command
-from skerry.cli.serve import serve_command
-from skerry.cli.shares import quotas_command, usage_command
+
+# Where each command is. A command's module is loaded when it is used: `serve` is a process that must stay small.
+_COMMANDS: Final = {
+    "dev": "dev:dev_command",
+    "serve": "serve:serve_command",
+    "build": "build:build_command",
+    "verify": "build:verify_command",
+    "deploy": "deploy:deploy_command",
+    "run": "run:run_command",
+    "versions": "deployments:versions_command",
+    "rollback": "deployments:rollback_command",
+    "deployments": "deployments:deployments_command",
+    "quotas": "shares:quotas_command",
+    "usage": "shares:usage_command",
+    "keys": "deployments:keys_command",
+    "doctor": "doctor:doctor_command",
+}
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        where = _COMMANDS.get(cmd_name)
+        if where is None:
+            return None
+        module, _, name = where.partition(":")
+        command = getattr(importlib.import_module(f"skerry.cli.{module}"), name)
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="skerry")
 def cli() -> None:
     """A backend that runs your functions as WebAssembly over a transactional document database."""
-
-
-for command in (
-    dev_command,
-    serve_command,
-    build_command,
-    verify_command,
-    deploy_command,
-    run_command,
-    versions_command,
-    rollback_command,
-    deployments_command,
-    quotas_command,
-    usage_command,
-    keys_command,
-    doctor_command,
-):
-    cli.add_command(command)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -17,9 +17,9 @@ import click
 
 from skerry.admin.keys import ADMIN_KEY_VARIABLE, HOST_CREDENTIAL_VARIABLE, Keys, open_keys
 from skerry.cli.output import Output, current, speaking
-from skerry.errors import SkerryError
 from skerry.http.serve_options import ServeOptions
-from skerry.jail import JAIL, WALL_NAMES, walls
+from skerry.jail import JAIL, WALL_NAMES
+from skerry.limits import WORKERS_MAX
 from skerry.storage.folder import DataFolder
 from skerry.supervisor.listeners import listen, origin_of
 from skerry.supervisor.supervisor import Plan, Supervisor
@@ -47,6 +47,13 @@ _WORKER: Final = "skerry.http.worker"
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--domain", help="Deployments are subdomains of this, beside those of localhost.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1, WORKERS_MAX),
+    default=1,
+    show_default=True,
+    help="Processes that share the deployments; no more than there are cores.",
+)
 @click.option("--production", is_flag=True, help="Hide functions' messages and log lines from callers.")
 @click.option(
     "--require-walls", is_flag=True, help="Take no bundle unless this machine confines its compilation entirely."
@@ -66,6 +73,7 @@ def serve_command(
     site_port: int,
     host: str,
     domain: str | None,
+    workers: int,
     production: bool,
     require_walls: bool,
     allow_egress: tuple[str, ...],
@@ -92,25 +100,13 @@ def serve_command(
         listeners = [cleanup.enter_context(listen(host, number)) for number in (port, site_port)]
         keys = open_keys(chosen.data, _DEPLOYMENT, chosen.admin_key, os.urandom, chosen.host_credential)
         url, site_url = (origin_of(listener) for listener in listeners)
-        plan = Plan([sys.executable, "-m", _WORKER], chosen.to_json(), 1, listeners)
+        plan = Plan([sys.executable, "-m", _WORKER], chosen.to_json(), workers, listeners)
 
         def ready(reports: list[dict[str, Any]]) -> None:
             announce(out, Announcement(_DEPLOYMENT, url, site_url, keys))
-            out.note(_walls_line())
 
         Supervisor(plan, time.monotonic).run(ready)
     out.note("stopped")
-
-
-def _walls_line() -> str:
-    """What confines the compilation of uploaded code here, and what does not."""
-    try:
-        found = walls()
-    except SkerryError as error:
-        return f"compiling uploaded code: {error.message}"
-    down = [f"{wall.name} ({wall.why})" for wall in found if not wall.up]
-    missing = f"; NOT up: {', '.join(down)}" if down else ""
-    return f"compiling uploaded code: {len(found) - len(down)} of {len(found)} walls up{missing}"
 
 
 def options(
@@ -127,16 +123,17 @@ def options(
 
     Raises: click.BadParameter.
     """
-    from skerry.egress import EgressPolicy
-
     given, credential, cloud, site = (
         os.environ.get(name) or None
         for name in (ADMIN_KEY_VARIABLE, HOST_CREDENTIAL_VARIABLE, CLOUD_ORIGIN_VARIABLE, SITE_ORIGIN_VARIABLE)
     )
-    try:
-        EgressPolicy.of(allow=allow_egress)
-    except ValueError as error:
-        raise click.BadParameter(f"{error}.", param_hint="--allow-egress") from error
+    if allow_egress:
+        from skerry.egress import EgressPolicy
+
+        try:
+            EgressPolicy.of(allow=allow_egress)
+        except ValueError as error:
+            raise click.BadParameter(f"{error}.", param_hint="--allow-egress") from error
     return ServeOptions(
         data.absolute(),
         host,

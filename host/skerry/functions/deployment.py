@@ -49,7 +49,8 @@ class Deployment:
 
     Shape: `modules` is the cache of compiled code that the deployments of a process share; without it there is one of
     its own. `way_out` is how actions reach the network (None: not at all), `timers` are the loop's, and `action_pool`
-    is the process's where none is given. Concurrency: opening it blocks, and may happen on any thread.
+    is the process's where none is given. Its folder's lock is waited for up to `lock_seconds_max`. What
+    `is_quarantined` by its digest is not loaded. Concurrency: opening it blocks, and may happen on any thread.
 
     Raises: SystemFault DataFolderInUse, DataFolderFormat, StorageFailed, StorageFull.
     """
@@ -71,13 +72,16 @@ class Deployment:
         timers: Timers | None = None,
         action_pool: ActionPool | None = None,
         terms: Terms | None = None,
+        lock_seconds_max: float = 0,
+        is_quarantined: Callable[[str], bool] | None = None,
     ) -> None:
         self.name = name
         self.production = production
         self._loop = loop
         self._clock_ns = clock_ns
         self._environment = dict(environment or {})
-        self._engine = LmdbEngine(folder)
+        self._is_quarantined = is_quarantined or _never
+        self._engine = LmdbEngine(folder, lock_seconds_max=lock_seconds_max)
         self._cache = modules or ModuleCache(get_engine(), compiled_cache, host_key, compile_jailed)
         self.database = Database(
             self._engine,
@@ -151,6 +155,8 @@ class Deployment:
     def _version_for(self, request: CallRequest) -> Version:
         version = self.version
         if version is None:
+            if self._kept.active is not None:
+                raise _quarantined(self._kept.active)
             raise DeveloperError(
                 "NoActiveVersion",
                 _missing(request, f" Deploy an app first: skerry deploy APP --url ... ({self.name})"),
@@ -283,19 +289,35 @@ class Deployment:
         if not bundle.has_image:
             bundle = with_image(bundle, jailed_image_builder(self._cache))
             raw = bundle.to_bytes()
+        if self._is_quarantined(bundle.digest):
+            raise _quarantined(bundle.digest)
         version = load_version(bundle, self._cache, self.name, self._environment)
         self._kept.store(bundle.digest, raw)
         return version, len(raw)
 
     def _load_kept(self, digest: str) -> Version:
+        if self._is_quarantined(digest):
+            raise _quarantined(digest)
         return load_version(read_bundle(self._kept.read(digest)), self._cache, self.name, self._environment)
 
     def _load_active(self) -> Version | None:
-        return None if self._kept.active is None else self._load_kept(self._kept.active)
+        active = self._kept.active
+        return None if active is None or self._is_quarantined(active) else self._load_kept(active)
 
 
 def _in_progress() -> ClientError:
     return ClientError("DeployInProgress", "Another deploy is under way. Try again when it is done.")
+
+
+def _never(digest: str) -> bool:
+    return False
+
+
+def _quarantined(digest: str) -> SystemFault:
+    return SystemFault(
+        "ModuleQuarantined",
+        f"The version {digest[:12]} crashed the server several times and is not run any more. Deploy another one.",
+    )
 
 
 def _shutting_down() -> SystemFault:

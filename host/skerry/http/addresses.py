@@ -12,13 +12,16 @@ Deliberately absent: deciding whether a deployment exists.
 """
 
 import re
+from collections.abc import Callable
 from typing import Final
+from urllib.parse import unquote
 
 from skerry.errors import ClientError
 from skerry.limits import HTTP_HOST_BYTES_MAX, HTTP_HOSTS_REMEMBERED_MAX
 
 DEVELOPMENT_DOMAIN: Final = "localhost"
 PREFIX: Final = "/d/"
+_OPERATED: Final = "/host/deployments/"
 _HOST: Final = re.compile(rb"(?:\[[0-9a-fA-F:.]{2,45}\]|[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?)(?::[0-9]{0,5})?")
 _DOMAIN: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*")
 _SCHEME: Final = re.compile(rb"https?://([^/?#]*)", re.IGNORECASE)
@@ -86,6 +89,33 @@ def split_prefix(path: str) -> tuple[str, str] | None:
     if not name or not (slash + rest).startswith("/api/"):
         raise ClientError("RouteNotFound", "By its path a deployment has its API only: /d/<name>/api/...")
     return name, slash + rest
+
+
+def addressed_by(addresses: Addresses, default: str) -> Callable[[bytes | None, bytes], str | None]:
+    """How to tell the deployment of a request from its `Host` header and its target, None where it has none: then
+    whoever took the request answers, as with requests that are refused."""
+
+    def addressed(host: bytes | None, target: bytes) -> str | None:
+        if target[:1] != b"/":
+            host = authority_of(target) or host
+            target = b"/" + target.partition(b"://")[2].partition(b"/")[2]
+        try:
+            name = addresses.name_of(host)
+            if name is not None:
+                return name
+            if target[:3] != b"/d/" and target[:6] != b"/host/" and target[:8] != b"/metrics" and b"%" not in target:
+                return default
+            path = unquote(target.partition(b"?")[0].decode("latin-1"))
+            if path.startswith(_OPERATED):
+                return path[len(_OPERATED) :].partition("/")[0]
+            if path == "/metrics" or path.startswith("/host/"):
+                return None
+            named = split_prefix(path)
+        except ClientError:
+            return None
+        return default if named is None else named[0]
+
+    return addressed
 
 
 def origin_for(name: str, origin: str, domain: str | None) -> str:

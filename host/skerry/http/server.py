@@ -22,13 +22,13 @@ import uvicorn
 import uvloop
 from starlette.types import ASGIApp
 
-from skerry.admin.host import DEFAULT_NAME, Host, HostOptions
+from skerry.admin.host import DEFAULT_NAME, Host, HostOptions, HostShare
 from skerry.admin.hosted import Hosted
 from skerry.admin.keys import Keys, open_keys
 from skerry.admin.way_out import WaysOut
 from skerry.functions.metering import CallLog
 from skerry.http.acceptor import Acceptor
-from skerry.http.addresses import origin_for
+from skerry.http.addresses import Addresses, addressed_by, origin_for
 from skerry.http.app import ServerState, make_app, make_site_app
 from skerry.http.connection import BoundedProtocol
 from skerry.http.front import Front
@@ -105,7 +105,8 @@ async def serve_on(
     url, site_url = (origin_of(listener) for listener in listeners)
     keys = open_keys(options.data, DEFAULT_NAME, options.admin_key, os.urandom, options.host_credential)
     cloud, site = options.cloud_origin or url, options.site_origin or site_url
-    host = Host(folder, _host_options(options, keys, ways_out, cloud, site), loop)
+    host_share = None if share is None else share.of_host
+    host = Host(folder, _host_options(options, keys, ways_out, cloud, site, host_share), loop)
     try:
         await host.start()
         state = ServerState()
@@ -120,7 +121,8 @@ async def serve_on(
         )
         _calm_the_collector()
         serving = Serving(options.data, url, site_url, keys, host.default, loop, stopping.set)
-        moves = [None, None] if share is None else [share.moves(port, None) for port in range(2)]
+        addressed = addressed_by(Addresses(options.domain), DEFAULT_NAME)
+        moves = [None, None] if share is None else [share.moves(port, addressed) for port in range(2)]
         ports = [_Port(app, listeners[0], moves[0]), _Port(make_site_app(host, options.domain), listeners[1], moves[1])]
         if share is not None:
             share.ports = ports
@@ -130,7 +132,9 @@ async def serve_on(
         ways_out.close()
 
 
-def _host_options(options: ServeOptions, keys: Keys, ways_out: WaysOut, cloud: str, site: str) -> HostOptions:
+def _host_options(
+    options: ServeOptions, keys: Keys, ways_out: WaysOut, cloud: str, site: str, share: HostShare | None
+) -> HostOptions:
     def environment(name: str) -> dict[str, str]:
         is_default = name == DEFAULT_NAME
         return {
@@ -150,6 +154,7 @@ def _host_options(options: ServeOptions, keys: Keys, ways_out: WaysOut, cloud: s
         environment=environment,
         ways_out=ways_out,
         call_log=_call_log() if options.log_calls else None,
+        share=share,
     )
 
 
@@ -294,10 +299,11 @@ class _Port:
 class Share:
     """One worker's share of the work of a server, and what it hears from its supervisor.
 
-    Shape: `ports` are set once they are there.
+    Shape: `of_host` is its share of the deployments; `ports` are set once they are there.
     """
 
-    def __init__(self, index: int, door: Channel, doors: Sequence[Channel]) -> None:
+    def __init__(self, index: int, door: Channel, doors: Sequence[Channel], of_host: HostShare | None = None) -> None:
+        self.of_host = of_host
         self._index = index
         self._door = door
         self._doors = doors

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from skerry.errors import SkerryError
 from skerry.supervisor.channel import ChannelEnded
+from skerry.supervisor.crash_page import RunningModule
+from skerry.supervisor.ownership import Owners
 from skerry.supervisor.worker_side import Beginning, begin
 
 if TYPE_CHECKING:
@@ -39,13 +41,21 @@ def main() -> int:
 def _serve(beginning: Beginning) -> None:
     import uvloop
 
+    from skerry.admin.host import HostShare
     from skerry.functions.crash_notes import keep_crash_notes
     from skerry.http.serve_options import ServeOptions
     from skerry.http.server import Share, serve_on
     from skerry.jail import JAIL, WALL_NAMES
 
     keep_crash_notes(beginning.crash_page)
-    share = Share(beginning.index, beginning.door, beginning.doors)
+    owners = Owners(beginning.workers)
+    quarantined = set(beginning.quarantined)
+    of_host = HostShare(
+        owns=lambda name: owners.of(name) == beginning.index,
+        succeeds=beginning.succeeds,
+        is_quarantined=lambda name, digest: RunningModule(name, digest) in quarantined,
+    )
+    share = Share(beginning.index, beginning.door, beginning.doors, of_host)
     options = ServeOptions.from_json(beginning.options)
     if options.require_walls:
         JAIL.require(WALL_NAMES)
@@ -61,11 +71,26 @@ async def _follow(beginning: Beginning, share: "Share", serving: "Serving") -> N
     """Does what the supervisor says, until the server stops or the supervisor is gone."""
     share.open_door()
     beginning.say_ready({"deployment": serving.deployment.name})
+    if beginning.index == 0 and not beginning.succeeds:
+        sys.stderr.write(await asyncio.to_thread(_walls_line) + "\n")
     while (told := await _hear(beginning, serving.loop)) is not None:
         if told.get("retire"):
             await share.retire()
             break
     serving.stop()
+
+
+def _walls_line() -> str:
+    """What confines the compilation of uploaded code here, and what does not."""
+    from skerry.jail import walls
+
+    try:
+        found = walls()
+    except SkerryError as error:
+        return f"compiling uploaded code: {error.message}"
+    down = [f"{wall.name} ({wall.why})" for wall in found if not wall.up]
+    missing = f"; NOT up: {', '.join(down)}" if down else ""
+    return f"compiling uploaded code: {len(found) - len(down)} of {len(found)} walls up{missing}"
 
 
 async def _hear(beginning: Beginning, loop: asyncio.AbstractEventLoop) -> dict[str, Any] | None:

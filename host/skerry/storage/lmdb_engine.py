@@ -47,7 +47,7 @@ from skerry.limits import (
     STORAGE_WRITES_PER_SLICE,
 )
 from skerry.storage.address_space import PROCESS_ADDRESS_SPACE, AddressSpace
-from skerry.storage.folder import DeploymentFolder, sync_folder
+from skerry.storage.folder import DeploymentFolder, Hold, sync_folder
 from skerry.storage.interface import Tree, Write
 from skerry.storage.lmdb_snapshot import LmdbSnapshot
 from skerry.storage.write_group import checked_size_of, merge, slices
@@ -94,6 +94,8 @@ class LmdbEngine:
         group_bytes_max: int = STORAGE_GROUP_BYTES_MAX,
         address_space: AddressSpace = PROCESS_ADDRESS_SPACE,
         folder_format: str = DeploymentFolder.FORMAT,
+        hold: Hold = Hold.ALONE,
+        lock_seconds_max: float = 0,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
         self.on_group_durable: Callable[[], None] | None = None
@@ -110,7 +112,7 @@ class LmdbEngine:
         self._lock = threading.Lock()
         self._snapshots: weakref.WeakSet[LmdbSnapshot] = weakref.WeakSet()
         self._queue: SimpleQueue[_Batch | _Command] = SimpleQueue()
-        self._folder = DeploymentFolder(path, folder_format)
+        self._folder = DeploymentFolder(path, folder_format, hold, lock_seconds_max)
         try:
             self._open(_map_bytes_for(self._folder.trees, map_bytes, map_bytes_max))
         except BaseException:
@@ -159,6 +161,11 @@ class LmdbEngine:
         When `failed` is set, every number above `durable_sequence` has failed or will fail.
         """
         return self._enqueue(writes, None)
+
+    @property
+    def last_change(self) -> int:
+        """The number of the last durable group, of whichever process."""
+        return self._env.info()["last_txnid"]
 
     def recover(self) -> None:
         self._command("recover")

@@ -43,12 +43,14 @@ class State(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """What a worker starts with. Shape: `index` among `workers`; `options` as the server's command gave them."""
+    """What a worker starts with. Shape: `index` among `workers`; `options` as the server's command gave them; it
+    `succeeds` a worker that still serves."""
 
     index: int
     workers: int
     options: Mapping[str, Any]
     quarantined: Sequence[RunningModule]
+    succeeds: bool = False
 
     def encode(self) -> bytes:
         body = {
@@ -58,6 +60,7 @@ class Begin:
             "workers": self.workers,
             "options": self.options,
             "quarantined": self.quarantined,
+            "succeeds": self.succeeds,
         }
         return json.dumps(body).encode()
 

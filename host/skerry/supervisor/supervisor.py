@@ -132,7 +132,7 @@ class Supervisor:
 
     def _start(self, seat: Seat) -> None:
         try:
-            seat.current = self._new_process(seat)
+            seat.current = self._new_process(seat, succeeds=bool(seat.leaving))
         except OSError as error:
             why = f"A worker process could not be started: {error.strerror}."
             if not self._announced:
@@ -140,9 +140,9 @@ class Supervisor:
             _log.error("%s", why)
             seat.restart_at = self._monotonic() + seat.restarts.delay(0.0)
 
-    def _new_process(self, seat: Seat) -> WorkerProcess:
+    def _new_process(self, seat: Seat, succeeds: bool) -> WorkerProcess:
         plan = self._plan
-        begin = Begin(seat.index, plan.workers, plan.options, self._quarantine.modules())
+        begin = Begin(seat.index, plan.workers, plan.options, self._quarantine.modules(), succeeds)
         shared = [listener.fileno() for listener in plan.listeners]
         shared += [seat.door_in.fileno(), *(other.door_out.fileno() for other in self._seats)]
         process = WorkerProcess(plan.command, begin, shared, self._monotonic())
@@ -167,7 +167,7 @@ class Supervisor:
             seat = self._to_upgrade.pop(0)
             if seat.current is not None and seat.current.state is State.READY:
                 try:
-                    seat.successor = self._new_process(seat)
+                    seat.successor = self._new_process(seat, succeeds=True)
                 except OSError as error:
                     _log.error("worker %d keeps running: its successor: %s", seat.index, error.strerror)
                     continue

@@ -28,6 +28,7 @@ class Beginning:
     workers: int
     options: dict[str, Any]
     quarantined: list[RunningModule]
+    succeeds: bool
     listeners: list[socket.socket]
     crash_page: CrashPage
     door: Channel
@@ -76,6 +77,7 @@ def begin() -> Beginning:
         workers,
         told["options"],
         [RunningModule(*module) for module in told["quarantined"]],
+        told["succeeds"],
         [socket.socket(fileno=descriptor) for descriptor in listening],
         crash_page,
         Channel(socket.socket(fileno=door)),
