@@ -256,7 +256,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = {
     "KeyNotFound": _client(404, "List the deployment's keys for their ids."),
     "InvalidKeyRequest": _client(400, "Send a scope (deploy, read or admin), and a label and an expiry if wanted."),
     "TooManyKeys": _client(409, "Revoke keys that are not needed before creating more."),
-    "BadHostKey": _client(401, "Send the host credential; it is in host.credential of the data folder."),
+    "BadHostCredential": _client(401, "Send the host credential; it is in host.credential of the data folder."),
     "HostHeaderInvalid": _client(400, "Send one Host header with a host name and, where needed, a port."),
     "TooManyCallsAtOnce": _client(429, "The deployment's quota of calls at once is taken; send calls as others end."),
     "RequestRateExceeded": _client(429, "The deployment's quota of requests is spent; wait as Retry-After says."),
@@ -270,7 +270,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = {
     "ServerUnreachable": _client(503, "Start the server, or name the right one with --url."),
     "ServerAnswerInvalid": _client(502, "What answers at the address is not this server, or another version of it."),
     "AdminKeyMissing": _client(401, "Pass --admin-key or set CONVEX_SELF_HOSTED_ADMIN_KEY."),
-    "HostKeyMissing": _client(401, "Pass --host-key or set SKERRY_HOST_KEY."),
+    "HostCredentialMissing": _client(401, "Pass --host-credential or set SKERRY_HOST_CREDENTIAL."),
     "FileUnusable": _client(400, "Name a file or folder that exists and may be read or written."),
     "TypecheckFailed": _client(400, "Correct the type errors, or leave --typecheck out."),
 }

@@ -272,6 +272,7 @@ BACKGROUND_THREAD_NICE = 5
 BACKGROUND_CALLS_WAITING_MAX = 1_000
 LANE_CALLS_WAITING_MAX = 1_000
 CONFLICT_RETRIES_MAX = 3
+SNAPSHOTS_LOST_MAX = 3  # by one call beside the lane, which begins again each time
 INLINE_VALIDATION_STEPS_MAX = 200_000
 RESULT_UNCHECKED_BYTES_MAX = 256 * KIB  # of a result that is, byte for byte, the documents the function collected
 

@@ -18,7 +18,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunningSe
 
 def test_from_nothing_to_a_rollback_and_back_to_nothing(served: tuple[RunningServer, str], app_bundle: Path) -> None:
     running, credential = served
-    host = {"SKERRY_HOST_KEY": credential, "CONVEX_SELF_HOSTED_URL": running.url}
+    host = {"SKERRY_HOST_CREDENTIAL": credential, "CONVEX_SELF_HOSTED_URL": running.url}
     made = skerry("deployments", "create", "blog", "--json", **host)
     assert made.returncode == 0, made.stderr
     own = {"CONVEX_SELF_HOSTED_URL": f"{running.url}/d/blog"}
@@ -54,13 +54,13 @@ def test_from_nothing_to_a_rollback_and_back_to_nothing(served: tuple[RunningSer
 )
 def test_what_is_no_command(served: tuple[RunningServer, str], arguments: list[str]) -> None:
     running, credential = served
-    keys = {"SKERRY_HOST_KEY": credential, "CONVEX_SELF_HOSTED_ADMIN_KEY": running.admin_key}
+    keys = {"SKERRY_HOST_CREDENTIAL": credential, "CONVEX_SELF_HOSTED_ADMIN_KEY": running.admin_key}
     assert skerry(*arguments, "--url", running.url, **keys).returncode == 2
 
 
 def test_operating_needs_the_credential(served: tuple[RunningServer, str]) -> None:
     running, credential = served
-    for given, code in ([], "HostKeyMissing"), (["--host-key", credential + "x"], "BadHostKey"):
+    for given, code in ([], "HostCredentialMissing"), (["--host-credential", credential + "x"], "BadHostCredential"):
         done = skerry("deployments", "list", "--url", running.url, *given, "--json")
         assert (done.returncode, json.loads(done.stdout)["error"]["code"]) == (3, code)
 

@@ -16,7 +16,7 @@ LINE = {
 def test_quotas_refuse_with_a_time_to_come_again_and_usage_is_told(tmp_path: Path, app_bundle: Path) -> None:
     with serve(tmp_path / "data", "--log-calls") as running:
         host = {
-            "SKERRY_HOST_KEY": (tmp_path / "data" / "host.credential").read_text().strip(),
+            "SKERRY_HOST_CREDENTIAL": (tmp_path / "data" / "host.credential").read_text().strip(),
             "CONVEX_SELF_HOSTED_URL": running.url,
             "CONVEX_SELF_HOSTED_ADMIN_KEY": running.admin_key,
         }
@@ -50,5 +50,5 @@ def test_quotas_refuse_with_a_time_to_come_again_and_usage_is_told(tmp_path: Pat
 
 @pytest.mark.parametrize("change", ["calls_at_once", "calls_at_once=", "calls_at_once=-1", "calls_at_once=1.5"])
 def test_what_is_no_quota(change: str) -> None:
-    done = skerry("quotas", "local", "--set", change, "--url", "http://127.0.0.1:1", "--host-key", "k")
+    done = skerry("quotas", "local", "--set", change, "--url", "http://127.0.0.1:1", "--host-credential", "k")
     assert done.returncode == 2

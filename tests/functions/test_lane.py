@@ -1,6 +1,8 @@
 """The order of calls: mutations one after the other, long ones beside them, and bounds on what waits."""
 
 import asyncio
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +10,11 @@ import orjson
 import pytest
 
 from skerry import limits
+from skerry.database import Transaction
 from skerry.errors import SystemFault
 from skerry.functions.request import CallResult
 from tests.fixtures.hostile_bundle import hostile_bundle
-from tests.fixtures.world import World
+from tests.fixtures.world import FOUND_SECONDS_MAX, World
 
 LONG_MS = 60  # of work: far over an inline slice, whatever the machine
 SLOW = 8
@@ -100,6 +103,74 @@ def test_mutations_that_arrive_while_the_lane_is_held_wait_and_are_bounded(
     values(app, [*racing, *waiting])
     assert app.query("h:written") == [0, 1]
     assert app.query("h:counted") == 2
+
+
+def grow_under_calls(
+    world: World, monkeypatch: pytest.MonkeyPatch, times: int, may: Callable[[], bool] = lambda: True
+) -> list[Transaction]:
+    """The storage grows just after a call beside the lane has begun, so often; the calls that lost their snapshot."""
+    database = world.deployment.database
+    begin, hit = database.begin, list[Transaction]()
+
+    def grow(done: threading.Event) -> None:
+        database.engine.grow()
+        database._view.snapshot.renew()
+        done.set()
+
+    def begin_and_grow(**how: Any) -> Transaction:
+        transaction = begin(**how)
+        if how.get("detached") and len(hit) < times and may():
+            hit.append(transaction)
+            done = threading.Event()
+            world.loop.call_soon_threadsafe(grow, done)
+            assert done.wait(FOUND_SECONDS_MAX)
+        return transaction
+
+    monkeypatch.setattr(database, "begin", begin_and_grow)
+    return hit
+
+
+@pytest.mark.parametrize(("kind", "function"), [("query", "h:counted"), ("mutation", "h:count")])
+def test_a_call_that_loses_its_snapshot_runs_again(
+    app: World, monkeypatch: pytest.MonkeyPatch, kind: str, function: str
+) -> None:
+    app.mutation("h:count")
+    slow_down(app, function)
+    hit = grow_under_calls(app, monkeypatch, limits.SNAPSHOTS_LOST_MAX)
+    expected = 1 if kind == "query" else 2
+    assert values(app, [app.start(kind, function)]) == [expected]
+    assert len(hit) == limits.SNAPSHOTS_LOST_MAX
+    assert app.query("h:counted") == expected, "it counts once"
+
+
+def test_a_call_that_loses_snapshot_after_snapshot_is_given_up(app: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    app.mutation("h:count")
+    slow_down(app, "h:counted")
+    hit = grow_under_calls(app, monkeypatch, limits.SNAPSHOTS_LOST_MAX + 1)
+    future = app.start("query", "h:counted")
+    with pytest.raises(SystemFault) as caught:
+        app.finish(future)
+    assert caught.value.code == "SnapshotGone"
+    assert len(hit) == limits.SNAPSHOTS_LOST_MAX + 1
+    assert app.deployment.lane.in_flight == 0
+    assert app.query("h:counted") == 1
+
+
+def test_who_holds_the_lane_keeps_it_when_its_snapshot_goes(app: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "CONFLICT_RETRIES_MAX", 1)
+    slow_down(app, "h:count")
+    lane = app.deployment.lane
+    hit = grow_under_calls(app, monkeypatch, 1, lambda: lane._holder is not None)
+    racing = [app.start("mutation", "h:count", {"ms": LONG_MS}) for _ in range(2)]
+    app.wait(_until(lambda: bool(hit)))
+    holder = lane._holder
+    assert holder is not None
+    waiting = app.start("mutation", "h:add", {"n": 1})
+    app.wait(_until(lambda: lane._holder is not holder))
+    assert holder.snapshots_lost == 1
+    values(app, [*racing, waiting])
+    assert app.query("h:counted") == 2 and app.query("h:written") == [1]
+    assert lane.in_flight == 0
 
 
 def test_closing_waits_for_what_is_in_flight(app: World, compiled: Path, tmp_path: Path) -> None:

@@ -134,7 +134,8 @@ class ServedPort:
         self.on_loop(lambda: self.deployment.pending.pop(name)(result(name)))
 
     def connections(self) -> set[Any]:
-        return self._port.server.server_state.connections
+        """Those of this moment, looked at on the loop thread: elsewhere the set may change meanwhile."""
+        return self.on_loop(lambda: set(self._port.server.server_state.connections))
 
     def stop(self) -> None:
         self._port.server.should_exit = True

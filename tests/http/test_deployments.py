@@ -3,6 +3,7 @@
 import http.client
 import json
 import socket
+import time
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
@@ -230,7 +231,7 @@ def test_browsers_may_read_refusals_of_an_address(hosting: Hosting) -> None:
 # -- who may do what ---------------------------------------------------------------------------------------------------
 
 BODIES: Mapping[str, str] = {"/api/skerry/rollback": '{"version": "000000"}', "/api/skerry/keys": '{"scope": "none"}'}
-REFUSED = {(403, "BadDeployKey"), (401, "BadAdminKey"), (403, "KeyNotAllowed"), (401, "BadHostKey")}
+REFUSED = {(403, "BadDeployKey"), (401, "BadAdminKey"), (403, "KeyNotAllowed"), (401, "BadHostCredential")}
 
 
 def _code(answer: Answer) -> tuple[int, str]:
@@ -339,6 +340,24 @@ def test_an_admin_manages_keys_of_its_own_deployment(hosting: Hosting) -> None:
     assert hosting.ask("one", "GET", "/api/check_admin_key", None, made["key"]).refusal() == (403, "BadDeployKey")
 
 
+def test_a_key_does_not_outlive_the_key_that_made_it(hosting: Hosting) -> None:
+    def make(key: str, **fields: Any) -> Answer:
+        return hosting.ask("one", "POST", "/api/skerry/keys", json.dumps({"label": "chain", **fields}), key)
+
+    endless = hosting.keys["one"]["admin"]
+    end_ms = time.time_ns() // 1_000_000 + 3_600_000
+    ending = make(endless, scope="admin", expiresMs=end_ms).json()
+    made = make(ending["key"], scope="admin").json()
+    assert made["expiresMs"] == end_ms
+    assert make(made["key"], scope="read", expiresMs=end_ms - 1).json()["expiresMs"] == end_ms - 1
+    assert make(made["key"], scope="read", expiresMs=end_ms).json()["expiresMs"] == end_ms
+    assert make(made["key"], scope="read", expiresMs=end_ms + 1).refusal() == (400, "InvalidKeyRequest")
+    assert make(endless, scope="read").json()["expiresMs"] is None
+    default = hosting.running.admin_key
+    made_by_default = hosting.ask("local", "POST", "/api/skerry/keys", '{"scope": "read"}', default)
+    assert made_by_default.json()["expiresMs"] is None
+
+
 def test_versions_and_rollback(hosting: Hosting, app_bundle: Path) -> None:
     key = hosting.keys["two"]["deploy"]
     raw = app_bundle.read_bytes()
@@ -366,7 +385,7 @@ def test_no_key_is_in_the_log(app_bundle: Path, tmp_path: Path) -> None:
         key = made.operate("POST", "/host/deployments", {"name": "one"}).json()["adminKey"]
         assert made.deploy("one", b"no bundle", key).status == 400
         assert made.ask("one", "POST", "/api/query", QUERY, key + "x").status == 401
-        assert made.operate("GET", "/host/deployments", key=credential + "x").refusal() == (401, "BadHostKey")
+        assert made.operate("GET", "/host/deployments", key=credential + "x").refusal() == (401, "BadHostCredential")
         _, errors = running.stop()
     for secret in (key, key.partition(".")[2], credential, running.admin_key):
         assert secret not in errors

@@ -188,7 +188,7 @@ def test_a_client_that_leaves_during_a_call_costs_nothing(port: ServedPort, capl
         assert port.state.metrics.in_flight == 1
         left = weakref.ref((port.connections() - before).pop())
     give_up = time.monotonic() + WAIT_SECONDS_MAX
-    while port.on_loop(lambda: len(port.connections())) > len(before):
+    while len(port.connections()) > len(before):
         assert time.monotonic() < give_up
     port.tell("gone")
     assert port.state.metrics.in_flight == 0

@@ -80,10 +80,17 @@ class KeyRecord:
 
 
 def new_key(
-    name: str, scope: object, label: object, expires_ms: object, now_ms: int, entropy: Callable[[int], bytes]
+    name: str,
+    scope: object,
+    label: object,
+    expires_ms: object,
+    now_ms: int,
+    entropy: Callable[[int], bytes],
+    ends_by_ms: int | None = None,
 ) -> tuple[KeyRecord, str]:
     """A key as it is kept, and as it is given out once.
 
+    Shape: `ends_by_ms` is when the key expires that asks for this one: a new key expires no later.
     Raises: ClientError `InvalidKeyRequest`. Limits: KEY_LABEL_CHARS_MAX, KEY_EXPIRY_MS_MAX.
     """
     if not isinstance(scope, str) or scope not in {item.value for item in Scope}:
@@ -94,14 +101,21 @@ def new_key(
         )
     if expires_ms is not None and (type(expires_ms) is not int or not now_ms < expires_ms <= limits.KEY_EXPIRY_MS_MAX):
         raise ClientError("InvalidKeyRequest", "A key expires at a moment in the future, in milliseconds since 1970.")
+    if ends_by_ms is not None:
+        if expires_ms is None:
+            expires_ms = ends_by_ms
+        elif expires_ms > ends_by_ms:
+            raise ClientError(
+                "InvalidKeyRequest", f"A key expires no later than the key that makes it, which ends at {ends_by_ms}."
+            )
     key_id = entropy(_ID_BYTES).hex()
     secret = entropy(_SECRET_BYTES).hex()
     record = KeyRecord(name, key_id, Scope(scope), label, now_ms, expires_ms, sha256(secret.encode()).digest())
     return record, f"{name}|{key_id}.{secret}"
 
 
-def scope_of(sent: bytes, name: str, find: Callable[[str], KeyRecord | None], now_ms: int) -> Scope | None:
-    """The scope of a sent key of deployment `name`, None where it is not valid there and now.
+def find_key(sent: bytes, name: str, find: Callable[[str], KeyRecord | None], now_ms: int) -> KeyRecord | None:
+    """What the host keeps of a sent key of deployment `name`, None where it is not valid there and now.
 
     The secret is compared in constant time; whether an id exists is no secret, and takes the same work all the same.
     """
@@ -113,4 +127,4 @@ def scope_of(sent: bytes, name: str, find: Callable[[str], KeyRecord | None], no
     is_right = hmac.compare_digest(sha256(match[3]).digest(), expected)
     if record is None or not is_right or (record.expires_ms is not None and record.expires_ms <= now_ms):
         return None
-    return record.scope
+    return record

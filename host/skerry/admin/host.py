@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from skerry import limits
-from skerry.admin.access import KeyRecord, Scope, new_key, scope_of
+from skerry.admin.access import KeyRecord, Scope, find_key, new_key
 from skerry.admin.hosted import Hosted, Opener
 from skerry.admin.registry import DeploymentRecord, Quotas, Registry, State, not_found
 from skerry.admin.shares import Share, changed_quotas
@@ -166,14 +166,21 @@ class Host:
         """The scope of a sent key for a deployment, None where it is none. Constant time in the secret."""
         if name == DEFAULT_NAME and hmac.compare_digest(sha256(sent).digest(), self._default_key):
             return Scope.ADMIN
-        return scope_of(sent, name, lambda key_id: self.registry.key(name, key_id), self._now_ms())
+        record = self.key_of(name, sent)
+        return None if record is None else record.scope
 
-    async def create_key(self, name: str, scope: object, label: object, expires_ms: object) -> tuple[KeyRecord, str]:
-        """A new key of a deployment, and its text, which nobody can be shown again.
+    def key_of(self, name: str, sent: bytes) -> KeyRecord | None:
+        """What is kept of a sent key, None where it is none or is the default deployment's own."""
+        return find_key(sent, name, lambda key_id: self.registry.key(name, key_id), self._now_ms())
+
+    async def create_key(
+        self, name: str, scope: object, label: object, expires_ms: object, ends_by_ms: int | None = None
+    ) -> tuple[KeyRecord, str]:
+        """A new key of a deployment, and its text, which nobody can be shown again; it ends by `ends_by_ms`.
 
         Raises: ClientError `InvalidKeyRequest`, `DeploymentNotFound`, `TooManyKeys`.
         """
-        record, text = new_key(name, scope, label, expires_ms, self._now_ms(), self._options.entropy)
+        record, text = new_key(name, scope, label, expires_ms, self._now_ms(), self._options.entropy, ends_by_ms)
         await self.registry.add_key(record)
         return record, text
 

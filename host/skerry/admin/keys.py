@@ -19,7 +19,7 @@ ADMIN_KEY_FILE: Final = "admin.key"
 HOST_KEY_FILE: Final = "host.key"
 HOST_CREDENTIAL_FILE: Final = "host.credential"
 ADMIN_KEY_VARIABLE: Final = "SKERRY_ADMIN_KEY"
-HOST_CREDENTIAL_VARIABLE: Final = "SKERRY_HOST_KEY"
+HOST_CREDENTIAL_VARIABLE: Final = "SKERRY_HOST_CREDENTIAL"
 _SECRET_BYTES: Final = 32
 # What may travel in a header; `:` would start the identity that an admin acts as.
 _ADMIN_KEY: Final = re.compile(r"[!-9;-~]+")

@@ -16,7 +16,7 @@ from skerry.errors import ERRORS, ClientError
 
 URL_VARIABLE: Final = "CONVEX_SELF_HOSTED_URL"
 ADMIN_KEY_VARIABLE: Final = "CONVEX_SELF_HOSTED_ADMIN_KEY"
-HOST_KEY_VARIABLE: Final = "SKERRY_HOST_KEY"
+HOST_CREDENTIAL_VARIABLE: Final = "SKERRY_HOST_CREDENTIAL"
 URL_DEFAULT: Final = "http://127.0.0.1:3210"
 _ANSWER_SECONDS_MAX: Final = 330.0
 _ANSWER_BYTES_MAX: Final = 256 * 1024 * 1024
@@ -25,10 +25,10 @@ _ANSWER_BYTES_MAX: Final = 256 * 1024 * 1024
 class Server:
     """A server by its address. Raises: click.UsageError for an address that is none."""
 
-    def __init__(self, url: str | None, admin_key: str | None, host_key: str | None = None) -> None:
+    def __init__(self, url: str | None, admin_key: str | None, host_credential: str | None = None) -> None:
         self.url = (url or os.environ.get(URL_VARIABLE) or URL_DEFAULT).rstrip("/")
         self.admin_key = admin_key or os.environ.get(ADMIN_KEY_VARIABLE) or None
-        self.host_key = host_key or os.environ.get(HOST_KEY_VARIABLE) or None
+        self.host_credential = host_credential or os.environ.get(HOST_CREDENTIAL_VARIABLE) or None
         self._authorization = f"Convex {self.admin_key}" if self.admin_key is not None else None
         parts = urlsplit(self.url)
         try:
@@ -49,13 +49,14 @@ class Server:
                 "AdminKeyMissing", f"This needs the admin key of {self.url}; its server printed it when it started."
             )
 
-    def need_host_key(self) -> None:
-        """Asks as the host's operator from here on. Raises: ClientError `HostKeyMissing`."""
-        if self.host_key is None:
+    def need_host_credential(self) -> None:
+        """Asks as the host's operator from here on. Raises: ClientError `HostCredentialMissing`."""
+        if self.host_credential is None:
             raise ClientError(
-                "HostKeyMissing", f"This needs the host credential of {self.url}: host.credential in its data folder."
+                "HostCredentialMissing",
+                f"This needs the host credential of {self.url}: host.credential in its data folder.",
             )
-        self._authorization = f"Bearer {self.host_key}"
+        self._authorization = f"Bearer {self.host_credential}"
 
     def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> dict[str, Any]:
         """The JSON object that answers a POST. Raises: as `get`."""

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import click
 import orjson
 
-from skerry.cli.client import ADMIN_KEY_VARIABLE, HOST_KEY_VARIABLE, URL_VARIABLE, Server
+from skerry.cli.client import ADMIN_KEY_VARIABLE, HOST_CREDENTIAL_VARIABLE, URL_VARIABLE, Server
 from skerry.cli.output import current, speaking
 
 _JSON: Final = {"Content-Type": "application/json"}
@@ -27,17 +27,17 @@ Fields = dict[str, Any]
 @click.argument("action", type=click.Choice(_ACTIONS))
 @click.argument("name", required=False)
 @click.option("--url", help=f"The server; {URL_VARIABLE} if not given.")
-@click.option("--host-key", help=f"The host credential; {HOST_KEY_VARIABLE} if not given.")
+@click.option("--host-credential", help=f"The host credential; {HOST_CREDENTIAL_VARIABLE} if not given.")
 @click.option("--yes", is_flag=True, help="Delete without asking.")
 @click.option("--json", "as_json", is_flag=True, help="The result as JSON.")
 @speaking
 def deployments_command(
-    action: str, name: str | None, url: str | None, host_key: str | None, yes: bool, as_json: bool
+    action: str, name: str | None, url: str | None, host_credential: str | None, yes: bool, as_json: bool
 ) -> None:
     """Does ACTION (create, list, pause, resume, delete) with the deployment NAME of a host, or with all (list)."""
     output = current()
-    server = Server(url, None, host_key)
-    server.need_host_key()
+    server = Server(url, None, host_credential)
+    server.need_host_credential()
     if action == "list":
         listed = _dicts(server.get("/host/deployments").get("deployments"))
         lines = [f"{entry['name']:<32} {entry['state']:<9} created {_date(entry['createdMs'])}" for entry in listed]
@@ -69,7 +69,7 @@ def deployments_command(
 @click.option("--deployment", help="Which deployment, with the host credential; that of the admin key if not given.")
 @click.option("--url", help=f"The server; {URL_VARIABLE} if not given.")
 @click.option("--admin-key", help=f"An admin key of the deployment; {ADMIN_KEY_VARIABLE} if not given.")
-@click.option("--host-key", help=f"The host credential; {HOST_KEY_VARIABLE} if not given.")
+@click.option("--host-credential", help=f"The host credential; {HOST_CREDENTIAL_VARIABLE} if not given.")
 @click.option("--json", "as_json", is_flag=True, help="The result as JSON.")
 @speaking
 def keys_command(
@@ -81,7 +81,7 @@ def keys_command(
     deployment: str | None,
     url: str | None,
     admin_key: str | None,
-    host_key: str | None,
+    host_credential: str | None,
     as_json: bool,
 ) -> None:
     """Does ACTION (create, list, revoke) with keys of a deployment; revoke takes the ID that list shows."""
@@ -90,8 +90,8 @@ def keys_command(
         server, place = Server(url, admin_key), "/api/skerry/keys"
         server.need_admin_key()
     else:
-        server, place = Server(url, None, host_key), f"/host/deployments/{quote(deployment, safe='')}/keys"
-        server.need_host_key()
+        server, place = Server(url, None, host_credential), f"/host/deployments/{quote(deployment, safe='')}/keys"
+        server.need_host_credential()
     if action == "list":
         listed = _dicts(server.get(place).get("keys"))
         output.done({"keys": listed}, "\n".join(map(_key_line, listed)))

@@ -9,7 +9,7 @@ from urllib.parse import quote
 import click
 import orjson
 
-from skerry.cli.client import ADMIN_KEY_VARIABLE, HOST_KEY_VARIABLE, URL_VARIABLE, Server
+from skerry.cli.client import ADMIN_KEY_VARIABLE, HOST_CREDENTIAL_VARIABLE, URL_VARIABLE, Server
 from skerry.cli.output import current, speaking
 
 
@@ -17,19 +17,19 @@ from skerry.cli.output import current, speaking
 @click.argument("name", required=False)
 @click.option("--url", help=f"The server; {URL_VARIABLE} if not given.")
 @click.option("--admin-key", help=f"A key of the deployment; {ADMIN_KEY_VARIABLE} if not given.")
-@click.option("--host-key", help=f"The host credential, for NAME; {HOST_KEY_VARIABLE} if not given.")
+@click.option("--host-credential", help=f"The host credential, for NAME; {HOST_CREDENTIAL_VARIABLE} if not given.")
 @click.option("--json", "as_json", is_flag=True, help="The result as JSON.")
 @speaking
 def usage_command(
-    name: str | None, url: str | None, admin_key: str | None, host_key: str | None, as_json: bool
+    name: str | None, url: str | None, admin_key: str | None, host_credential: str | None, as_json: bool
 ) -> None:
     """Shows what the deployment NAME of a host, or that of the key, has used since it was created."""
     if name is None:
         server, place = Server(url, admin_key), "/api/skerry/usage"
         server.need_admin_key()
     else:
-        server, place = Server(url, None, host_key), f"/host/deployments/{quote(name, safe='')}/usage"
-        server.need_host_key()
+        server, place = Server(url, None, host_credential), f"/host/deployments/{quote(name, safe='')}/usage"
+        server.need_host_credential()
     found = server.get(place)
     current().done(found, _lines(found.get("usage")))
 
@@ -40,14 +40,16 @@ def usage_command(
     "--set", "changes", multiple=True, metavar="QUOTA=N", help="Set one; `QUOTA=default` unsets it. Repeatable."
 )
 @click.option("--url", help=f"The server; {URL_VARIABLE} if not given.")
-@click.option("--host-key", help=f"The host credential; {HOST_KEY_VARIABLE} if not given.")
+@click.option("--host-credential", help=f"The host credential; {HOST_CREDENTIAL_VARIABLE} if not given.")
 @click.option("--json", "as_json", is_flag=True, help="The result as JSON.")
 @speaking
-def quotas_command(name: str, changes: tuple[str, ...], url: str | None, host_key: str | None, as_json: bool) -> None:
+def quotas_command(
+    name: str, changes: tuple[str, ...], url: str | None, host_credential: str | None, as_json: bool
+) -> None:
     """Shows the quotas in force for the deployment NAME of a host, or sets some of them, at once and for good."""
     asked = dict(map(_change, changes))
-    server = Server(url, None, host_key)
-    server.need_host_key()
+    server = Server(url, None, host_credential)
+    server.need_host_credential()
     place = f"/host/deployments/{quote(name, safe='')}/quotas"
     if asked:
         found = server.post(place, orjson.dumps(asked), {"Content-Type": "application/json"})

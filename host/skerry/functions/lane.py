@@ -8,7 +8,8 @@ in it conflicts.
 again from the start on a background thread, beside the lane, with the full CPU budget and a snapshot of its own. A
 patient mutation's read set is checked at its commit; after `CONFLICT_RETRIES_MAX` conflicts it *holds the lane*:
 mutations that arrive wait until it has committed, so it cannot conflict again. A function that outran its slice goes
-to the background directly from then on, until it proves quick again.
+to the background directly from then on, until it proves quick again. One whose snapshot ended under it, because the
+storage grew or was opened again, runs again too, `SNAPSHOTS_LOST_MAX` times.
 
 Concurrency: everything here is the loop thread's, except `_run_patient`.
 """
@@ -51,9 +52,12 @@ _SLOWNESS_MAX: Final = 8
 
 
 class Work:
-    """One call on its way. Shape: `args` decoded; `conflicts` so far; `usage` of all its attempts."""
+    """One call on its way.
 
-    __slots__ = ("args", "conflicts", "done", "request", "spec", "usage", "version")
+    Shape: `args` decoded; `conflicts` and `snapshots_lost` so far; `usage` of all its attempts.
+    """
+
+    __slots__ = ("args", "conflicts", "done", "request", "snapshots_lost", "spec", "usage", "version")
 
     def __init__(
         self, version: "Version", spec: "FunctionSpec", args: dict[str, Any], request: CallRequest, done: Done
@@ -64,6 +68,7 @@ class Work:
         self.request = request
         self.done = done
         self.conflicts = 0
+        self.snapshots_lost = 0
         self.usage = CallUsage()
 
 
@@ -337,6 +342,10 @@ class Lane:
             return
         if transaction is not None:
             transaction.abort()
+        if _lost_snapshot(outcome) and work.snapshots_lost < limits.SNAPSHOTS_LOST_MAX:
+            work.snapshots_lost += 1
+            self._go_patient(work)  # the lane, where it holds it, stays its own
+            return
         if self._holder is work:
             self._release_lane()
         if isinstance(outcome, CallResult | SkerryError):
@@ -368,6 +377,10 @@ def _succeeded(call: Call, value: bytes, ts: int) -> CallResult:
 def _failed(call: Call, failure: FunctionFailure) -> CallResult:
     message = error_message(call.request.request_id, failure)
     return CallResult(False, b"", call.log_lines, None, message, failure.data, failure.code)
+
+
+def _lost_snapshot(outcome: object) -> bool:
+    return isinstance(outcome, SystemFault) and outcome.code == "SnapshotGone"
 
 
 def _fault(work: Work, error: BaseException) -> SystemFault:

@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from skerry import __version__
 from skerry.admin.access import Right
+from skerry.admin.access import Scope as KeyScope
 from skerry.admin.host import Host
 from skerry.admin.hosted import Hosted
 from skerry.admin.registry import not_found
@@ -160,7 +161,17 @@ class PlainRoutes:
         return self._operating.list_keys(_hosted(request).name)
 
     async def _create_key(self, request: Request) -> Response:
-        return await self._operating.create_key(_hosted(request).name, request)
+        """Makes a key with a key, which the new one does not outlive."""
+        name = _hosted(request).name
+        ends_ms: list[int | None] = []
+
+        def judge(sent: bytes) -> KeyScope | None:
+            scope, record = self._host.scope_of(name, sent), self._host.key_of(name, sent)
+            ends_ms.append(None if record is None else record.expires_ms)
+            return scope
+
+        require_admin(_authorization(request), judge, right=Right.KEYS, bad_key_code="BadDeployKey", name=name)
+        return await self._operating.create_key(name, request, ends_ms[-1])
 
     async def _revoke_key(self, request: Request) -> Response:
         return await self._operating.revoke_key(_hosted(request).name, request)
@@ -186,7 +197,7 @@ class PlainRoutes:
             require_admin(authorization, judge, right=Right.KEYS, bad_key_code="BadDeployKey", name=hosted.name)
             return
         raise ClientError(
-            "BadHostKey", "This route needs the host's credential: send Authorization: Bearer <host credential>."
+            "BadHostCredential", "This route needs the host's credential: send Authorization: Bearer <host credential>."
         )
 
 

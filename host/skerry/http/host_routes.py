@@ -101,11 +101,12 @@ class HostRoutes:
     def list_keys(self, name: str) -> Response:
         return answer({"keys": [key.listed() for key in self._host.registry.keys(name)]})
 
-    async def create_key(self, name: str, request: Request) -> Response:
-        """Makes a key of `scope`, with a `label` and `expiresMs` where they are given."""
+    async def create_key(self, name: str, request: Request, ends_by_ms: int | None = None) -> Response:
+        """Makes a key of `scope`, with a `label` and `expiresMs` where they are given, that ends by `ends_by_ms`."""
         fields = await fields_of(request)
-        made = await self._host.create_key(name, fields.get("scope"), fields.get("label", ""), fields.get("expiresMs"))
-        record, text = made
+        record, text = await self._host.create_key(
+            name, fields.get("scope"), fields.get("label", ""), fields.get("expiresMs"), ends_by_ms
+        )
         return answer({**record.listed(), "key": text})
 
     async def revoke_key(self, name: str, request: Request) -> Response:
