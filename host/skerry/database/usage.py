@@ -28,6 +28,25 @@ _READ_ADVICE: Final = (
     "index range expressions."
 )
 
+_FEW: Final[int] = 256
+_FEW_BYTES: Final[int] = 1 << 20
+"""Below these of everything, no limit is near."""
+assert (
+    USAGE_WARNING_PERCENT
+    * min(
+        TRANSACTION_DOCUMENTS_READ_MAX,
+        TRANSACTION_DOCUMENTS_WRITTEN_MAX,
+        TRANSACTION_RANGES_READ_MAX,
+        TRANSACTION_FUNCTIONS_SCHEDULED_MAX,
+    )
+    >= 100 * _FEW
+)
+assert (
+    USAGE_WARNING_PERCENT
+    * min(TRANSACTION_BYTES_READ_MAX, TRANSACTION_BYTES_WRITTEN_MAX, TRANSACTION_SCHEDULED_ARGS_BYTES_MAX)
+    >= 100 * _FEW_BYTES
+)
+
 
 class Usage:
     """The counters of one transaction. Shape: `is_full` where the deployment's data have reached their quota."""
@@ -165,6 +184,16 @@ class Usage:
 
     def warnings(self) -> list[str]:
         """One line for each limit that is used up to `USAGE_WARNING_PERCENT` or more."""
+        if (
+            self.documents_read < _FEW
+            and self.documents_written < _FEW
+            and self.ranges_read < _FEW
+            and self.functions_scheduled < _FEW
+            and self.bytes_read < _FEW_BYTES
+            and self.bytes_written < _FEW_BYTES
+            and self.scheduled_args_bytes < _FEW_BYTES
+        ):
+            return []
         return [
             f"{what} in a single function execution (actual: {used}, limit: {limit}). "
             "Consider doing less in one function, or splitting the work."

@@ -34,6 +34,7 @@ from skerry.jail import run_job
 
 _MAGIC: Final[bytes] = b"skerry compiled module 1\n"
 _MAC_BYTES: Final[int] = 32
+_PAGE_BYTES: Final[int] = 65536
 _WASM_MAGIC: Final[bytes] = b"\0asm\1\0\0\0"
 
 Compiler = Callable[[Engine, bytes], tuple[wasmtime.Module, bytes]]
@@ -64,7 +65,8 @@ def compile_jailed(engine: Engine, wasm: bytes) -> tuple[wasmtime.Module, bytes]
 class CompiledModule:
     """Native code of one wasm module, ready to be instantiated by any linker of the process.
 
-    Shape: `digest` (hex sha256 of the wasm), `has_initializer` (an `_initialize` export is to be run in each isolate).
+    Shape: `digest` (hex sha256 of the wasm), `has_initializer` (an `_initialize` export is to be run in each isolate),
+    `memory_bytes` of a fresh instance.
     """
 
     def __init__(self, module: wasmtime.Module, digest: str) -> None:
@@ -72,6 +74,8 @@ class CompiledModule:
         self.digest = digest
         self.address: Pointer = bindings.address_of(module.ptr())
         self.has_initializer = any(export.name == "_initialize" for export in module.exports)
+        memories = [export.type for export in module.exports if export.name == "memory"]
+        self.memory_bytes: int = sum(m.limits.min for m in memories if isinstance(m, wasmtime.MemoryType)) * _PAGE_BYTES
         self.prepared: dict[int, Pointer] = {}  # linker -> instance prepared from it
         weakref.finalize(self, _delete_prepared, self.prepared)
 

@@ -159,6 +159,8 @@ class _Scratch:
 
 _spare_scratch: list[_Scratch] = []
 _NO_OPERATIONS: Final[HostcallTable] = {}
+_memories: "dict[Pointer, memoryview[int]]" = {}
+"""The memory of each slot, as large as it may become: only `memory_size` says how much of it is there to be touched."""
 
 _TRAP_STACK_OVERFLOW: Final[int] = 0
 _TRAP_TEXTS: Final[dict[int, str]] = {
@@ -182,7 +184,7 @@ class Isolate:
 
     __slots__ = (
         "_scratch", "_store", "base", "context", "cpu", "dead", "failure", "host", "hostcalls",
-        "hostcalls_left", "linker", "memory_size", "module", "parked", "tickets_open",
+        "hostcalls_left", "linker", "memory", "memory_size", "module", "parked", "tickets_open",
     )  # fmt: skip
 
     def __init__(
@@ -254,8 +256,12 @@ class Isolate:
         scratch, context = self._scratch, self.context
         found = bindings.instance_export_get(context, scratch.address_instance, b"memory", 6, scratch.address_extern)
         assert found, "the module's check demands a memory"
-        self.base = bindings.memory_data(context, scratch.of)
-        self.memory_size = bindings.memory_data_size(context, scratch.of)
+        self.base = base = bindings.memory_data(context, scratch.of)
+        memory = _memories.get(base)
+        if memory is None:
+            memory = _memories[base] = bindings.view_of(base, limits.GUEST_MEMORY_BYTES_MAX)
+        self.memory = memory
+        self.memory_size = self.module.memory_bytes
 
     # -- entering the guest --------------------------------------------------------------------------------------
 

@@ -43,6 +43,10 @@ STATUS_TICKET: Final[int] = 2 << 28
 _I32 = wasmtime.ValType.i32
 _I64 = wasmtime.ValType.i64
 
+_IMPORT_ARGUMENTS_MAX: Final[int] = 8
+"""Of the imports below; wasmtime lays each out in 16 bytes."""
+_NUMBERS_KEPT_MAX: Final[int] = 256
+
 ImportFunction = Callable[["Isolate", Any], int]
 """An import's body: (isolate, values) -> result; values[4 * n] is argument n's low 32 bits. It may raise."""
 
@@ -72,6 +76,7 @@ class Linker:
         self._address: Pointer = bindings.linker_new(engine.address)
         engine.ticker.watched.append(self.is_running)
         self._kept: list[Any] = []  # native callbacks and types must outlive the linker
+        self._numbers: dict[Pointer, memoryview[int]] = {}  # by address: arguments mostly lie where they lay before
         deadline = bindings.EpochCallback(self._look_at_budget)
         self._kept.append(deadline)
         self.at_deadline: Pointer = ctypes.cast(deadline, ctypes.c_void_p).value or 0
@@ -138,11 +143,19 @@ class Linker:
         )
         assert not error, bindings.take_error(error)
 
+    def _numbers_at(self, address: Pointer) -> "memoryview[int]":
+        """An import's arguments, where its result goes too: argument n's low 32 bits are at 4 * n."""
+        if len(self._numbers) >= _NUMBERS_KEPT_MAX:
+            self._numbers.clear()
+        view = self._numbers[address] = bindings.view_of(address, 4 * _IMPORT_ARGUMENTS_MAX * 4).cast("I")
+        return view
+
     def _make_callback(self, function: ImportFunction) -> Any:
-        def run(_env: int, _caller: int, values: Any, _count: int) -> int:
+        def run(_env: int, _caller: int, at: Pointer, _count: int) -> int:
             isolate = self.current
             try:
                 assert isolate is not None
+                values = self._numbers.get(at) or self._numbers_at(at)
                 values[0] = function(isolate, values)
                 return 0
             except BaseException as error:
@@ -152,34 +165,39 @@ class Linker:
 
     def _make_hostcall(self) -> Any:
         """The hottest function of the host: everything it touches is local, and it allocates only what it returns."""
-        string_at, memmove = ctypes.string_at, ctypes.memmove
+        numbers, numbers_at = self._numbers, self._numbers_at
         name_max, argument_max = limits.HOSTCALL_NAME_BYTES_MAX, limits.HOSTCALL_ARGUMENT_BYTES_MAX
         result_max = limits.HOSTCALL_RESULT_BYTES_MAX
 
-        def hostcall(_env: int, _caller: int, values: Any, _count: int) -> int:
+        def hostcall(_env: int, _caller: int, at: Pointer, _count: int) -> int:
             isolate = self.current
+            try:
+                values = numbers.get(at) or numbers_at(at)
+            except BaseException as error:
+                return _trap(isolate, error)
+            out_at, out_capacity = values[24], values[28]
             try:
                 assert isolate is not None
                 name_at, name_length, argument_at, argument_length = values[0], values[4], values[8], values[12]
-                raw_at, raw_length, out_at, out_capacity = values[16], values[20], values[24], values[28]
-                furthest = max(
+                raw_at, raw_length, size = values[16], values[20], isolate.memory_size
+                name_end, argument_end, raw_end, out_end = (
                     name_at + name_length, argument_at + argument_length, raw_at + raw_length, out_at + out_capacity
-                )
-                if furthest > isolate.memory_size:
-                    isolate.check_range(furthest)
+                )  # fmt: skip
+                if name_end > size or argument_end > size or raw_end > size or out_end > size:
+                    isolate.check_range(max(name_end, argument_end, raw_end, out_end))
                 isolate.parked = None
                 isolate.hostcalls_left -= 1
                 if isolate.hostcalls_left < 0:
                     raise GuestFault("TooManyHostcalls", _TOO_MANY_HOSTCALLS)
                 if name_length > name_max or argument_length > argument_max or raw_length > argument_max:
                     raise DeveloperError("HostcallTooLarge", _HOSTCALL_TOO_LARGE)
-                base = isolate.base
-                name = string_at(base + name_at, name_length)
+                memory = isolate.memory
+                name = bytes(memory[name_at:name_end])
                 handler = isolate.hostcalls.get(name)
                 if handler is None:
                     raise isolate.unknown_operation(name)
-                raw = string_at(base + raw_at, raw_length) if raw_length else None
-                answer = handler(isolate.host, string_at(base + argument_at, argument_length), raw)
+                raw = bytes(memory[raw_at:raw_end]) if raw_length else None
+                answer = handler(isolate.host, bytes(memory[argument_at:argument_end]), raw)
                 if type(answer) is int:
                     values[0] = isolate.open_ticket(answer)
                     values[1] = STATUS_TICKET
@@ -192,14 +210,14 @@ class Linker:
                 if isolate is None or isinstance(error, GuestFault):
                     return _trap(isolate, error)
                 try:
-                    result, status, out_at, out_capacity = error_payload(error), STATUS_FAILED, values[24], values[28]
+                    result, status = error_payload(error), STATUS_FAILED
                 except BaseException as unwritable:
                     return _trap(isolate, unwritable)
-                base, length = isolate.base, len(result)
+                memory, length = isolate.memory, len(result)
             except BaseException as error:
                 return _trap(isolate, error)
             if length <= out_capacity:
-                memmove(base + out_at, result, length)
+                memory[out_at : out_at + length] = result
             else:
                 isolate.parked = result
             values[0] = length
@@ -225,7 +243,7 @@ def _take(isolate: "Isolate", values: Any) -> int:
     if parked is None or capacity < len(parked):
         raise GuestFault("GuestProtocolError", "The guest called take with nothing parked or with too small a buffer.")
     isolate.check_range(at + capacity)
-    ctypes.memmove(isolate.base + at, parked, len(parked))
+    isolate.memory[at : at + len(parked)] = parked
     isolate.parked = None
     return len(parked)
 

@@ -26,7 +26,7 @@ _PARTS: Final[tuple[tuple[str, tuple[tuple[Any, tuple[str, ...]], ...]], ...]] =
     ("parse the arguments", ((deployment, ("parse_arguments",)),)),
     ("schedule", ((lane.Lane, ("run", "_run_inline", "_finish")), (lane, ("_succeeded",)))),
     ("begin the transaction", ((Database, ("begin",)),)),
-    ("check the arguments", ((execution, ("_check_arguments",)),)),
+    ("check the arguments", ((execution, ("check_arguments",)),)),
     ("prepare the request", ((lane, ("run_function",)),)),
     (
         "store: make, limit, set the deadline",
@@ -43,7 +43,7 @@ _PARTS: Final[tuple[tuple[str, tuple[tuple[Any, tuple[str, ...]], ...]], ...]] =
     ),
     ("read the result", ((Isolate, ("_unpack",)),)),
     ("drop the isolate", ((Isolate, ("close",)), (bindings, ("store_delete",)))),
-    ("check the result", ((execution, ("_check_result",)),)),
+    ("check the result", ((execution, ("check_result",)),)),
     ("end the transaction", ((Transaction, ("abort",)),)),
     ("make the call record", ((lane, ("make_call_record",)),)),
     ("commit: hand to the writer", ((Database, ("commit",)), (lane.Lane, ("_commit",)))),
