@@ -34,6 +34,7 @@ from skerry.functions.failures import FunctionFailure, error_message, host_failu
 from skerry.functions.metering import CallUsage
 from skerry.functions.request import CallRequest, CallResult
 from skerry.isolate import DONE, PENDING, ActionBudget, EntropyStream, Isolate
+from skerry.value import dumps
 
 if TYPE_CHECKING:
     from skerry.functions.actions import Actions, Cancellable
@@ -128,7 +129,7 @@ class RunningAction:
         check_arguments(self._spec, args, self.actions.resolve_table)
         world, module = self.actions.code_of(self._version)
         self._isolate = isolate = Isolate(world.linker, module, self.frame, ACTION_OPERATIONS, self._budget)
-        return isolate.invoke(request_bytes(self._spec, self.frame.call.request.request_id, args))
+        return isolate.invoke(request_bytes(self._spec, self.frame.call.request.request_id, dumps(args)))
 
     def _judged(self, status: int, payload: bytes) -> Entry:
         if status != DONE:

@@ -5,11 +5,9 @@ metadata, the seed, the frozen time and the timestamp of the snapshot it began o
 the commit it caused, and is as secret as the data (the seed is in it).
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import orjson
-
-from skerry.value import dumps
 
 if TYPE_CHECKING:
     from skerry.functions.frame import Call
@@ -18,7 +16,7 @@ if TYPE_CHECKING:
 RECORD_VERSION = 1
 
 
-def make_call_record(call: "Call", spec: "FunctionSpec", args: dict[str, Any]) -> bytes:
+def make_call_record(call: "Call", spec: "FunctionSpec") -> bytes:
     """The record of a call that is about to commit."""
     request = call.request
     return orjson.dumps(
@@ -26,7 +24,7 @@ def make_call_record(call: "Call", spec: "FunctionSpec", args: dict[str, Any]) -
             "v": RECORD_VERSION,
             "bundle": call.version.digest,
             "function": spec.name,
-            "args": orjson.Fragment(dumps(args)),
+            "args": orjson.Fragment(call.raw_args),
             "identity": request.identity,
             "request": [request.request_id, request.ip, request.user_agent],
             "seed": call.seed.hex(),

@@ -66,7 +66,10 @@ def run_function(call: Call, spec: FunctionSpec, args: dict[str, Any], depth: in
         resolve = call.transaction.catalog.resolve
         check_arguments(spec, args, resolve)
         frame = Frame(call, spec, depth)
-        request = request_bytes(spec, call.request.request_id, args)
+        raw_args = dumps(args)
+        if depth == 0:
+            call.raw_args = raw_args
+        request = request_bytes(spec, call.request.request_id, raw_args)
         isolate = Isolate(call.linker, call.version.module, frame, OPERATIONS[spec.kind], call.cpu)
         try:
             status, payload = isolate.invoke(request)
@@ -85,9 +88,9 @@ def run_function(call: Call, spec: FunctionSpec, args: dict[str, Any], depth: in
     return payload
 
 
-def request_bytes(spec: FunctionSpec, request_id: str, args: dict[str, Any]) -> bytes:
-    """The request of ABI.md."""
-    name, raw_id, arguments = spec.name_bytes, request_id.encode(), b"[" + dumps(args) + b"]"
+def request_bytes(spec: FunctionSpec, request_id: str, raw_args: bytes) -> bytes:
+    """The request of ABI.md. Shape: `raw_args` is the canonical JSON of the arguments object."""
+    name, raw_id, arguments = spec.name_bytes, request_id.encode(), b"[" + raw_args + b"]"
     header = _HEADER(KIND_NUMBERS[spec.kind], len(name), len(raw_id), len(arguments))
     return header + name + raw_id + arguments
 

@@ -20,12 +20,13 @@ if TYPE_CHECKING:
 class Call:
     """One call from outside.
 
-    Shape: `now_ms` the frozen time; `seed` 32 secret bytes; `cpu` the budget its isolates share.
+    Shape: `now_ms` the frozen time; `raw_args` the canonical JSON of the arguments, once they are checked;
+    `seed` 32 secret bytes; `cpu` the budget its isolates share.
     """
 
     __slots__ = (
         "cpu", "entropy", "has_read_clock", "has_read_identity", "linker", "log_lines", "now_ms", "now_ns",
-        "request", "seed", "transaction", "version",
+        "raw_args", "request", "seed", "transaction", "version",
     )  # fmt: skip
 
     def __init__(
@@ -39,6 +40,7 @@ class Call:
     ) -> None:
         self.version = version
         self.request = request
+        self.raw_args = b""
         self.transaction = transaction
         self.linker = linker
         self.now_ms = now_ms = transaction.now_ms

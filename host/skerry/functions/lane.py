@@ -194,7 +194,7 @@ class Lane:
                 self._finish(work, _fault(work, outcome))
 
         try:
-            self._database.commit(call.transaction, make_call_record(call, work.spec, work.args), on_durable)
+            self._database.commit(call.transaction, make_call_record(call, work.spec), on_durable)
         except Conflict as conflict:
             self._retry(work, conflict)
             return
