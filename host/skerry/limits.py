@@ -216,6 +216,8 @@ WRITE_LOG_COMMITS_MAX = 100_000
 WRITE_LOG_BYTES_MAX = 256 * MIB  # beyond what may be pending: kept while detached transactions run
 SCHEMA_CHANGE_BATCH_ITEMS = 1_000
 RETENTION_CHUNK_COMMITS = 1_000
+RETENTION_CHUNK_CHANGES = 250  # replaced versions that one step drops; each costs some 50 us for a table with indexes
+RETENTION_CHUNK_BYTES = 1 * MIB  # of log entries and replaced versions that one step reads; the last may lie on top
 HISTORY_MILESTONE_VERSIONS = 64  # a read in the past steps over at most so many versions of a document
 
 assert FUNCTION_CALL_DEPTH_MAX <= SAVEPOINT_DEPTH_MAX

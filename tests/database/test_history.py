@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from orjson import loads
 
+from skerry.database import history
 from skerry.database.commit_log import read_entry
 from skerry.database.history import read_document_at, read_index_at, retain, retained_ts
 from skerry.errors import DeveloperError, SystemFault
@@ -173,8 +174,15 @@ def test_retention_keeps_every_state_it_promises_and_drops_the_rest(data: st.Dat
             world.run(lambda t, n=n: t.patch(data.draw(st.sampled_from(live)), {"n": n}))
         states[world.database.durable_ts] = past(world.database.durable_ts)
     horizon = data.draw(st.sampled_from(sorted(states)))
-    while retain(world.database, horizon, data.draw(st.integers(1, 4))):
-        world.settle()
+    world.run(lambda t: [t.patch(document_id, {"n": 50 + n}) for n, document_id in enumerate(live)])
+    states[world.database.durable_ts] = past(world.database.durable_ts)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(history, "RETENTION_CHUNK_CHANGES", data.draw(st.integers(1, 3)))
+        while retain(world.database, horizon, data.draw(st.integers(1, 4))):
+            world.settle()
+            for ts, state in states.items():
+                if ts >= horizon:
+                    assert past(ts) == state
     for ts, state in states.items():
         if ts >= horizon:
             assert past(ts) == state
@@ -238,3 +246,57 @@ def test_one_retention_call_at_the_bound_and_one_past_it(memory: World) -> None:
     assert retain(memory.database, memory.database.durable_ts, RETENTION_CHUNK_COMMITS + 1) == 1
     memory.settle()
     assert retain(memory.database, memory.database.durable_ts, 5) == 0
+
+
+def test_a_large_commit_is_dropped_in_parts(memory: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    most = 4
+    monkeypatch.setattr(history, "RETENTION_CHUNK_CHANGES", most)
+    memory.schema(table_schema("t", {"by_n": ["n"]}))
+    ids = memory.insert_all("t", [{"n": n} for n in range(2 * most + 1)])
+    before = memory.database.durable_ts
+    memory.run(lambda t: [t.patch(document_id, {"n": 100 + n}) for n, document_id in enumerate(ids)])
+    patched = memory.database.durable_ts
+    memory.run(*[lambda t, which=which: t.patch(which, {"n": 200}) for which in ids[:most]])  # at the bound
+    memory.run(lambda t: t.insert("u", {}))
+
+    def numbers(timestamp: int) -> list[float]:
+        snapshot = memory.engine.snapshot()
+        table = memory.database.catalog.tables["t"]
+        found = read_index_at(snapshot, table, table.indexes["by_n"], b"", None, timestamp, 100)
+        snapshot.close()
+        return [loads(raw)["n"] for raw in found]
+
+    def step() -> tuple[int, int]:
+        """What the step answers, and how many replaced versions there are after it."""
+        answer = retain(memory.database, memory.database.durable_ts, 50)
+        memory.settle()
+        return answer, sizes(memory)[Tree.REPLACED]
+
+    every = len(ids) + most
+    assert step() == (50, every - most)
+    with pytest.raises(DeveloperError, check=lambda e: e.code == "OutOfRetention"):
+        numbers(before)
+    assert numbers(patched) == [100 + n for n in range(len(ids))]
+    assert step() == (50, every - 2 * most)
+    assert numbers(patched) == [100 + n for n in range(len(ids))]
+    reopened = World(memory.engine)
+    assert retain(reopened.database, reopened.database.durable_ts, 50) == 50
+    reopened.settle()
+    assert step() == (1, 0)
+    left = sizes(memory)
+    assert (left[Tree.COMMIT_LOG], left[Tree.DOCUMENT_HISTORY], left[Tree.INDEX_HISTORY]) == (1, 0, 0)
+    assert step() == (0, 0)
+
+
+def test_one_step_reads_so_many_bytes(memory: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history, "RETENTION_CHUNK_BYTES", 3_000)
+    ids = memory.insert_all("t", [{"text": "x" * 1_000} for _ in range(6)])
+    memory.run(lambda t: [t.patch(document_id, {"text": ""}) for document_id in ids])
+    memory.run(lambda t: t.insert("u", {}))
+    left: list[int] = []
+    while retain(memory.database, memory.database.durable_ts, 50) == 50:
+        memory.settle()
+        left.append(sizes(memory)[Tree.REPLACED])
+    memory.settle()
+    assert left == [3], left
+    assert not sizes(memory)[Tree.REPLACED]

@@ -18,7 +18,8 @@ of additions.
 
 Dropping. `retain` walks the commit log from its oldest entry: the commit at T made exactly the version it replaced
 unreachable for every read at or after T, and the versions go in the order in which they came. Its cost follows the
-changes dropped, and disk follows data and retention, not uptime.
+changes dropped, and disk follows data and retention, not uptime. A step is bounded by changes and bytes as well as by
+commits, for it holds the loop thread up: of a large commit it drops a part, and writes down how far it came.
 
 Concurrency: reads on any thread with a snapshot of its own; `retain` on the loop thread.
 """
@@ -30,10 +31,11 @@ from skerry.database.commit_log import Change, read_entry
 from skerry.database.database import Database
 from skerry.database.stored import HEADER_BYTES, commit_ts_of, is_before_milestone, parse_document, timestamp_bytes
 from skerry.errors import DeveloperError
-from skerry.limits import COMMIT_TS_MAX, RETENTION_CHUNK_COMMITS
+from skerry.limits import COMMIT_TS_MAX, RETENTION_CHUNK_BYTES, RETENTION_CHUNK_CHANGES, RETENTION_CHUNK_COMMITS
 from skerry.storage import StorageSnapshot, Tree, Write
 
 RETAINED_KEY: Final = b"retained"
+_BEGUN_KEY: Final = b"retained in part"
 _TIMESTAMP_BYTES: Final = 8
 _BEHIND: Final = b"\xff" * (_TIMESTAMP_BYTES + 1)
 
@@ -80,60 +82,93 @@ def read_index_at(
 
 
 def retain(database: Database, before_ts: int, budget_commits: int) -> int:
-    """Drop what only reads before `before_ts` need, up to `budget_commits` commits of it; how many were dropped.
+    """Drop what only reads before `before_ts` need, up to `budget_commits` commits of it; how much of the budget was
+    spent. All of it is spent as well where the step came to one of its own bounds: a commit may be large, and then
+    several steps drop it.
 
     Call it now and then with what retention allows, until it answers less than the budget; each call is one storage
     batch that shares the next sync. The newest commit log entry always stays: it holds the last timestamp.
+    Limits: RETENTION_CHUNK_COMMITS, RETENTION_CHUNK_CHANGES, RETENTION_CHUNK_BYTES.
     """
     with_room = min(budget_commits, RETENTION_CHUNK_COMMITS)
     snapshot = database.engine.snapshot()
     try:
-        items = snapshot.scan_chunk(
-            Tree.COMMIT_LOG, b"", (before_ts + 1).to_bytes(_TIMESTAMP_BYTES, "big"), False, with_room + 1
-        )
+        step = _Step(database, snapshot)
         newest = snapshot.scan_chunk(Tree.COMMIT_LOG, b"", None, True, 1)
-        doomed = [item for item in items if item[0] != newest[0][0]][:with_room]
-        if not doomed:
-            return 0
-        horizon = int.from_bytes(doomed[-1][0], "big")
-        writes: list[Write] = []
-        for stamp, raw in doomed:
-            writes.append((Tree.COMMIT_LOG, stamp, None))
-            for change in read_entry(raw)[1]:
-                _drop_change(database, snapshot, stamp, change, horizon, writes)
-        writes.append((Tree.META, RETAINED_KEY, doomed[-1][0]))
+        end = (before_ts + 1).to_bytes(_TIMESTAMP_BYTES, "big")
+        dropped = 0
+        if newest:
+            for stamp, raw in snapshot.scan(Tree.COMMIT_LOG, b"", min(end, newest[0][0]), False):
+                if dropped == with_room or not step.drop(stamp, raw):
+                    dropped = with_room
+                    break
+                dropped += 1
     finally:
         snapshot.close()
-    database.engine.submit(writes)
-    return len(doomed)
+    if step.writes:
+        database.engine.submit(step.writes)
+    return dropped
 
 
-def _drop_change(
-    database: Database, snapshot: StorageSnapshot, stamp: bytes, change: Change, horizon: int, writes: list[Write]
-) -> None:
-    """The deletes that dropping one change of a commit asks for."""
-    if not change.previous_ts:
-        return
-    key = stamp + change.key
-    stored = snapshot.get(Tree.REPLACED, key)
-    writes.append((Tree.REPLACED, key, None))
-    if not change.is_written or (stored and is_before_milestone(stored)):
-        writes.append((Tree.DOCUMENT_HISTORY, change.key + stamp, None))
-    table = database.catalog.numbers.get(int.from_bytes(change.key[:4], "big"))
-    if not stored or table is None:
-        return
-    document = parse_document(stored[HEADER_BYTES:])
-    tail = creation_tail(document["_creationTime"], change.key[4:])
-    for index in table.stored:
-        entry = index.key(document, tail)
-        full = index.number.to_bytes(4, "big") + entry
-        removed = snapshot.get(Tree.INDEX_HISTORY, full)
-        if (
-            removed is not None
-            and int.from_bytes(removed, "big") <= horizon
-            and not database.is_key_pending(index.number, entry)
-        ):
-            writes.append((Tree.INDEX_HISTORY, full, None))
+class _Step:
+    """The deletes of one step. Shape: `writes` what it comes to so far."""
+
+    def __init__(self, database: Database, snapshot: StorageSnapshot) -> None:
+        self._database = database
+        self._snapshot = snapshot
+        self.writes: list[Write] = []
+        self._changes_left = RETENTION_CHUNK_CHANGES
+        self._bytes_left = RETENTION_CHUNK_BYTES
+        # A commit that a step did not come to the end of: its timestamp, and how many changes are dropped.
+        self._begun = snapshot.get(Tree.META, _BEGUN_KEY)
+
+    def drop(self, stamp: bytes, raw: bytes) -> bool:
+        """Drops a commit, or as much of it as there is room for; whether it was all."""
+        if self._changes_left <= 0 or self._bytes_left <= 0:
+            return False
+        self._bytes_left -= len(raw)
+        changes = read_entry(raw)[1]
+        begun = self._begun
+        done = int.from_bytes(begun[_TIMESTAMP_BYTES:], "big") if begun and begun.startswith(stamp) else 0
+        while done < len(changes):
+            if self._changes_left <= 0 or (done and self._bytes_left <= 0):
+                self._write_down(stamp, done)
+                return False
+            self._drop_change(stamp, changes[done])
+            done += 1
+        self.writes.append((Tree.COMMIT_LOG, stamp, None))
+        self._write_down(stamp, 0)
+        return True
+
+    def _write_down(self, stamp: bytes, done: int) -> None:
+        self.writes.append((Tree.META, RETAINED_KEY, stamp))
+        if done or self._begun:
+            self._begun = stamp + done.to_bytes(4, "big") if done else None
+            self.writes.append((Tree.META, _BEGUN_KEY, self._begun))
+
+    def _drop_change(self, stamp: bytes, change: Change) -> None:
+        """The deletes that dropping one change of a commit asks for. Safe to be done again."""
+        if not change.previous_ts:
+            return
+        database, snapshot, writes = self._database, self._snapshot, self.writes
+        self._changes_left -= 1
+        key = stamp + change.key
+        stored = snapshot.get(Tree.REPLACED, key)
+        writes.append((Tree.REPLACED, key, None))
+        if not change.is_written or (stored and is_before_milestone(stored)):
+            writes.append((Tree.DOCUMENT_HISTORY, change.key + stamp, None))
+        table = database.catalog.numbers.get(int.from_bytes(change.key[:4], "big"))
+        if not stored or table is None:
+            return
+        self._bytes_left -= len(stored)
+        document = parse_document(stored[HEADER_BYTES:])
+        tail = creation_tail(document["_creationTime"], change.key[4:])
+        for index in table.stored:
+            entry = index.key(document, tail)
+            full = index.number.to_bytes(4, "big") + entry
+            removed = snapshot.get(Tree.INDEX_HISTORY, full)
+            if removed is not None and removed <= stamp and not database.is_key_pending(index.number, entry):
+                writes.append((Tree.INDEX_HISTORY, full, None))
 
 
 def _version_at(snapshot: StorageSnapshot, key: bytes, timestamp: int) -> bytes | None:
