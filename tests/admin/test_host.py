@@ -247,6 +247,40 @@ def test_a_closed_host_refuses(tmp_path: Path, base: Path) -> None:
     world.crash()
 
 
+def test_a_closed_host_leaves_nothing_that_waited_to_open(tmp_path: Path, base: Path) -> None:
+    world = HostWorld(tmp_path / "data", shared.compiled(base))
+    names = [f"d{n}" for n in range(DEPLOYMENTS_OPENING_MAX + 2)]
+    world.create(*names)
+    outcomes: list[Any] = []
+
+    async def call_all_and_close() -> None:
+        for name in names:
+            world.hosted(name).call(request("query", "f:add", {}), outcomes.append)
+        openings = [world.hosted(name)._opening for name in names]
+        assert None not in openings
+        await world.host.close()
+        await asyncio.gather(*filter(None, openings))
+
+    world.wait(call_all_and_close())
+    assert len(outcomes) == len(names)
+    assert [name for name in names if world.hosted(name).is_open] == []
+    world.crash()
+
+
+def test_a_deletion_that_cannot_be_finished_keeps_no_other_from_being_served(tmp_path: Path, base: Path) -> None:
+    compiled = shared.compiled(base)
+    with HostWorld(tmp_path / "data", compiled) as world:
+        world.create("one", "two")
+        world.deploy("one", shared.bundle("c", base))
+        world.deploy("two", shared.bundle("c", base))
+        world.wait(world.host.registry.update("one", state=State.DELETING))
+    (tmp_path / "data" / "deployments" / "one" / "FORMAT").write_text("skerry-deployment 0\n")
+    with HostWorld(tmp_path / "data", compiled) as world:
+        assert world.host.find("one") is None
+        assert world.value("two", "query", "f:add", {"x": 1, "y": 2}) == 3
+        assert code_of(world, lambda: world.host.create("one")) == "DeploymentNameTaken"
+
+
 def test_openings_and_activations_at_once_are_bounded(host: HostWorld) -> None:
     opener = host.host._opener
     assert (opener.opening._value, opener.activating._value) == (DEPLOYMENTS_OPENING_MAX, ACTIVATIONS_MAX)

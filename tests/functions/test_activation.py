@@ -11,8 +11,11 @@ import pytest
 from skerry import limits
 from skerry.bundle.build import build_app
 from skerry.bundle.bundle_file import MANIFEST, make_bundle, read_bundle
+from skerry.database.catalog_store import TABLE_PREFIX
 from skerry.errors import ClientError, SkerryError, SystemFault
 from skerry.isolate import ModuleCache, build_runner_at
+from skerry.storage.interface import Tree
+from skerry.storage.lmdb_engine import LmdbEngine
 from tests.fixtures import shared
 from tests.fixtures.bundles import build, languages, wrap_honestly
 from tests.fixtures.guests import c_guest
@@ -177,3 +180,20 @@ def test_what_a_crash_left_half_written_goes_with_the_next_activation(empty: Wor
 @pytest.mark.parametrize("language", languages())
 def test_each_build_of_a_guest_gives_the_same_bytes(base: Path, cache: ModuleCache, language: str) -> None:
     assert build(language, cache) == shared.bundle(language, base)
+
+
+def test_a_deployment_whose_catalog_cannot_be_read_is_locked_by_nobody(tmp_path: Path, compiled: Path) -> None:
+    with World(tmp_path / "data", compiled):
+        pass
+
+    def write(value: bytes | None) -> None:
+        engine = LmdbEngine(tmp_path / "data")
+        engine.commit([(Tree.META, TABLE_PREFIX + b"t", value)]).result(20)
+        engine.close()
+
+    write(b"{nonsense")
+    with pytest.raises(orjson.JSONDecodeError):
+        World(tmp_path / "data", compiled)
+    write(None)
+    with World(tmp_path / "data", compiled) as world:
+        assert world.deployment.describe()["version"] is None

@@ -18,6 +18,7 @@ Concurrency: the loop thread; opening, closing and deleting do their blocking pa
 """
 
 import asyncio
+import contextlib
 import hmac
 import logging
 from collections.abc import Callable, Coroutine, Mapping
@@ -106,7 +107,8 @@ class Host:
         """Finishes deletions that a crash interrupted, opens the default deployment and begins to sweep."""
         for record in self.registry.listed():
             if record.state is State.DELETING and self._owns(record.name):
-                await self._finish_delete(record.name)
+                with contextlib.suppress(SystemFault):  # it is in the log, and no reason to serve none of the others
+                    await self._finish_delete(record.name)
         record = self.registry.find(DEFAULT_NAME) or await self.registry.create(DEFAULT_NAME, self._now_ms())
         default = self._hosted_of(record)
         default.is_pinned = True
@@ -129,7 +131,10 @@ class Host:
             self._timer.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         try:
-            await asyncio.gather(*(hosted.close() for hosted in list(self._open.values())))
+            closings = (hosted.close() for hosted in list(self._hosted.values()))  # also of those that wait to open
+            for outcome in await asyncio.gather(*closings, return_exceptions=True):
+                if isinstance(outcome, BaseException):
+                    _log.error("a deployment did not close in order", exc_info=outcome)
             self._gather_usage()
             await self.registry.save_usage()
             if self._options.call_log is not None:

@@ -83,13 +83,17 @@ class Deployment:
         self._is_quarantined = is_quarantined or _never
         self._engine = LmdbEngine(folder, lock_seconds_max=lock_seconds_max)
         self._cache = modules or ModuleCache(get_engine(), compiled_cache, host_key, compile_jailed)
-        self.database = Database(
-            self._engine,
-            clock_ns=clock_ns,
-            call_soon_threadsafe=loop.call_soon_threadsafe,
-            call_soon=loop.call_soon,
-            cursor_key=hmac.digest(host_key, b"cursors " + name.encode(), "sha256"),
-        )
+        try:
+            self.database = Database(
+                self._engine,
+                clock_ns=clock_ns,
+                call_soon_threadsafe=loop.call_soon_threadsafe,
+                call_soon=loop.call_soon,
+                cursor_key=hmac.digest(host_key, b"cursors " + name.encode(), "sha256"),
+            )
+        except BaseException:  # its lock and its thread would stay, and refuse the next attempt
+            self._engine.close()
+            raise
         self.terms = terms = terms or Terms()
         self.lane = Lane(self.database, loop, clock_ns, entropy, terms=terms)
         self.actions = Actions(
