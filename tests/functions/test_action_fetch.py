@@ -1,5 +1,6 @@
 """fetch in actions: bodies both ways, abort, bounds. The way out is a double; the real one has tests of its own."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,9 @@ import orjson
 import pytest
 
 from skerry import limits
+from skerry.errors import SkerryError
+from skerry.functions.action_fetch import Fetches
+from skerry.functions.action_operations import FetchToStart
 from tests.fixtures import shared
 from tests.fixtures.action_bundle import action_bundle
 from tests.fixtures.hands import FetchDouble
@@ -207,3 +211,31 @@ def test_text_is_decoded_as_the_platform_does(world: World, way_out: FetchDouble
     assert _get(world, "/odd")["body"] == "na\u00efve \ufffd \ufffd"
     way_out.bodies["/odd"] = b'{"a": "\xf0\x9f\x98\x80"}'
     assert _get(world, "/odd", **{"as": "json"})["body"] == {"a": "\U0001f600"}
+
+
+@pytest.mark.parametrize("has_begun", [False, True])
+def test_a_fetch_that_is_cancelled_holds_nothing(has_begun: bool) -> None:
+    released: list[int] = []
+
+    class Nobody:
+        def complete(self, ticket: int, status: int, payload: bytes) -> None: ...
+        def refuse(self, ticket: int, error: SkerryError) -> None: ...
+        def release(self, size: int) -> None:
+            released.append(size)
+
+    class Silent:
+        async def fetch(self, *_: Any) -> Any:
+            await asyncio.Event().wait()
+
+        async def close(self) -> None: ...
+
+    async def start_and_cancel() -> None:
+        fetches = Fetches(Nobody(), Silent(), asyncio.get_running_loop())
+        fetches.step("fetch", 1, FetchToStart(7, "POST", URL, [], "follow", b"x" * 1000, False, False))
+        if has_begun:
+            await asyncio.sleep(0)
+        fetches.step("cancel", 0, 7)
+        await asyncio.sleep(0)
+
+    asyncio.run(start_and_cancel())
+    assert sum(released) == 1000

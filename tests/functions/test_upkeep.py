@@ -6,6 +6,7 @@ from typing import Any
 
 from skerry import limits
 from skerry.database import retained_ts
+from skerry.functions.terms import Terms
 from skerry.functions.upkeep import Upkeep
 from skerry.storage.interface import Tree
 from skerry.storage.lmdb_engine import LmdbEngine
@@ -32,7 +33,7 @@ def _write(world: World, count: int) -> None:
 def _upkeep(world: World, engine: LmdbEngine) -> Upkeep:
     loop: Any = asyncio.new_event_loop()
     try:
-        return Upkeep(world.database, engine, lambda: int(world.now_ms * 1e6), loop)
+        return Upkeep(world.database, engine, lambda: int(world.now_ms * 1e6), loop, Terms())
     finally:
         loop.close()
 

@@ -147,6 +147,7 @@ class _OpenFetch:
         self._wanted = wanted
         self._loop = loop
         self._outgoing = _OutgoingBody(action) if wanted.is_streamed else None
+        self._held_bytes = len(wanted.body or b"")
         self._response: FetchedResponse | None = None
         self._tasks: dict[asyncio.Task[None], int] = {}
         self._is_reading = False
@@ -176,6 +177,7 @@ class _OpenFetch:
             task.cancel()
             self._action.refuse(ticket, _cancelled())
         self._tasks.clear()
+        self._let_body_go()  # a task that is cancelled before its first step does nothing of its own
         if self._outgoing is not None:
             self._outgoing.close()
         if self._response is not None:
@@ -202,13 +204,17 @@ class _OpenFetch:
             error = SystemFault("InternalServerError", "The fetch failed in the server.")
         self._action.refuse(ticket, error)
 
+    def _let_body_go(self) -> None:
+        held, self._held_bytes = self._held_bytes, 0
+        self._action.release(held)
+
     async def _start(self, ticket: int, way_out: WayOut) -> None:
         wanted = self._wanted
         body = self._outgoing.chunks() if self._outgoing is not None else wanted.body
         try:
             response = await way_out.fetch(wanted.method, wanted.url, wanted.headers, body, wanted.redirect)
         finally:
-            self._action.release(len(wanted.body or b""))
+            self._let_body_go()
         self._response = response
         head = {
             "status": response.status,
