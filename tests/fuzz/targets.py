@@ -49,6 +49,7 @@ from tests.fixtures import shared
 from tests.fixtures.guests import wat_guest
 from tests.fixtures.world import NOW_MS, World, request
 from tests.fuzz.draw import Draw
+from tests.fuzz.edge_targets import addresses, fetches, keys
 
 Target = Callable[[bytes], None]
 _ADMIN_KEY = b"local|0123456789abcdef"
@@ -244,7 +245,8 @@ def abi(data: bytes) -> None:
 
 
 TARGETS: dict[str, Target] = {
-    target.__name__: target for target in (abi, bundle, identifiers, requests, stacks, validators, values, wasm)
+    target.__name__: target
+    for target in (abi, addresses, bundle, fetches, identifiers, keys, requests, stacks, validators, values, wasm)
 }
 
 

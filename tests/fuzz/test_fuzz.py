@@ -14,8 +14,11 @@ SEEDS = Path(__file__).parent / "seeds"
 # How many inputs a target gets here: about ten seconds each on a slow machine.
 RUNS = {
     "abi": 2_000,
+    "addresses": 40_000,
     "bundle": 8_000,
+    "fetches": 20_000,
     "identifiers": 40_000,
+    "keys": 20_000,
     "requests": 20_000,
     "stacks": 60_000,
     "validators": 60_000,

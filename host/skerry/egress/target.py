@@ -20,6 +20,8 @@ from skerry.limits import EGRESS_URL_CACHE_ENTRIES_MAX, EGRESS_URL_CHARS_MAX
 _AMBIGUOUS = re.compile(r"[\x00-\x20\x7f-\xa0\\]")
 _HOST = re.compile(r"[a-z0-9_][a-z0-9_.-]{0,253}")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+# The library's parser trips over some brackets with an IndexError.
+_UNREADABLE = (ValueError, IndexError)
 
 
 class Target(NamedTuple):
@@ -47,7 +49,7 @@ def parse_target(text: str) -> Target:
     """
     try:
         return _target_of(_parsed(text))
-    except ValueError as error:
+    except _UNREADABLE as error:
         raise _invalid("The address to fetch cannot be read as a URL.") from error
 
 
@@ -58,7 +60,7 @@ def redirect_target(base: Target, location: str) -> Target:
     """
     try:
         return _target_of(base.url.join(_parsed(location)))
-    except ValueError as error:
+    except _UNREADABLE as error:
         raise _invalid("A redirect leads to an address that cannot be read.") from error
 
 
