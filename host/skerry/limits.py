@@ -197,6 +197,7 @@ OPEN_QUERIES_MAX = 1_000
 FILTER_NESTING_MAX = 64
 FILTER_STEPS_MAX = 10_000_000
 FILTER_BYTES_PER_STEP = 8
+FILTER_STEPS_PER_LOOK = 5_000  # before somebody looks at the clock
 SCAN_CHUNK_KEYS_FIRST = 16
 SCAN_CHUNK_KEYS_MAX = 256
 SCAN_CHUNK_KEYS_LONG = 4_096  # once keys turned out to share a prefix too long for the storage engine to order
@@ -276,10 +277,14 @@ LANE_CALLS_WAITING_MAX = 1_000
 CONFLICT_RETRIES_MAX = 3
 SNAPSHOTS_LOST_MAX = 3  # by one call beside the lane, which begins again each time
 INLINE_VALIDATION_STEPS_MAX = 200_000
+SLICE_VALIDATION_STEPS_MAX = 10_000  # on the loop thread; a check that takes more is done in the background
+SLICE_RESULT_BYTES_MAX = 512 * KIB  # likewise, a result that is checked there
+SLICE_SOURCE_MAP_BYTES_MAX = 32 * KIB  # likewise, a source map that is decoded there
 RESULT_UNCHECKED_BYTES_MAX = 256 * KIB  # of a result that is, byte for byte, the documents the function collected
 
 assert 1 <= BACKGROUND_THREADS_EACH_MAX < BACKGROUND_THREADS
 assert (BACKGROUND_THREADS + 2) * (FUNCTION_CALL_DEPTH_MAX + 1) <= ISOLATES_MAX, "nested calls always find an isolate"
+assert SLICE_VALIDATION_STEPS_MAX < INLINE_VALIDATION_STEPS_MAX <= VALIDATOR_STEPS_MAX
 assert RESULT_UNCHECKED_BYTES_MAX / 32 <= VALUE_ARRAY_ELEMENTS_MAX, "a document's id alone has 31 characters"
 assert DOCUMENT_NESTING_MAX + 1 <= VALUE_NESTING_MAX and 9 * RESULT_UNCHECKED_BYTES_MAX <= FUNCTION_RESULT_BYTES_MAX
 CALL_LOG_SECONDS = 0.25  # until the lines of calls are written, many at once

@@ -115,6 +115,12 @@ class StackMapper:
         self._raw: bytes | None = raw_map
         self._map: SourceMap | None = None
 
+    @property
+    def decoding_bytes(self) -> int:
+        """The size of the map that the next trace decodes first; 0 once it is decoded."""
+        raw = self._raw
+        return 0 if raw is None else len(raw)
+
     def map_stack(self, stack: str) -> str:
         """The frames of the user's own code, one a line, as Convex shows them; empty where there are none.
 
@@ -146,12 +152,13 @@ class StackMapper:
         return found
 
     def _decoded(self) -> SourceMap | None:
-        raw, self._raw = self._raw, None
+        raw = self._raw  # kept until it is decoded: another thread may need it meanwhile, and decodes it too
         if raw is not None:
             try:
                 self._map = SourceMap(raw)
             except ClientError:
                 self._map = None
+            self._raw = None
         return self._map
 
 

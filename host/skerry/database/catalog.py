@@ -20,7 +20,7 @@ from typing import Any, Final, Protocol, cast
 import orjson
 
 from skerry.errors import DeveloperError
-from skerry.limits import INDEX_KEY_BYTES_MAX, TABLES_MAX
+from skerry.limits import INDEX_KEY_BYTES_MAX, TABLES_MAX, VALIDATOR_STEPS_MAX
 from skerry.value import UNDEFINED, check_table_name, index_key, key_of
 
 CATALOG_INDEX: Final = 0
@@ -35,7 +35,9 @@ class Validator(Protocol):
 
     json: Any
 
-    def check(self, value: Any, resolve_table: Callable[[int], str | None]) -> None: ...
+    def check(
+        self, value: Any, resolve_table: Callable[[int], str | None], *, steps_max: int = VALIDATOR_STEPS_MAX
+    ) -> None: ...
 
 
 class Index:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from skerry.database.transaction import Transaction
 
 _INTERNAL_ID_BYTES: Final = 16
+_ROWS_PER_LOOK_MASK: Final = 127
 _NO_DOCUMENT: Final = "An index entry leads to no document."
 
 
@@ -87,6 +88,8 @@ class QueryStream:
             json, size = stored[HEADER_BYTES:], int.from_bytes(stored[:4], "big") & SIZE_MASK
         transaction.usage.read_document(size)
         self.rows_read += 1
+        if not self.rows_read & _ROWS_PER_LOOK_MASK:
+            transaction.usage.look()
         self.bytes_read += size
         return json if not self._operators or self._passes(json, size) else True
 
@@ -117,6 +120,7 @@ class QueryStream:
             keys = scan.next_keys(room)
             if not keys:
                 return
+            usage.look()
             for key in keys:
                 document_key = prefix + key[-_INTERNAL_ID_BYTES:]
                 if writes:

@@ -38,7 +38,7 @@ from skerry.database.stored import HEADER_BYTES, SIZE_MASK, parse_document
 from skerry.database.stream import QueryStream, collect_plan, open_stream
 from skerry.database.usage import Usage
 from skerry.errors import DeveloperError
-from skerry.limits import OPEN_QUERIES_MAX, SAVEPOINT_DEPTH_MAX
+from skerry.limits import OPEN_QUERIES_MAX, SAVEPOINT_DEPTH_MAX, VALIDATOR_STEPS_MAX
 from skerry.storage import StorageSnapshot, Tree
 from skerry.value import (
     UNDEFINED,
@@ -561,8 +561,14 @@ class Transaction:
     def _validate(self, table: Table, fields: dict[str, Any]) -> None:
         """Judge a document without its system fields."""
         assert table.validator is not None
+        usage = self.usage
+        steps_max = usage.validation_steps_max or VALIDATOR_STEPS_MAX
         try:
-            table.validator.check(fields, self.catalog.resolve)
+            table.validator.check(fields, self.catalog.resolve, steps_max=steps_max)
+        except DeveloperError as error:
+            if error.code == "ValidationTooExpensive" and usage.validation_steps_max is not None:
+                usage.leave_slice()
+            raise
         except Mismatch as mismatch:
             raise write_error(table.name, mismatch) from None
 

@@ -5,11 +5,13 @@ stays, so each further read or write fails again. Host work that the protocol do
 bytes) is bounded here too.
 """
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from skerry.errors import DeveloperError
 from skerry.limits import (
     FILTER_STEPS_MAX,
+    FILTER_STEPS_PER_LOOK,
     HISTORY_RETENTION_S,
     TRANSACTION_BYTES_READ_MAX,
     TRANSACTION_BYTES_WRITTEN_MAX,
@@ -48,8 +50,13 @@ assert (
 )
 
 
+def _nobody_looks() -> None:
+    """For transactions whose time nobody bounds."""
+
+
 class Usage:
-    """The counters of one transaction. Shape: `is_full` where the deployment's data have reached their quota."""
+    """The counters of one transaction. Shape: `is_full` where the deployment's data have reached their quota; `look`
+    is called now and then within long work of the host, and ends it (raises) where the call has no time left."""
 
     __slots__ = (
         "bytes_read",
@@ -61,8 +68,12 @@ class Usage:
         "gathered_bytes",
         "index_bytes",
         "is_full",
+        "leave_slice",
+        "look",
+        "look_at_steps",
         "ranges_read",
         "scheduled_args_bytes",
+        "validation_steps_max",
     )
 
     def __init__(self) -> None:
@@ -77,6 +88,22 @@ class Usage:
         self.index_bytes = 0
         self.gathered_bytes = 0
         self.is_full = False
+        self.look: Callable[[], None] = _nobody_looks
+        self.validation_steps_max: int | None = None
+        self.leave_slice: Callable[[], None] = _nobody_looks
+        self.look_at_steps = FILTER_STEPS_PER_LOOK
+
+    def bound(
+        self, look: Callable[[], None], validation_steps_max: int | None, leave_slice: Callable[[], None]
+    ) -> None:
+        """Bounds the time of long host work.
+
+        Shape: `look` as above; a check of a document that takes more than so many steps calls `leave_slice`, which
+        raises, where there is a bound.
+        """
+        self.look = look
+        self.validation_steps_max = validation_steps_max
+        self.leave_slice = leave_slice
 
     def read_range(self) -> None:
         """Count one `get`, query or page."""
@@ -171,6 +198,9 @@ class Usage:
     def filter(self, steps: int) -> None:
         """Count the steps of evaluating a filter on one document."""
         self.filter_steps += steps
+        if self.filter_steps > self.look_at_steps:
+            self.look_at_steps = self.filter_steps + FILTER_STEPS_PER_LOOK
+            self.look()
         if self.filter_steps > FILTER_STEPS_MAX:
             raise DeveloperError(
                 "FilterTooExpensive",

@@ -126,7 +126,7 @@ class RunningAction:
     def _first_entry(self) -> tuple[int, bytes]:
         args, self._args = self._args, None
         assert args is not None
-        check_arguments(self._spec, args, self.actions.resolve_table)
+        check_arguments(self._spec, args, self.actions.resolve_table, self._budget)
         world, module = self.actions.code_of(self._version)
         self._isolate = isolate = Isolate(world.linker, module, self.frame, ACTION_OPERATIONS, self._budget)
         return isolate.invoke(request_bytes(self._spec, self.frame.call.request.request_id, dumps(args)))
@@ -134,7 +134,7 @@ class RunningAction:
     def _judged(self, status: int, payload: bytes) -> Entry:
         if status != DONE:
             return thrown_failure(payload, self._version.stacks)
-        check_result(self._spec, payload, self.actions.resolve_table)
+        check_result(self._spec, payload, self.actions.resolve_table, self._budget)
         return payload
 
     def _take_completions(self) -> list[tuple[int, int, bytes]]:

@@ -21,10 +21,11 @@ from skerry.functions.failures import FunctionFailure, host_failure, thrown_fail
 from skerry.functions.frame import Call, Frame, NestedCall
 from skerry.functions.function_table import KIND_NUMBERS, FunctionSpec
 from skerry.functions.operations import OPERATIONS
-from skerry.isolate import DONE, PENDING, Isolate
+from skerry.isolate import DONE, PENDING, CpuBudget, Isolate
 from skerry.value import (
     Mismatch,
     ResolveTable,
+    Validator,
     argument_error,
     check_encoded_result,
     check_value,
@@ -64,7 +65,7 @@ def run_function(call: Call, spec: FunctionSpec, args: dict[str, Any], depth: in
     """
     try:
         resolve = call.transaction.catalog.resolve
-        check_arguments(spec, args, resolve)
+        check_arguments(spec, args, resolve, call.cpu)
         frame = Frame(call, spec, depth)
         raw_args = dumps(args)
         if depth == 0:
@@ -80,11 +81,13 @@ def run_function(call: Call, spec: FunctionSpec, args: dict[str, Any], depth: in
     except DeveloperError as error:
         raise host_failure(error) from error
     if status != DONE:
+        if call.version.stacks.decoding_bytes > limits.SLICE_SOURCE_MAP_BYTES_MAX:
+            call.cpu.leave_slice()
         raise thrown_failure(payload, call.version.stacks)
     # As the host handed it out, from what is stored; or what most mutations return.
     is_checked = (payload == frame.collected or payload == b"null") and spec.returns is None
     if not is_checked or len(payload) > limits.RESULT_UNCHECKED_BYTES_MAX:
-        check_result(spec, payload, resolve)
+        check_result(spec, payload, resolve, call.cpu)
     return payload
 
 
@@ -102,7 +105,7 @@ def _no_single_object() -> DeveloperError:
     )
 
 
-def check_arguments(spec: FunctionSpec, args: Any, resolve: ResolveTable) -> None:
+def check_arguments(spec: FunctionSpec, args: Any, resolve: ResolveTable, cpu: CpuBudget) -> None:
     """Refuses arguments that are no object, are too large or are not what the function asks for.
 
     Raises: DeveloperError.
@@ -118,22 +121,40 @@ def check_arguments(spec: FunctionSpec, args: Any, resolve: ResolveTable) -> Non
     validator = spec.args
     if validator is not None:
         try:
-            validator.check(args, resolve, steps_max=limits.INLINE_VALIDATION_STEPS_MAX)
+            _validate(validator, args, resolve, cpu)
         except Mismatch as mismatch:
             raise argument_error(mismatch) from None
 
 
-def check_result(spec: FunctionSpec, payload: bytes, resolve: ResolveTable) -> None:
+def _validate(validator: Validator, value: Any, resolve: ResolveTable, cpu: CpuBudget) -> None:
+    """Judges a value; a check that is long for the loop thread ends the slice first. Raises: Mismatch, DeveloperError.
+
+    A check costs no more than it has steps, so it is tried with the few that a slice has room for.
+    """
+    if not cpu.is_slice:
+        validator.check(value, resolve, steps_max=limits.INLINE_VALIDATION_STEPS_MAX)
+        return
+    try:
+        validator.check(value, resolve, steps_max=limits.SLICE_VALIDATION_STEPS_MAX)
+    except DeveloperError as error:
+        if error.code == "ValidationTooExpensive":
+            cpu.leave_slice()
+        raise
+
+
+def check_result(spec: FunctionSpec, payload: bytes, resolve: ResolveTable, cpu: CpuBudget) -> None:
     """The guest's result, which is hostile: a value within the limits, and what the function promised.
 
-    Raises: FunctionFailure.
+    Raises: FunctionFailure; SliceSpent for one that is long for the loop thread.
     """
+    if len(payload) > limits.SLICE_RESULT_BYTES_MAX:
+        cpu.leave_slice()
     try:
         if len(payload) > _MAX_RESULT_JSON:
             raise DeveloperError("ValueTooLargeError", "The text of the result is too long.")
         value = check_encoded_result(payload)
         if spec.returns is not None:
-            spec.returns.check(value, resolve, steps_max=limits.INLINE_VALIDATION_STEPS_MAX)
+            _validate(spec.returns, value, resolve, cpu)
     except Mismatch as mismatch:
         raise host_failure(returns_error(mismatch)) from None
     except DeveloperError as error:

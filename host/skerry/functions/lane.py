@@ -142,6 +142,7 @@ class Lane:
         assert note is not None, "made with the linker"
         begin_ns = perf_counter_ns()
         cpu = CpuSlice(self._thread_time_ns, limits.INLINE_SLICE_MS, memory_bytes_max=self._terms.memory_bytes)
+        transaction.usage.bound(cpu.look, limits.SLICE_VALIDATION_STEPS_MAX, cpu.leave_slice)
         call = Call(work.version, work.request, transaction, linker, seed, cpu)
         self.calls_inline += 1
         note[0] = work.version.crash_number
@@ -304,6 +305,7 @@ class Lane:
             transaction = self._database.begin(
                 writable=work.spec.kind == "mutation", now_ms=self._clock_ns() / _NS_PER_MS, seed=seed, detached=True
             )
+            transaction.usage.look = budget.look
             call = Call(work.version, work.request, transaction, linker_of_this_thread(), seed, budget)
             try:
                 outcome = (call, run_function(call, work.spec, work.args, 0))

@@ -114,6 +114,19 @@ class CpuBudget:
         if cost_us * 1_000 > self.end_ns - self.clock_ns():
             raise self.spent()
 
+    @property
+    def is_slice(self) -> bool:
+        """Whether the call can be run again elsewhere, with more."""
+        return False
+
+    def leave_slice(self) -> None:
+        """Ends a slice before host work that is long for it; nothing where there is no slice."""
+
+    def look(self) -> None:
+        """Ends the call within long work of the host, where nothing is left. Raises: what `spent` gives."""
+        if self.clock_ns() >= self.end_ns:
+            raise self.spent()
+
     def spent(self) -> Exception:
         """What ends the call when nothing is left."""
         return DeveloperError(
@@ -125,6 +138,13 @@ class CpuSlice(CpuBudget):
     """The budget of an inline call: a call that spends it runs again elsewhere."""
 
     __slots__ = ()
+
+    @property
+    def is_slice(self) -> bool:
+        return True
+
+    def leave_slice(self) -> None:
+        raise SliceSpent()
 
     def spent(self) -> Exception:
         return SliceSpent()
