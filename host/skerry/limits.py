@@ -272,6 +272,7 @@ DESCRIPTION_BYTES_MAX = 16 * MIB
 BACKGROUND_THREADS = 3
 BACKGROUND_THREADS_EACH_MAX = 2  # of one deployment: its long calls leave a thread to the others
 BACKGROUND_THREAD_NICE = 5
+GIL_SWITCH_SECONDS = 0.0002  # that a thread keeps the global lock once another asks for it
 BACKGROUND_CALLS_WAITING_MAX = 1_000
 LANE_CALLS_WAITING_MAX = 1_000
 CONFLICT_RETRIES_MAX = 3

@@ -32,6 +32,7 @@ EXPECTED = {
         "100 documents of 200 bytes by index",
     ],
     "mixed": ["small query alone, p99", "small mutation beside a long mutation, p99"],
+    "noisy": ["small query, quiet, p99", "query, neighbour floods", "mutation, neighbour loops"],
     "start": ["idle server, one app deployed", "first answer after restart", "edit to first answer of the new version"],
 }
 

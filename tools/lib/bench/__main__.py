@@ -1,4 +1,4 @@
-"""The command line of the benches: `tools/bench [all|micro|http|mixed|start]`."""
+"""The command line of the benches: `tools/bench [all|micro|http|mixed|noisy|start]`."""
 
 import secrets
 import sys
@@ -13,12 +13,19 @@ from bench.effort import EFFORTS, Effort
 from bench.http_bench import run_http
 from bench.micro_bench import run_micro
 from bench.mixed_bench import run_mixed
+from bench.noisy_bench import run_noisy
 from bench.report import Section, machine, machine_line, write_json
 from bench.serve_app import serve_app
 from bench.start_bench import run_start
 
 Bench = Callable[[Path, Effort, int], list[Section]]
-_BENCHES: dict[str, Bench] = {"micro": run_micro, "http": run_http, "mixed": run_mixed, "start": run_start}
+_BENCHES: dict[str, Bench] = {
+    "micro": run_micro,
+    "http": run_http,
+    "mixed": run_mixed,
+    "noisy": run_noisy,
+    "start": run_start,
+}
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -68,6 +75,7 @@ _command("all", _BENCHES, "Everything below.")
 _command("micro", {"micro": run_micro}, "One call inside the process, and where each microsecond goes.")
 _command("http", {"http": run_http}, "Throughput of a server under load, and whether its books balance.")
 _command("mixed", {"mixed": run_mixed}, "How quick small calls stay while a mutation of a second runs.")
+_command("noisy", {"noisy": run_noisy}, "What a deployment notices of a neighbour that does its worst.")
 _command("start", {"start": run_start}, "Idle memory, first answers, build and redeploy.")
 
 

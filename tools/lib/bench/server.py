@@ -38,6 +38,8 @@ class Server:
 
     def __init__(self, data: Path, *flags: str, port: int = 0) -> None:
         command = [sys.executable, "-m", "skerry", "serve", "--data", str(data), "--json", *flags]
+        self.data = data
+        self._keys: dict[str | None, str] = {}
         begin = time.perf_counter()
         self.begun_at = begin
         log = data.with_name(data.name + ".log")
@@ -77,19 +79,29 @@ class Server:
         if self.process.stdout is not None:
             self.process.stdout.close()
 
-    def call(self, kind: str, path: str, args: Mapping[str, Any]) -> Any:
+    def call(self, kind: str, path: str, args: Mapping[str, Any], name: str | None = None) -> Any:
         """The value of one call. Raises: RuntimeError with the answer where it is no success."""
         body = json.dumps({"path": path, "args": args, "format": "json"}).encode()
-        answer = self._post(f"/api/{kind}", body, {"Content-Type": "application/json"})
+        answer = self._post(f"{_place(name)}/api/{kind}", body, {"Content-Type": "application/json"})
         if answer.get("status") != "success":
             raise RuntimeError(f"{path}: {answer}")
         return answer["value"]
 
-    def deploy(self, bundle: bytes) -> dict[str, Any]:
+    def create(self, name: str) -> None:
+        """Makes a deployment beside the default one."""
+        credential = (self.data / "host.credential").read_text().strip()
+        headers = {"Authorization": f"Bearer {credential}", "Content-Type": "application/json"}
+        made = self._post("/host/deployments", json.dumps({"name": name}).encode(), headers)
+        if "adminKey" not in made:
+            raise RuntimeError(f"the deployment was refused: {made}")
+        self._keys[name] = made["adminKey"]
+
+    def deploy(self, bundle: bytes, name: str | None = None) -> dict[str, Any]:
         """Uploads a bundle and makes it live."""
         digest = b64encode(sha256(bundle).digest()).decode()
-        headers = {"Authorization": f"Convex {ADMIN_KEY}", "Content-Digest": f"sha-256=:{digest}:"}
-        answer = self._post("/api/skerry/deploy", bundle, headers)
+        key = self._keys.get(name, ADMIN_KEY)
+        headers = {"Authorization": f"Convex {key}", "Content-Digest": f"sha-256=:{digest}:"}
+        answer = self._post(f"{_place(name)}/api/skerry/deploy", bundle, headers)
         if "version" not in answer:
             raise RuntimeError(f"the bundle was refused: {answer}")
         return answer
@@ -173,3 +185,8 @@ def _pss_mb(pid: int) -> float:
         if line.startswith("Pss:"):
             return int(line.split()[1]) / 1024
     raise RuntimeError("the kernel does not tell the PSS of a process")
+
+
+def _place(name: str | None) -> str:
+    """What stands in front of a deployment's routes."""
+    return "" if name is None else f"/d/{name}"
