@@ -206,3 +206,15 @@ def test_an_error_nobody_foresaw_ends_one_call_and_is_logged(
 async def _until(is_so: Any) -> None:
     while not is_so():  # noqa: ASYNC110 -- the lane tells nobody when it is held
         await asyncio.sleep(0)
+
+
+def test_a_commit_that_nobody_foresaw_to_fail_ends_its_call_and_holds_nobody_up(app: World) -> None:
+    unwritable = app.start("mutation", "h:count", identity={"subject": object()})
+    with pytest.raises(SystemFault, check=lambda error: error.code == "InternalServerError"):
+        app.finish(unwritable)
+    slow_down(app, "h:count")
+    unwritable = app.start("mutation", "h:count", identity={"subject": object()})
+    with pytest.raises(SystemFault, check=lambda error: error.code == "InternalServerError"):
+        app.finish(unwritable)
+    assert app.deployment.lane.in_flight == 0
+    assert values(app, [app.start("mutation", "h:count")]) == [1]

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+import pytest
+
 from skerry.http.turns import TurnQueue, Turns
 from skerry.limits import (
     HTTP_CALLS_PER_TURN_MAX,
@@ -53,9 +55,8 @@ class Deployment:
             self._turns.ask(self.queue, lambda: self._run(cost_us))
 
     def _run(self, cost_us: int) -> None:
-        assert self.queue.is_running
         self.loop_ns += cost_us * 1_000
-        self._ran.append(self.name)
+        self._ran.append(self.name if self.queue.is_running else f"{self.name}, which is not running")
 
 
 def world(*names: str) -> tuple[Loop, list[str], list[Deployment]]:
@@ -150,3 +151,22 @@ def test_shared_turns_end_soon_so_that_what_arrives_is_seen_and_long_ones_come_b
     one.ask(100, cost_us=TURN_SHARED_US)
     loop.turn()
     assert len(ran) == 100
+
+
+def test_what_raises_takes_nobody_elses_turn(caplog: pytest.LogCaptureFixture) -> None:
+    loop, ran = Loop(), list[str]()
+    turns = Turns(loop.call_soon)
+    quiet = Deployment("quiet", turns, ran)
+
+    def fail() -> None:
+        raise ValueError("nobody foresaw this")
+
+    broken = TurnQueue(quiet, fail)
+    for _ in range(2):  # also in a later turn
+        turns.ask(broken, fail)
+        turns.ask(broken, lambda: ran.append("broken"))
+        quiet.ask(1)
+        loop.run()
+    assert sorted(ran) == ["broken", "broken", "quiet", "quiet"]
+    assert quiet.ends == 2
+    assert [record.exc_info[1].args for record in caplog.records if record.exc_info] == [("nobody foresaw this",)] * 4

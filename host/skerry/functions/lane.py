@@ -201,6 +201,9 @@ class Lane:
             return
         except SkerryError as error:
             self._finish(work, error)
+        except Exception as error:  # whatever it was, the call ends and nobody waits behind it
+            call.transaction.abort()
+            self._finish(work, _fault(work, error))
         if self._holder is work:
             self._release_lane()
 

@@ -14,6 +14,7 @@ What a call costs is what its deployment's meter says it cost the loop thread, w
 Concurrency: the loop thread.
 """
 
+import logging
 from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol
@@ -27,6 +28,7 @@ from skerry.limits import (
     TURNS_SHARED,
 )
 
+_log: Final = logging.getLogger("skerry.http")
 _QUANTUM_NS: Final = TURN_QUANTUM_US * 1_000
 _DEBT_NS_MAX: Final = TURN_DEBT_US_MAX * 1_000
 _CALL_NS_MIN: Final = TURN_CALL_US_MIN * 1_000
@@ -102,7 +104,10 @@ class Turns:
             asked, meter = queue.asked, queue.meter
             while asked and calls > 0 and left_ns > 0 and queue.credit_ns > 0:
                 before_ns = meter.loop_ns
-                asked.popleft()()
+                try:
+                    asked.popleft()()
+                except Exception:  # of one call, which must not take the turns of all the others with it
+                    _log.exception("a call could not be begun")
                 cost_ns = meter.loop_ns - before_ns + _CALL_NS_MIN
                 queue.credit_ns -= cost_ns
                 left_ns -= cost_ns
@@ -116,7 +121,10 @@ class Turns:
             queue.credit_ns = max(queue.credit_ns, -_DEBT_NS_MAX)
         for queue in served:
             queue.is_running = False
-            queue.end()
+            try:
+                queue.end()
+            except Exception:
+                _log.exception("the calls of a turn could not be answered")
         if ring:
             self._call_soon(self._run)
         else:
