@@ -3,7 +3,7 @@
 import hashlib
 import re
 
-from skerry.admin.access import KeyRecord, new_key, scope_of
+from skerry.admin.access import KeyRecord, find_key, new_key
 from skerry.egress.decode import Decoder
 from skerry.egress.policy import EgressBounds
 from skerry.egress.request import FetchRequest, prepare
@@ -38,10 +38,10 @@ def keys(data: bytes) -> None:
         at = draw.byte() % len(sent)
         sent[at : at + draw.byte() % 3] = draw.take(draw.byte() % 3)
     for attempt in (bytes(sent), draw.rest()):
-        found = scope_of(attempt, NAME, known.get, NOW_MS)
+        found = find_key(attempt, NAME, known.get, NOW_MS)
         assert (found is not None) == (attempt == text.encode())
-        assert scope_of(attempt, "other", known.get, NOW_MS) is None
-        assert scope_of(attempt, NAME, known.get, NOW_MS + 1) is None
+        assert find_key(attempt, "other", known.get, NOW_MS) is None
+        assert find_key(attempt, NAME, known.get, NOW_MS + 1) is None
 
 
 def addresses(data: bytes) -> None:
