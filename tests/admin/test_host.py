@@ -212,6 +212,23 @@ def test_what_lies_in_a_new_deployments_place_is_not_inherited(host: HostWorld, 
     assert code_of(host, lambda: host.host.create("old")) == "DeploymentNameTaken"
 
 
+@pytest.mark.parametrize(("change", "told"), [("pause", "DeploymentPaused"), ("delete", "DeploymentNotFound")])
+def test_what_was_asked_is_done_though_its_asker_left(host: HostWorld, change: str, told: str) -> None:
+    host.create("one")
+    held = host.hosted("one")
+
+    async def ask_and_leave() -> None:
+        asked = asyncio.ensure_future(getattr(host.host, change)("one"))
+        await asyncio.sleep(0)  # it begins
+        asked.cancel()
+        await asyncio.wait([asked])
+
+    host.wait(ask_and_leave())
+    host.settle()
+    with pytest.raises(SkerryError, check=lambda error: error.code == told):
+        host.wait(held.run(request("query", "f:add", {})))
+
+
 def test_the_default_deployment_is_not_deleted(host: HostWorld) -> None:
     assert code_of(host, lambda: host.host.delete(DEFAULT_NAME)) == "DeploymentProtected"
 

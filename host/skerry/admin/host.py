@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from skerry import limits
 from skerry.admin.access import KeyRecord, Scope, find_key, new_key
@@ -44,6 +44,8 @@ from skerry.storage.lmdb_engine import LmdbEngine
 DEFAULT_NAME: Final = "local"
 _NS_PER_MS: Final = 1_000_000
 _log: Final = logging.getLogger("skerry.host")
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,7 @@ class Host:
         self._hosted: dict[str, Hosted] = {}
         self._open: dict[str, Hosted] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self.registry = _open_registry(folder, is_shared=options.share is not None)
 
     async def start(self) -> None:
@@ -256,11 +258,7 @@ class Host:
         """
         if name == DEFAULT_NAME:
             raise ClientError("DeploymentProtected", f"'{name}' is the default deployment: pause it instead.")
-        await self.registry.update(name, state=State.DELETING)
-        hosted = self._hosted.pop(name, None)
-        if hosted is not None:
-            hosted.state = None
-        await asyncio.shield(self._spawn(self._delete(name, hosted)))
+        await asyncio.shield(self._spawn(self._delete(name)))  # whoever asked may be gone
 
     def sweep(self) -> None:
         """Closes what nobody asked for lately; runs every `DEPLOYMENT_SWEEP_SECONDS`."""
@@ -362,14 +360,20 @@ class Host:
             _log.warning("usage could not be saved: %s: %s", fault.code, fault.message)
 
     async def _set_state(self, name: str, state: State) -> DeploymentRecord:
-        record = await self.registry.update(name, state=state)
-        hosted = self._hosted.get(name)
-        if hosted is not None:
-            hosted.state = state
-        return record
+        async def change() -> DeploymentRecord:
+            record = await self.registry.update(name, state=state)
+            hosted = self._hosted.get(name)
+            if hosted is not None:
+                hosted.state = state
+            return record
 
-    async def _delete(self, name: str, hosted: Hosted | None) -> None:
+        return await asyncio.shield(self._spawn(change()))  # whoever asked may be gone
+
+    async def _delete(self, name: str) -> None:
+        await self.registry.update(name, state=State.DELETING)
+        hosted = self._hosted.pop(name, None)
         if hosted is not None:
+            hosted.state = None
             await hosted.close()
         await self._finish_delete(name)
 
@@ -381,7 +385,7 @@ class Host:
             raise
         await self.registry.forget(name)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
