@@ -298,7 +298,9 @@ ACTIONS_RUNNING_MAX = 1_000  # begun by callers; what these call comes on top
 ACTIONS_WAITING_MAX = 1_000
 ACTION_WAIT_SECONDS_MAX = 30  # for a place
 ACTION_ISOLATES_MAX = 1_200
-ACTION_POOL_MEMORY_RESIDENT_BYTES = 0  # a thousand slots would keep what they were given
+ACTION_WARM_ISOLATES_MAX = 64  # whose slots keep their memory for the next action; the others give it back
+ACTION_WARM_MEMORY_RESIDENT_BYTES = POOL_MEMORY_RESIDENT_BYTES  # of each of those
+ACTIONS_MEMORY_BYTES_MAX = 12 * 1024 * MIB  # that all isolates of actions may address: of a TypeScript app 9 MiB each
 ACTION_SECONDS_MAX = 600
 ACTION_SHUTDOWN_SECONDS_MAX = 20  # for actions under way when the server stops
 ACTION_CPU_MS_MAX = 60_000
@@ -317,7 +319,8 @@ ACTION_FETCH_BODY_BYTES_MAX = 20 * MIB  # of a body read whole
 ACTION_FETCH_HEADERS_MAX = 256
 ACTION_FETCH_URL_CHARS_MAX = 64 * KIB
 
-assert ACTIONS_RUNNING_MAX < ACTION_ISOLATES_MAX
+assert ACTION_WARM_ISOLATES_MAX < ACTIONS_RUNNING_MAX < ACTION_ISOLATES_MAX
+assert ACTION_ISOLATES_MAX * 9 * MIB + ACTION_THREADS * GUEST_MEMORY_BYTES_MAX < ACTIONS_MEMORY_BYTES_MAX
 assert ACTION_SHUTDOWN_SECONDS_MAX < HTTP_SHUTDOWN_SECONDS_MAX, "callers hear what became of their action"
 assert ACTION_FETCH_BODY_BYTES_MAX <= COMPLETIONS_BYTES_MAX and HOSTCALL_ARGUMENT_BYTES_MAX <= ACTION_HELD_BYTES_MAX
 

@@ -33,7 +33,7 @@ from skerry.functions.execution import check_arguments, check_result, error_obje
 from skerry.functions.failures import FunctionFailure, error_message, host_failure, log_line, thrown_failure
 from skerry.functions.metering import CallUsage
 from skerry.functions.request import CallRequest, CallResult
-from skerry.isolate import DONE, PENDING, ActionBudget, EntropyStream, Isolate
+from skerry.isolate import DONE, PENDING, ActionBudget, EntropyStream, Isolate, get_action_world
 from skerry.value import dumps
 
 if TYPE_CHECKING:
@@ -127,8 +127,8 @@ class RunningAction:
         args, self._args = self._args, None
         assert args is not None
         check_arguments(self._spec, args, self.actions.resolve_table, self._budget)
-        world, module = self.actions.code_of(self._version)
-        self._isolate = isolate = Isolate(world.linker, module, self.frame, ACTION_OPERATIONS, self._budget)
+        module = self.actions.code_of(self._version)
+        self._isolate = isolate = get_action_world().open(module, self.frame, ACTION_OPERATIONS, self._budget)
         return isolate.invoke(request_bytes(self._spec, self.frame.call.request.request_id, dumps(args)))
 
     def _judged(self, status: int, payload: bytes) -> Entry:

@@ -21,7 +21,7 @@ from skerry.functions.action_pool import ActionPool
 from skerry.functions.action_run import Done, Entry, RunningAction
 from skerry.functions.request import CallRequest
 from skerry.functions.terms import Terms
-from skerry.isolate import ActionWorld, CompiledModule, get_action_world
+from skerry.isolate import ActionModule
 
 if TYPE_CHECKING:
     from skerry.database import Database
@@ -134,16 +134,15 @@ class Actions:
 
     # -- on the way ----------------------------------------------------------------------------------------------
 
-    def code_of(self, version: "Version") -> tuple[ActionWorld, CompiledModule]:
-        """The version's module on the engine of actions, made at its first action. An action thread."""
-        world = get_action_world()
+    def code_of(self, version: "Version") -> ActionModule:
+        """The version's module as actions run it, kept with the version. An action thread."""
         module = version.action_module
         if module is None:
             with self._adopting:
                 module = version.action_module
                 if module is None:
-                    module = version.action_module = world.adopt(version.module)
-        return world, module
+                    module = version.action_module = ActionModule(version.module)
+        return module
 
     def resolve_table(self, number: int) -> str | None:
         """The name of a table, for validators of ids. Any thread."""

@@ -17,7 +17,7 @@ from skerry.functions.crash_notes import crash_number_of, note_of_this_thread
 from skerry.functions.failures import thrown_failure
 from skerry.functions.function_table import ABI_VERSION, Description, FunctionSpec
 from skerry.functions.module_check import check_module
-from skerry.isolate import DONE, BuildRunner, CompiledModule, ModuleCache
+from skerry.isolate import DONE, ActionModule, BuildRunner, CompiledModule, ModuleCache
 
 _NO_SCHEMA: Final[bytes] = b'{"schemaValidation":true,"tables":[]}'
 
@@ -25,7 +25,7 @@ _NO_SCHEMA: Final[bytes] = b'{"schemaValidation":true,"tables":[]}'
 class Version:
     """Shape: `digest` of the bundle, `module` compiled, `functions` by canonical path, `schema` the export's JSON,
     `stacks` for traces, `environment` what `process.env` shows, `crash_number` what is noted while its code runs,
-    `action_module` the module on the engine of actions, None before the first action.
+    `action_module` the module as actions run it, None before the first action.
     """
 
     __slots__ = (
@@ -53,7 +53,7 @@ class Version:
         self.digest = bundle.digest
         self.crash_number = crash_number_of(deployment_name, bundle.digest)
         self.module = module
-        self.action_module: CompiledModule | None = None
+        self.action_module: ActionModule | None = None
         self.functions: dict[str, FunctionSpec] = description.functions
         self.listed: list[Any] = description.listed
         self.features = description.features

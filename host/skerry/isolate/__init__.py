@@ -5,7 +5,7 @@
 underneath.
 """
 
-from skerry.isolate.action_engine import ActionBudget, ActionWorld, get_action_world
+from skerry.isolate.action_engine import ActionBudget, ActionModule, ActionWorld, get_action_world
 from skerry.isolate.build_runner import BuildRunner, build_runner_at
 from skerry.isolate.compiled import CompiledModule, ModuleCache, Precompiled, compile_jailed
 from skerry.isolate.engine import Engine, get_engine
@@ -29,6 +29,7 @@ __all__ = [
     "FAILED",
     "PENDING",
     "ActionBudget",
+    "ActionModule",
     "ActionWorld",
     "BuildRunner",
     "CompiledModule",

@@ -1,4 +1,4 @@
-"""What actions run on: an engine, a pool and linkers of their own, made when the first action comes.
+"""What actions run on: engines, pools and linkers of their own, made when the first action comes.
 
 A query's or a mutation's isolate has no way to anything here: other imports, other code, other memory. The machine code
 is the same, so a module that the calls' engine holds is handed over as its serialised form (made by this process, in
@@ -8,7 +8,13 @@ this process; nothing that was uploaded) instead of being compiled twice.
 computes for long stalls nobody beside it. The linker's callbacks therefore find the isolate by the thread that entered
 it (`ActionLinker.current`), which costs a dictionary look-up.
 
-Slots keep nothing of their memory: it goes back to the machine when an action ends, and the next one finds it zero.
+**Warm and cold.** `ACTION_WARM_ISOLATES_MAX` slots keep the part of their memory that actions touch and have it wiped
+in place, as those of calls do. When more actions than that are under way, the others run in slots that give all of it
+back to the machine: so a thousand actions that wait leave nothing behind, and the few of an ordinary moment pay no page
+faults. It takes a second engine, since what a slot keeps is a setting of its engine.
+
+**Memory.** All isolates together address at most `ACTIONS_MEMORY_BYTES_MAX`; growing past it fails in the guest that
+does, as it does past the guest's own bound, and a new isolate that finds no room is refused.
 """
 
 import threading
@@ -18,16 +24,15 @@ from typing import TYPE_CHECKING, Any, Final
 import wasmtime
 
 from skerry import limits
-from skerry.errors import DeveloperError
+from skerry.errors import DeveloperError, SystemFault
 from skerry.isolate.compiled import CompiledModule
 from skerry.isolate.engine import Engine, Pool
-from skerry.isolate.isolate import CpuBudget
+from skerry.isolate.isolate import CpuBudget, Isolate, limit_store
 from skerry.isolate.linker import Linker
 
 if TYPE_CHECKING:
-    from skerry.isolate.isolate import Isolate
+    from skerry.isolate.isolate import HostcallTable, IsolateHost
 
-_POOL: Final = Pool(limits.ACTION_ISOLATES_MAX, limits.ACTION_POOL_MEMORY_RESIDENT_BYTES)
 _NS_PER_MS: Final = 1_000_000
 
 
@@ -54,19 +59,153 @@ class ActionLinker(Linker):
         return bool(self._running)
 
 
-class ActionWorld:
-    """The engine of actions and its linker. Concurrency: any thread. Make it through `get_action_world`."""
+class _Slots:
+    """One pool with its engine and its linker. Shape: `taken` isolates that are in it or about to be."""
 
-    def __init__(self) -> None:
-        self.engine = Engine(_POOL)
+    def __init__(self, pool: Pool) -> None:
+        self.engine = Engine(pool)
         self.linker = ActionLinker(self.engine)
+        self.slots_max = pool.slots
+        self.taken = 0
 
-    def adopt(self, module: CompiledModule) -> CompiledModule:
-        """The module of the calls' engine, for this one. Blocks for some milliseconds: not for the loop thread."""
-        code = module.module.serialize()
-        adopted = CompiledModule(wasmtime.Module.deserialize(self.engine.wasmtime, code), module.digest)
-        self.linker.prepare(adopted)
+
+class ActionModule:
+    """A module as actions run it: adopted from the calls' engine when an isolate first needs it.
+
+    Shape: `memory_bytes` is what a fresh instance addresses. Concurrency: any thread.
+    """
+
+    __slots__ = ("_adopted", "_lock", "memory_bytes", "origin")
+
+    def __init__(self, origin: CompiledModule) -> None:
+        self.origin = origin
+        self.memory_bytes = origin.memory_bytes
+        self._adopted: dict[int, CompiledModule] = {}
+        self._lock = threading.Lock()
+
+    def on(self, slots: _Slots) -> CompiledModule:
+        """The module for an engine. Blocks for some milliseconds the first time: not for the loop thread."""
+        adopted = self._adopted.get(id(slots))
+        if adopted is None:
+            with self._lock:
+                adopted = self._adopted.get(id(slots))
+                if adopted is None:
+                    code = self.origin.module.serialize()
+                    module = wasmtime.Module.deserialize(slots.engine.wasmtime, code)
+                    adopted = CompiledModule(module, self.origin.digest)
+                    slots.linker.prepare(adopted)
+                    self._adopted[id(slots)] = adopted
         return adopted
+
+
+class ActionWorld:
+    """Where isolates of actions are opened. Concurrency: any thread. The process's own: `get_action_world`."""
+
+    def __init__(
+        self,
+        *,
+        warm_max: int = limits.ACTION_WARM_ISOLATES_MAX,
+        memory_bytes_max: int = limits.ACTIONS_MEMORY_BYTES_MAX,
+    ) -> None:
+        self._lock = threading.Lock()
+        self._warm = _Slots(Pool(warm_max, limits.ACTION_WARM_MEMORY_RESIDENT_BYTES))
+        self._cold: _Slots | None = None  # most servers never need it
+        self._memory_left = memory_bytes_max
+
+    def open(
+        self, module: ActionModule, host: "IsolateHost", operations: "HostcallTable", budget: "ActionBudget"
+    ) -> "ActionIsolate":
+        """An isolate, warm where one is free. Close it.
+
+        Raises: SystemFault `TooManyConcurrentActions` where no memory is left for one; what `Isolate` raises.
+        """
+        if self.take_memory(module.memory_bytes, module.memory_bytes) == 0:
+            raise SystemFault(
+                "TooManyConcurrentActions", "The actions that run hold all memory there is. Try again in a moment."
+            )
+        return ActionIsolate(self, self._take_slot(), module, host, operations, budget)
+
+    def _take_slot(self) -> _Slots:
+        with self._lock:
+            slots = self._warm
+            if slots.taken >= slots.slots_max:
+                if self._cold is None:
+                    self._cold = _Slots(Pool(limits.ACTION_ISOLATES_MAX, 0))
+                slots = self._cold
+            slots.taken += 1
+            return slots
+
+    def give_back(self, slots: _Slots, memory_bytes: int) -> None:
+        """Takes back what a closed isolate had."""
+        with self._lock:
+            slots.taken -= 1
+            self._memory_left += memory_bytes
+
+    # -- memory --------------------------------------------------------------------------------------------------
+
+    def take_memory(self, wanted: int, least: int = 0) -> int:
+        """As many of the wanted bytes as are left for all isolates together; none where that is less than `least`."""
+        with self._lock:
+            taken = min(wanted, self._memory_left)
+            if taken < least:
+                return 0
+            self._memory_left -= taken
+            return taken
+
+    def give_memory(self, size: int) -> None:
+        """Takes back bytes that an isolate has not used."""
+        with self._lock:
+            self._memory_left += size
+
+
+class ActionIsolate(Isolate):
+    """An action's isolate. What it may grow to is taken from what all may address, at each entry, and what it has not
+    used is given back when the entry ends: so the sum never exceeds `ACTIONS_MEMORY_BYTES_MAX`, whatever they do.
+    """
+
+    __slots__ = ("_held_bytes", "_memory_limit", "_slots", "_world")
+
+    def __init__(
+        self,
+        world: ActionWorld,
+        slots: _Slots,
+        module: ActionModule,
+        host: "IsolateHost",
+        operations: "HostcallTable",
+        budget: "ActionBudget",
+    ) -> None:
+        self._world: ActionWorld | None = world
+        self._slots = slots
+        self._held_bytes = module.memory_bytes
+        self._memory_limit = budget.memory_bytes_max  # the store's own, from its start
+        try:
+            super().__init__(slots.linker, module.on(slots), host, operations, budget)
+        except BaseException:
+            self._give_back()
+            raise
+
+    def _call(self, export: bytes, argument: int | None) -> int:
+        world = self._world
+        assert world is not None, "a closed isolate is not entered"
+        limit = self._held_bytes + world.take_memory(max(0, self.cpu.memory_bytes_max - self._held_bytes))
+        if limit != self._memory_limit:
+            self._memory_limit = limit
+            limit_store(self._store, limit)
+        try:
+            return super()._call(export, argument)
+        finally:
+            self._read_memory_size()
+            world.give_memory(limit - self.memory_size)
+            self._held_bytes = self.memory_size
+
+    def close(self) -> None:
+        super().close()
+        self._give_back()
+
+    def _give_back(self) -> None:
+        world, self._world = self._world, None
+        if world is not None:
+            world.give_back(self._slots, self._held_bytes)
 
 
 class ActionBudget(CpuBudget):
@@ -132,7 +271,7 @@ _world_lock = threading.Lock()
 
 
 def get_action_world() -> ActionWorld:
-    """The process's engine for actions, made at first use. Not for the loop thread."""
+    """The process's world for actions, made at first use. Not for the loop thread."""
     global _world
     with _world_lock:
         if _world is None:

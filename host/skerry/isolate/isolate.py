@@ -240,9 +240,7 @@ class Isolate:
             self._scratch = scratch = _Scratch()
         self._store = store = bindings.store_new(linker.engine.address, None, None)
         self.context = context = bindings.store_context(store)
-        bindings.store_limiter(
-            store, cpu.memory_bytes_max, limits.GUEST_TABLE_ELEMENTS_MAX, 1, limits.GUEST_TABLES_MAX, 1
-        )
+        limit_store(store, cpu.memory_bytes_max)
         bindings.store_epoch_deadline_callback(store, linker.at_deadline, None, None)
         bindings.set_epoch_deadline(context, ticks)
         error = bindings.instance_pre_instantiate(prepared, context, scratch.address_instance, scratch.address_trap)
@@ -418,6 +416,11 @@ class Isolate:
             self.cpu.hostcalls += limits.HOSTCALLS_PER_CALL_MAX - self.hostcalls_left
             bindings.store_delete(store)
             _spare_scratch.append(self._scratch)
+
+
+def limit_store(store: Pointer, memory_bytes_max: int) -> None:
+    """Says what a store's guest may grow to, from now on."""
+    bindings.store_limiter(store, memory_bytes_max, limits.GUEST_TABLE_ELEMENTS_MAX, 1, limits.GUEST_TABLES_MAX, 1)
 
 
 _RESULT_TOO_LARGE: Final[str] = (
