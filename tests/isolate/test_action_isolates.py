@@ -133,3 +133,19 @@ def test_an_isolate_that_cannot_start_gives_its_memory_back(small: Open) -> None
     full = small(wat_guest("does_as_told"))
     assert _grow(full, 6) == BUDGET_PAGES
     full.close()
+
+
+def test_the_bounds_of_a_server(cache: ModuleCache) -> None:
+    """Isolates of the largest memory, of which the warm slots alone hold fewer than all may address."""
+    opened, count = _opener(cache, ActionWorld()), limits.ACTIONS_MEMORY_BYTES_MAX // limits.GUEST_MEMORY_BYTES_MAX
+    assert limits.ACTION_WARM_ISOLATES_MAX < count
+    isolates = [opened(wat_guest("finds_memory")) for _ in range(count)]
+    with pytest.raises(SystemFault, match="hold all memory"):
+        opened(wat_guest("finds_memory"))
+    for number in (
+        limits.ACTION_WARM_ISOLATES_MAX - 1,
+        limits.ACTION_WARM_ISOLATES_MAX,
+    ):  # the last warm, the first cold
+        assert isolates[number].call_raw("invoke", b"") == 0
+    for isolate in isolates:
+        isolate.close()
