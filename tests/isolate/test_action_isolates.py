@@ -138,7 +138,7 @@ def test_an_isolate_that_cannot_start_gives_its_memory_back(small: Open) -> None
 def test_the_bounds_of_a_server(cache: ModuleCache) -> None:
     """Isolates of the largest memory, of which the warm slots alone hold fewer than all may address."""
     opened, count = _opener(cache, ActionWorld()), limits.ACTIONS_MEMORY_BYTES_MAX // limits.GUEST_MEMORY_BYTES_MAX
-    assert limits.ACTION_WARM_ISOLATES_MAX < count
+    assert count > limits.ACTION_WARM_ISOLATES_MAX
     isolates = [opened(wat_guest("finds_memory")) for _ in range(count)]
     with pytest.raises(SystemFault, match="hold all memory"):
         opened(wat_guest("finds_memory"))
