@@ -89,7 +89,8 @@ INLINE_SLICE_MS = 5
 CPU_LOOK_TICKS_MAX = 50
 POOL_MEMORY_RESIDENT_BYTES = 976 * KIB  # where the JavaScript engine keeps what calls touch (arena.c)
 POOL_TABLE_RESIDENT_BYTES = 16 * KIB
-COMPILED_FILES_KEPT_MAX = 64  # of native code, some megabytes each
+COMPILED_FILES_KEPT_MAX = 20_000  # of native code: two for each deployment of a host
+COMPILED_FILES_BYTES_MAX = 64 * 1024 * MIB  # and never more than half of what the disk has left for them
 
 assert GUEST_STACK_BYTES_MAX + 2 * MIB < GUEST_THREAD_STACK_BYTES < 8 * MIB, "8 MiB is what machines give"
 

@@ -128,9 +128,11 @@ def test_a_deployment_that_cannot_be_opened_hurts_nobody_else(host: HostWorld, b
     host.create("one")
     host.deploy("one", shared.bundle("c", base))
     host.sweep(DEPLOYMENT_IDLE_SECONDS)
-    (bundle,) = (tmp_path / "data" / "deployments" / "one" / "bundles").iterdir()
+    folder = tmp_path / "data" / "deployments" / "one"
+    (bundle,) = (folder / "bundles").iterdir()
     raw = bundle.read_bytes()
     bundle.unlink()
+    (folder / "checked" / bundle.name).unlink()
     assert refused(host, "one") == "StorageFailed"
     bundle.write_bytes(raw)
     assert refused(host, "one") == "StorageFailed", "it is not tried again at every call"

@@ -65,6 +65,7 @@ def test_a_bundle_that_went_missing_is_an_error_with_a_code(tmp_path: Path, comp
     with World(tmp_path / "data", compiled) as world:
         version = world.activate(shared.bundle("c", base))["version"]
     (tmp_path / "data" / "bundles" / version).unlink()
+    (tmp_path / "data" / "checked" / version).unlink()
     with pytest.raises(SystemFault) as caught:
         World(tmp_path / "data", compiled)
     assert caught.value.code == "StorageFailed"

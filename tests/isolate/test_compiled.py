@@ -148,3 +148,43 @@ def test_the_files_used_last_are_kept(
     cache.load(modules[2])
     assert {path.stem for path in folder.iterdir()} == {hashlib.sha256(modules[n]).hexdigest() for n in (0, 2)}
     assert len(compilations) == 3
+
+
+def test_files_take_a_bounded_part_of_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "compiled"
+    cache = ModuleCache(get_engine(), folder, KEY)
+    modules = [wat_guest(name) for name in ("finds_table", "fills_table", "makes_nan")]
+    digests = [cache.load(wasm).digest for wasm in modules[:2]]
+    for age, digest in enumerate(digests):
+        os.utime(folder / f"{digest}.cwasm", ns=(age, age))
+    sizes = {path.stem: path.stat().st_size for path in folder.iterdir()}
+    added = len(cache.machine_code(modules[2])) + 25 + 32
+    (folder / f"{hashlib.sha256(modules[2]).hexdigest()}.cwasm").unlink()
+    monkeypatch.setattr(limits, "COMPILED_FILES_BYTES_MAX", added + sizes[digests[1]])
+    third = cache.load(modules[2]).digest
+    assert {path.stem for path in folder.iterdir()} == {digests[1], third}, "at the bound"
+    (folder / f"{third}.cwasm").unlink()
+    monkeypatch.setattr(limits, "COMPILED_FILES_BYTES_MAX", added + sizes[digests[1]] - 1)
+    ModuleCache(get_engine(), folder, KEY).load(modules[2])
+    assert {path.stem for path in folder.iterdir()} == {third}, "one past it"
+
+
+def test_what_is_in_a_file_is_mapped_for_every_engine(folder: Path) -> None:
+    module = ModuleCache(get_engine(), folder, KEY).load(wat_guest(WASM))
+    maps = Path("/proc/self/maps").read_text()
+    assert module.digest in maps
+    again = module.for_engine(get_engine())
+    assert again.module is not module.module and again.digest == module.digest
+    assert Path("/proc/self/maps").read_text().count(module.digest) > maps.count(module.digest)
+    kept(folder).unlink()
+    assert module.for_engine(get_engine()).digest == module.digest, "it is still there for those who run it"
+
+
+def test_a_module_is_found_by_its_digest_where_it_is_known(folder: Path, compilations: list[bytes]) -> None:
+    cache = ModuleCache(get_engine(), folder, KEY)
+    digest = kept(folder).stem
+    found = cache.find(digest)
+    assert found is not None and found is cache.load(wat_guest(WASM)) and compilations == []
+    assert cache.find("0" * 64) is None
+    assert ModuleCache(get_engine(), folder, b"another host's key").find(digest) is None
+    assert ModuleCache(get_engine(), None, KEY).find(digest) is None

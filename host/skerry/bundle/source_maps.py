@@ -11,6 +11,7 @@ nothing; a trace never fails a call.
 
 import re
 from bisect import bisect_right
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -107,19 +108,18 @@ class SourceMap:
 
 
 class StackMapper:
-    """Maps the traces of one bundle. The map is decoded at the first trace that needs it, and kept."""
+    """Maps the traces of one bundle. The map is decoded at the first trace that needs it, and kept.
 
-    __slots__ = ("_map", "_raw")
+    Shape: `raw_map`, or what reads a map of `bytes_to_read`.
+    """
 
-    def __init__(self, raw_map: bytes) -> None:
-        self._raw: bytes | None = raw_map
+    __slots__ = ("_map", "_raw", "decoding_bytes")
+
+    def __init__(self, raw_map: bytes | Callable[[], bytes], bytes_to_read: int = 0) -> None:
+        self._raw: bytes | Callable[[], bytes] | None = raw_map
         self._map: SourceMap | None = None
-
-    @property
-    def decoding_bytes(self) -> int:
+        self.decoding_bytes = len(raw_map) if isinstance(raw_map, bytes) else bytes_to_read
         """The size of the map that the next trace decodes first; 0 once it is decoded."""
-        raw = self._raw
-        return 0 if raw is None else len(raw)
 
     def map_stack(self, stack: str) -> str:
         """The frames of the user's own code, one a line, as Convex shows them; empty where there are none.
@@ -155,10 +155,11 @@ class StackMapper:
         raw = self._raw  # kept until it is decoded: another thread may need it meanwhile, and decodes it too
         if raw is not None:
             try:
-                self._map = SourceMap(raw)
+                self._map = SourceMap(raw if isinstance(raw, bytes) else raw())
             except ClientError:
                 self._map = None
             self._raw = None
+            self.decoding_bytes = 0
         return self._map
 
 

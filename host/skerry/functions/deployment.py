@@ -17,18 +17,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from skerry.bundle.bundle_file import read_bundle
+from skerry.bundle.bundle_file import Bundle, read_bundle
 from skerry.bundle.from_sources import with_image
 from skerry.bundle.jail_jobs import jailed_image_builder
+from skerry.bundle.source_maps import StackMapper
 from skerry.database import Database
 from skerry.errors import ClientError, DeveloperError, SkerryError, SystemFault
 from skerry.functions.action_fetch import WayOut
 from skerry.functions.action_pool import ActionPool, get_action_pool
 from skerry.functions.action_run import RunningAction
 from skerry.functions.actions import Actions, Timers
+from skerry.functions.checked_versions import CheckedVersions
 from skerry.functions.execution import parse_arguments
 from skerry.functions.failures import error_message, host_failure
-from skerry.functions.function_table import FunctionSpec, normalise_path
+from skerry.functions.function_table import Description, FunctionSpec, normalise_path
 from skerry.functions.kept_versions import KeptVersion, KeptVersions, Upload
 from skerry.functions.lane import Done, Lane, Work
 from skerry.functions.metering import Meter
@@ -36,11 +38,12 @@ from skerry.functions.operations import wrong_kind
 from skerry.functions.request import CallRequest, CallResult
 from skerry.functions.terms import Terms
 from skerry.functions.upkeep import Upkeep
-from skerry.functions.version import Version, load_version
-from skerry.isolate import ModuleCache, compile_jailed, get_engine
+from skerry.functions.version import Version, check_version
+from skerry.isolate import CompiledModule, ModuleCache, compile_jailed, get_engine
 from skerry.storage.lmdb_engine import LmdbEngine
 
 _BUNDLES: Final[str] = "bundles"
+_CHECKED: Final[str] = "checked"
 _NS_PER_MS: Final = 1_000_000
 
 
@@ -82,6 +85,7 @@ class Deployment:
         self._environment = dict(environment or {})
         self._is_quarantined = is_quarantined or _never
         self._engine = LmdbEngine(folder, lock_seconds_max=lock_seconds_max)
+        self._checked = CheckedVersions(folder / _CHECKED, host_key)
         self._cache = modules or ModuleCache(get_engine(), compiled_cache, host_key, compile_jailed)
         try:
             self.database = Database(
@@ -258,10 +262,11 @@ class Deployment:
                 self.database.apply_schema(version.schema, writes)
             except DeveloperError as error:
                 self._kept.discard(version.digest)
+                self._checked.tidy(self._kept.digests)
                 raise ClientError("SchemaRefused", f"{error.code}: {error.message}") from error
             self._kept.switched(after)
             self.version = version
-            await asyncio.to_thread(self._kept.tidy)
+            await asyncio.to_thread(self._tidy)
             return self.describe()
 
     def describe(self) -> dict[str, Any]:
@@ -295,18 +300,50 @@ class Deployment:
             raw = bundle.to_bytes()
         if self._is_quarantined(bundle.digest):
             raise _quarantined(bundle.digest)
-        version = load_version(bundle, self._cache, self.name, self._environment)
+        version = self._check(bundle)
         self._kept.store(bundle.digest, raw)
         return version, len(raw)
 
+    def _tidy(self) -> None:
+        self._kept.tidy()
+        self._checked.tidy(self._kept.digests)
+
     def _load_kept(self, digest: str) -> Version:
+        """The version in a kept bundle, checked again."""
         if self._is_quarantined(digest):
             raise _quarantined(digest)
-        return load_version(read_bundle(self._kept.read(digest)), self._cache, self.name, self._environment)
+        return self._check(read_bundle(self._kept.read(digest)))
 
     def _load_active(self) -> Version | None:
+        """The active version by what was kept of its checks, or, where that is missing, checked again."""
         active = self._kept.active
-        return None if active is None or self._is_quarantined(active) else self._load_kept(active)
+        if active is None or self._is_quarantined(active):
+            return None
+        found = self._checked.find(active)
+        module = None if found is None else self._cache.find(found.module_digest)
+        if found is None or module is None:
+            return self._load_kept(active)
+        return self._version(active, module, found.description, found.map_bytes)
+
+    def _check(self, bundle: Bundle) -> Version:
+        """The version in a bundle that has passed all checks, of which the outcome is kept."""
+        module, description = check_version(bundle, self._cache, self.name)
+        self._checked.keep(bundle.digest, module.digest, description, bundle.source_map)
+        return self._version(bundle.digest, module, description, len(bundle.source_map))
+
+    def _version(self, digest: str, module: CompiledModule, description: bytes, map_bytes: int) -> Version:
+        stacks = StackMapper(lambda: self._source_map(digest), map_bytes)
+        return Version(digest, module, Description(description), stacks, self.name, self._environment)
+
+    def _source_map(self, digest: str) -> bytes:
+        """A kept version's source map: out of its bundle where it is nowhere else, empty where that is gone as well."""
+        found = self._checked.source_map(digest)
+        if found is not None:
+            return found
+        try:
+            return read_bundle(self._kept.read(digest)).source_map
+        except SkerryError:
+            return b""
 
 
 def _in_progress() -> ClientError:

@@ -115,6 +115,11 @@ class KeptVersions:
         if active is not None and listed is None:  # of before versions were listed
             self.list = [KeptVersion(active.decode(), 0, 0, 0)]
 
+    @property
+    def digests(self) -> set[str]:
+        """The digests of the kept versions."""
+        return {entry.digest for entry in self.list}
+
     def path(self, digest: str) -> Path:
         assert _DIGEST.fullmatch(digest)
         return self.folder / digest
@@ -193,7 +198,7 @@ class KeptVersions:
 
     def tidy(self) -> None:
         """Removes the files that are nobody's. No activation may be under way."""
-        kept = {entry.digest for entry in self.list}
+        kept = self.digests
         if self.arriving is not None:
             kept.add(self.arriving.path.name)
         for path in self.folder.iterdir():

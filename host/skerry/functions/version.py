@@ -1,8 +1,9 @@
 """One version of a deployment's code, ready to be called.
 
-Made from a bundle at activation (or at start-up): the module is checked, compiled, made to describe itself in an
-isolate of its own, and what it says is compared with the manifest. Nothing of the manifest is believed. A version is
-immutable; a call keeps the version it began with.
+Made from a bundle at activation: the module is checked, compiled, made to describe itself in an isolate of its own, and
+what it says is compared with the manifest. Nothing of the manifest is believed. When its deployment is opened later, a
+version is made from what the host kept of that (skerry.functions.checked_versions). A version is immutable; a call
+keeps the version it began with.
 """
 
 from typing import Any, Final
@@ -44,28 +45,30 @@ class Version:
 
     def __init__(
         self,
-        bundle: Bundle,
+        digest: str,
         module: CompiledModule,
         description: Description,
+        stacks: StackMapper,
         deployment_name: str,
         environment: dict[str, str],
     ) -> None:
-        self.digest = bundle.digest
-        self.crash_number = crash_number_of(deployment_name, bundle.digest)
+        self.digest = digest
+        self.crash_number = crash_number_of(deployment_name, digest)
         self.module = module
         self.action_module: ActionModule | None = None
         self.functions: dict[str, FunctionSpec] = description.functions
         self.listed: list[Any] = description.listed
         self.features = description.features
         self.schema = _NO_SCHEMA if description.schema is None else orjson.dumps(description.schema)
-        self.stacks = StackMapper(bundle.source_map)
+        self.stacks = stacks
         self.deployment_name = deployment_name
         self.environment = environment
 
 
-def load_version(bundle: Bundle, cache: ModuleCache, deployment_name: str, environment: dict[str, str]) -> Version:
-    """The version in a bundle. Blocks for as long as compiling takes: not for the loop thread.
+def check_version(bundle: Bundle, cache: ModuleCache, deployment_name: str) -> tuple[CompiledModule, bytes]:
+    """The module in a bundle, and what it says of itself, once both have passed every check that there is.
 
+    Blocks for as long as compiling takes: not for the loop thread.
     Raises: ClientError `GuestModuleInvalid`, `DescriptionInvalid`, `ManifestMismatch`, `ModuleLoadFailed`.
     """
     check_module(bundle.image)
@@ -89,7 +92,7 @@ def load_version(bundle: Bundle, cache: ModuleCache, deployment_name: str, envir
         raise ClientError(
             "ManifestMismatch", "The manifest's functions, schema or features are not what the module describes."
         )
-    return Version(bundle, module, description, deployment_name, environment)
+    return module, payload
 
 
 def _describe(cache: ModuleCache, bundle: Bundle) -> tuple[int, bytes]:

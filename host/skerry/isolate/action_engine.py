@@ -1,8 +1,8 @@
 """What actions run on: engines, pools and linkers of their own, made when the first action comes.
 
 A query's or a mutation's isolate has no way to anything here: other imports, other code, other memory. The machine code
-is the same, so a module that the calls' engine holds is handed over as its serialised form (made by this process, in
-this process; nothing that was uploaded) instead of being compiled twice.
+is the same, so a module that the calls' engine holds is mapped again from the cache of compiled code, or handed over as
+its serialised form (made by this process, in this process; nothing that was uploaded), instead of being compiled twice.
 
 **An action's isolate belongs to no thread.** It is entered by one thread at a time, whichever is free, so that one that
 computes for long stalls nobody beside it. The linker's callbacks therefore find the isolate by the thread that entered
@@ -20,8 +20,6 @@ does, as it does past the guest's own bound, and a new isolate that finds no roo
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
-
-import wasmtime
 
 from skerry import limits
 from skerry.errors import DeveloperError, SystemFault
@@ -90,9 +88,7 @@ class ActionModule:
             with self._lock:
                 adopted = self._adopted.get(id(slots))
                 if adopted is None:
-                    code = self.origin.module.serialize()
-                    module = wasmtime.Module.deserialize(slots.engine.wasmtime, code)
-                    adopted = CompiledModule(module, self.origin.digest)
+                    adopted = self.origin.for_engine(slots.engine)
                     slots.linker.prepare(adopted)
                     self._adopted[id(slots)] = adopted
         return adopted
