@@ -166,6 +166,14 @@ def test_timers_fire_in_their_order_until_cleared(timed: World, timers: HandTime
     assert orjson.loads(timed.finish(future).value) == ticks
 
 
+def test_timers_run_in_the_context_that_started_them(timed: World, timers: HandTimers) -> None:
+    future = timed.start("action", "a:timersInContexts")
+    for seconds in (0.005, 0.01):
+        timed.until(lambda seconds=seconds: timers.waiting(seconds))
+        timers.advance(seconds)
+    assert orjson.loads(timed.finish(future).value) == ["one", "two", None, "one"]
+
+
 def test_waiting_is_concurrent(timed: World, timers: HandTimers) -> None:
     future = timed.start("action", "a:allAtOnce", {"url": "http://a.test/hello"})
     timed.until(lambda: timers.waiting(0.005))

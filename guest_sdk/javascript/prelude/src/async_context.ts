@@ -2,20 +2,20 @@
 //
 // The current context is one immutable Map from storage to value. Where the engine carries it across `await`
 // (`getAsyncContext`/`setAsyncContext`), it follows a function through every suspension, as in Node; where it does not, it
-// holds within the synchronous part of `run`.
+// holds within the synchronous part of `run`, and in the callbacks of timers that were started there.
 
 import { define, giveName } from "./globals.ts";
 import { engine } from "./host.ts";
 
-type Context = ReadonlyMap<object, unknown> | undefined;
+export type Context = ReadonlyMap<object, unknown> | undefined;
 
 let fallback: Context;
-const getContext: () => Context =
+export const getContext: () => Context =
   engine.getAsyncContext === undefined ? () => fallback : () => engine.getAsyncContext!() as Context;
 const setContext: (context: Context) => void =
   engine.setAsyncContext === undefined ? (context) => void (fallback = context) : (context) => engine.setAsyncContext!(context);
 
-function runIn<T>(context: Context, callback: () => T): T {
+export function runIn<T>(context: Context, callback: () => T): T {
   const before = getContext();
   setContext(context);
   try {

@@ -19,7 +19,7 @@ const NULL_BODY_STATUS = new Set([101, 103, 204, 205, 304]);
 let last = 0;
 
 export async function fetchFromHost(input: unknown, init?: unknown): Promise<Response> {
-  const request = new Request(input, (init ?? {}) as object);
+  const request = new Request(input, (init ?? {}) as ConstructorParameters<typeof Request>[1]);
   const signal = signalOf(request);
   signal?.throwIfAborted();
   const exchange = new Exchange(++last);

@@ -2,6 +2,7 @@
 //
 // The host knows a timer by the number that `setTimeout` returns; a cleared timer's ticket comes back at once and finds no callback.
 
+import { type Context, getContext, runIn } from "./async_context.ts";
 import { define } from "./globals.ts";
 import { engine, refuseOutsideActions } from "./host.ts";
 
@@ -9,6 +10,7 @@ type Callback = (...args: unknown[]) => unknown;
 interface Timer {
   callback: Callback;
   args: unknown[];
+  context: Context; // of the code that started it
   every: number | null; // milliseconds between the calls of an interval
 }
 
@@ -22,7 +24,7 @@ function start(name: string, callback: unknown, delay: unknown, args: unknown[],
   const given = Math.trunc(Number(delay));
   const ms = given >= 1 && given <= DELAY_MAX ? given : repeats ? 1 : 0;
   const id = ++last;
-  timers.set(id, { callback: callback as Callback, args, every: repeats ? ms : null });
+  timers.set(id, { callback: callback as Callback, args, context: getContext(), every: repeats ? ms : null });
   wait(id, ms);
   return id;
 }
@@ -33,7 +35,7 @@ function wait(id: number, ms: number): void {
     if (timer === undefined) return;
     if (timer.every === null) timers.delete(id);
     try {
-      timer.callback.apply(globalThis, timer.args);
+      runIn(timer.context, () => timer.callback.apply(globalThis, timer.args));
     } finally {
       if (timer.every !== null && timers.has(id)) wait(id, timer.every);
     }
