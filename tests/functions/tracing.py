@@ -43,6 +43,7 @@ def trace(world: World, path: str, args: dict[str, Any], seed: bytes, now_ms: fl
     """One call's result, log, reads and writes; nothing is committed."""
     version = world.deployment.version
     assert version is not None
+    version.stacks.locate("    at f (app.js:1:1)")  # decoded already: a call does not leave its slice for that
     spec = version.functions[path]
     transaction = world.deployment.database.begin(
         writable=spec.kind == "mutation", now_ms=now_ms, seed=seed, detached=patient
