@@ -18,6 +18,8 @@ DOCUMENT_BYTES_MAX = 1 * MIB
 DOCUMENT_NESTING_MAX = 16
 VALUE_JSON_NESTING_MAX = VALUE_NESTING_MAX + 1  # the innermost value may be written as {"$integer": ...}
 VALUE_JSON_BYTES_MAX = 64 * MIB  # text of any value, before it is parsed
+VALUE_JSON_VALUES_MAX = 2_000_000  # in any text, before it is parsed; as many numbers fit the largest arguments
+VALUE_JSON_CONTAINERS_MAX = 500_000  # arrays and objects among them: a parser spends most on these
 FUNCTION_RESULT_JSON_BYTES_MAX = 32 * MIB  # text of a result, before it is parsed
 MODULE_PATH_CHARS_MAX = 512
 MODULE_PATH_COMPONENT_CHARS_MAX = 64
@@ -48,6 +50,7 @@ TRANSACTION_BYTES_WRITTEN_MAX = 16 * MIB
 assert DOCUMENT_BYTES_MAX <= TRANSACTION_BYTES_WRITTEN_MAX <= VALUE_BYTES_MAX
 assert DOCUMENT_NESTING_MAX <= VALUE_NESTING_MAX
 assert VALUE_BYTES_MAX <= VALUE_JSON_BYTES_MAX
+assert FUNCTION_ARGS_BYTES_MAX // 9 < VALUE_JSON_VALUES_MAX, "a number counts nine bytes"
 assert FUNCTION_RESULT_BYTES_MAX <= FUNCTION_RESULT_JSON_BYTES_MAX <= VALUE_JSON_BYTES_MAX
 
 # -- storage -----------------------------------------------------------------------------------------------------

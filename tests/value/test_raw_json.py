@@ -6,8 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skerry.errors import DeveloperError
-from skerry.limits import VALUE_JSON_BYTES_MAX, VALUE_JSON_NESTING_MAX
-from skerry.value import depth_is_within, is_plain, loads, nesting_of, parse_json
+from skerry.limits import (
+    VALUE_JSON_BYTES_MAX,
+    VALUE_JSON_CONTAINERS_MAX,
+    VALUE_JSON_NESTING_MAX,
+    VALUE_JSON_VALUES_MAX,
+)
+from skerry.value import depth_is_within, is_plain, loads, nesting_of, parse_json, values_are_within
 
 CASES = [
     (b"1", 0),
@@ -80,3 +85,34 @@ def test_depth_agrees_with_the_parsed_object(value):
     depth = nesting_of(value)
     assert depth_is_within(raw, depth)
     assert depth == 0 or not depth_is_within(raw, depth - 1)
+
+
+VALUES = [
+    (b"[1,[2,3],{}]", 7, 3),
+    (b'{"a":[],"b":{"c":"[[[,,,{{{"}}', 5, 3),
+    (b'["\\"[,\\\\",["\\\\\\"]"],1]', 5, 2),
+    (b'["","",""]', 4, 1),
+    (b'{"[":1,"{":2,",":3}', 4, 1),
+]
+
+
+@pytest.mark.parametrize(("raw", "values", "containers"), VALUES)
+def test_values_are_counted_outside_strings(raw, values, containers):
+    padded = raw + b" " * (2 * containers + 2)  # what is shorter than its bound is not looked at
+    assert values_are_within(padded, values, containers)
+    assert not values_are_within(padded, values - 1, containers)
+    assert not values_are_within(padded, values, containers - 1)
+
+
+@pytest.mark.parametrize(
+    ("unit", "bound"),
+    [(b"1", VALUE_JSON_VALUES_MAX), (b"[]", VALUE_JSON_CONTAINERS_MAX), (b"{}", VALUE_JSON_CONTAINERS_MAX)],
+)
+def test_values_at_the_bound_and_one_past(unit, bound):
+    def text(count: int) -> bytes:
+        return b"[" + b",".join([unit] * (count - 1)) + b"]"
+
+    assert len(parse_json(text(bound), depth_max=2, bytes_max=VALUE_JSON_BYTES_MAX)) == bound - 1
+    with pytest.raises(DeveloperError) as caught:
+        parse_json(text(bound + 1), depth_max=2, bytes_max=VALUE_JSON_BYTES_MAX)
+    assert (caught.value.code, "500000 arrays and objects" in caught.value.message) == ("ValueTooLargeError", True)

@@ -20,7 +20,16 @@ from skerry.functions.frame import Frame, NestedCall
 from skerry.functions.function_table import normalise_path
 from skerry.isolate import GuestFault
 from skerry.isolate.build_runner import entropy_length
-from skerry.value import Int64, UndefinedAt, decode, dumps, has_large_integer, is_plain
+from skerry.value import (
+    TOO_MANY_VALUES,
+    Int64,
+    UndefinedAt,
+    decode,
+    dumps,
+    has_large_integer,
+    is_plain,
+    values_are_within,
+)
 
 _LEVELS: Final = frozenset(("DEBUG", "LOG", "INFO", "WARN", "ERROR"))
 
@@ -29,6 +38,8 @@ _LEVELS: Final = frozenset(("DEBUG", "LOG", "INFO", "WARN", "ERROR"))
 
 
 def fields_of(argument: bytes) -> dict[str, Any]:
+    if not values_are_within(argument):
+        raise DeveloperError("InvalidArgument", f"The argument of an operation: {TOO_MANY_VALUES}")
     try:
         parsed = orjson.loads(argument)
     except orjson.JSONDecodeError:

@@ -12,7 +12,7 @@ from starlette.types import Receive
 
 from skerry.errors import ClientError, DeveloperError, SkerryError
 from skerry.limits import HTTP_BODY_BYTES_MAX, HTTP_BODY_NESTING_MAX, HTTP_DRAIN_BYTES_MAX
-from skerry.value import depth_is_within, parse_json
+from skerry.value import TOO_MANY_VALUES, depth_is_within, parse_json, values_are_within
 from skerry.value.kinds import kind_of
 
 
@@ -97,7 +97,9 @@ async def drain(receive: Receive) -> None:
 
 
 def parse_body(raw: bytes) -> dict[str, Any]:
-    """The JSON object in a body. Raises: ClientError `BadJsonBody`, `RequestTooDeep`."""
+    """The JSON object in a body. Raises: ClientError `BadJsonBody`, `RequestTooDeep`, `RequestTooLarge`."""
+    if not values_are_within(raw):
+        raise ClientError("RequestTooLarge", f"The body: {TOO_MANY_VALUES}")
     if not depth_is_within(raw, HTTP_BODY_NESTING_MAX):
         raise ClientError("RequestTooDeep", f"The body nests its JSON more than {HTTP_BODY_NESTING_MAX} levels deep.")
     try:

@@ -46,7 +46,7 @@ from skerry.value.names import (
     is_identifier,
 )
 from skerry.value.order import after_prefix, compare, index_key, key_of
-from skerry.value.raw_json import depth_is_within, is_plain, parse_json
+from skerry.value.raw_json import TOO_MANY_VALUES, depth_is_within, is_plain, parse_json, values_are_within
 from skerry.value.render import render_value
 from skerry.value.validators import (
     Mismatch,
@@ -60,6 +60,7 @@ from skerry.value.validators import (
 )
 
 __all__ = [
+    "TOO_MANY_VALUES",
     "INTERNAL_ID_BYTES",
     "Int64",
     "Mismatch",
@@ -113,4 +114,5 @@ __all__ = [
     "to_export",
     "try_decode_document_id",
     "write_error",
+    "values_are_within",
 ]

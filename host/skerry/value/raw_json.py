@@ -1,4 +1,4 @@
-"""JSON text before it is believed: size, nesting and the signs of special values, all without building objects.
+"""JSON text before it is believed: size, nesting, how many values, the signs of special ones; no object is built.
 
 Every check here is linear in the text and runs in C: the brackets are lifted out with `bytes.translate` and the deepest
 layer is removed pass by pass, so deep nesting costs at most `depth_max` passes over the brackets.
@@ -14,28 +14,56 @@ from typing import Any, Final
 import orjson
 
 from skerry.errors import DeveloperError
+from skerry.limits import VALUE_JSON_CONTAINERS_MAX, VALUE_JSON_VALUES_MAX
 
 _NOT_STRUCTURE: Final = bytes(sorted(set(range(256)) - set(b'"[]{}')))
 _COUNTED_BYTES_MAX: Final = 4096  # in a longer text, lifting the brackets out costs less than counting them
+TOO_MANY_VALUES: Final = (
+    f"JSON text holds more than {VALUE_JSON_VALUES_MAX} values, or {VALUE_JSON_CONTAINERS_MAX} arrays and objects."
+)
 _ONE_BRACKET: Final = bytes.maketrans(b"[]{}", b"()()")
 
 
 def parse_json(raw: bytes, *, depth_max: int, bytes_max: int) -> Any:
     """The Python form of a JSON text from a stranger.
 
-    Raises: DeveloperError `ValueTooLargeError` or `TooNestedError` before any parsing, `InvalidJson` for anything that
-    is not JSON. A repeated key means its last value.
+    Raises: DeveloperError `ValueTooLargeError` (bytes or values) or `TooNestedError` before any parsing, `InvalidJson`
+    for anything that is not JSON. A repeated key means its last value.
     """
     if len(raw) > bytes_max:
         raise DeveloperError(
             "ValueTooLargeError", f"JSON text is too large ({len(raw)} bytes > maximum size {bytes_max} bytes)"
         )
+    if not values_are_within(raw):
+        raise DeveloperError("ValueTooLargeError", TOO_MANY_VALUES)
     if not depth_is_within(raw, depth_max):
         raise DeveloperError("TooNestedError", f"JSON text is nested more than {depth_max} levels deep.")
     try:
         return orjson.loads(raw)
     except ValueError as error:
         raise DeveloperError("InvalidJson", f"Not valid JSON: {error}") from None
+
+
+def values_are_within(
+    raw: bytes, values_max: int = VALUE_JSON_VALUES_MAX, containers_max: int = VALUE_JSON_CONTAINERS_MAX
+) -> bool:
+    """Whether a text is cheap enough to parse: so many values at most, and so many of them arrays and objects.
+
+    A text of three-byte values costs a parser thirty times its size, and seconds in which nothing else runs. Asked
+    before `depth_is_within`, whose passes are long over such text. Malformed text may get either answer.
+    An empty array or object counts as two values.
+    """
+    if len(raw) <= 2 * containers_max:  # an array needs two bytes
+        return True
+    containers = raw.count(b"[") + raw.count(b"{")
+    if containers <= containers_max and containers + raw.count(b",") < values_max:
+        return True
+    text = raw.replace(b"\\\\", b"").replace(b'\\"', b"") if b"\\" in raw else raw
+    if text.count(b'"') > 4 * values_max:  # a string has two, and is a value or the name of one
+        return False
+    outside = b"".join(text.split(b'"')[::2])
+    containers = outside.count(b"[") + outside.count(b"{")
+    return containers <= containers_max and containers + outside.count(b",") < values_max
 
 
 def depth_is_within(raw: bytes, depth_max: int) -> bool:
