@@ -218,9 +218,13 @@ static JSValue value_of_tagged(JSContext *ctx, JSObject *object)
     return value;
 }
 
+/* Not one whose length says more than it holds (`new Array(5)`): its holes are the package's to write. */
 static bool is_plain_array(JSContext *ctx, JSObject *object)
 {
-    return object->class_id == JS_CLASS_ARRAY && object->fast_array && object->shape == ctx->array_shape;
+    if (object->class_id != JS_CLASS_ARRAY || !object->fast_array || object->shape != ctx->array_shape)
+        return false;
+    JSValue length = object->prop[0].u.value;
+    return JS_VALUE_GET_TAG(length) == JS_TAG_INT && (uint32_t)JS_VALUE_GET_INT(length) == object->u.array.count;
 }
 
 static bool is_primitive_json(JSValueConst value)

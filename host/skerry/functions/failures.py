@@ -3,6 +3,7 @@
 Source: protocol reference 2.3 (message text), 4.9 (log lines), 4.10 (thrown values).
 """
 
+import re
 from typing import Any, Final, cast
 
 import orjson
@@ -14,6 +15,9 @@ from skerry.value import check_encoded_result, parse_json
 
 _MESSAGE_CHARS_MAX: Final[int] = 64 * 1024
 _NAME_CHARS_MAX: Final[int] = 256
+_MENDED_BYTES_MAX: Final[int] = limits.MIB
+_ESCAPES: Final = re.compile(rb"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|(u[dD][89a-fA-F]..)|.)", re.DOTALL)
+"""What a backslash begins: a whole surrogate pair, half of one (the group), anything else."""
 
 
 class FunctionFailure(Exception):
@@ -31,7 +35,12 @@ class FunctionFailure(Exception):
 
 
 def thrown_failure(payload: bytes, stacks: StackMapper) -> FunctionFailure:
-    """The failure in a guest's error object (ABI.md, *Errors*), which is hostile input like all that a guest says."""
+    """The failure in a guest's error object (ABI.md, *Errors*), which is hostile input like all that a guest says.
+
+    Half a surrogate pair, which no JSON text may name, reads as U+FFFD: it must not cost the whole message.
+    """
+    if len(payload) <= _MENDED_BYTES_MAX and b"\\ud" in payload.lower():
+        payload = _ESCAPES.sub(lambda found: b"\\ufffd" if found[1] else found[0], payload)
     try:
         parsed = parse_json(
             payload, depth_max=2 * limits.VALUE_JSON_NESTING_MAX, bytes_max=limits.GUEST_PAYLOAD_BYTES_MAX

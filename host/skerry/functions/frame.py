@@ -76,7 +76,7 @@ class Frame:
         self.spec = spec
         self.transaction = call.transaction
         self.depth = depth
-        self.collected = b""
+        self.collected: bytes | None = None
         self.nested: list[NestedCall] | None = None
         self.nested_bytes = 0
         self.tickets_made = 0
