@@ -368,6 +368,8 @@ assert WORKER_RESTART_DELAY_SECONDS_FIRST < WORKER_RESTART_DELAY_SECONDS_MAX < W
 DEPLOYMENTS_MAX = 10_000
 DEPLOYMENT_NAME_CHARS_MAX = 63  # a label of a host name
 DEPLOYMENTS_OPEN_MAX = 128
+DEPLOYMENT_OPEN_FILES = 8  # of one that is open: lock, storage (3), machine code, and an upload; some to spare
+OPEN_FILES_ASSUMED = 1_048_576  # where the machine names no bound
 DEPLOYMENTS_OPENING_MAX = 4  # at once; the rest waits its turn
 DEPLOYMENT_OPENING_CALLS_MAX = 2_000  # calls that wait while their deployment opens
 DEPLOYMENT_IDLE_SECONDS = 300  # without a call, then it is closed

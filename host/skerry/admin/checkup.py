@@ -105,14 +105,15 @@ def _user() -> Finding:
 
 
 def _open_files() -> Finding:
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if 0 <= soft < OPEN_FILES_WANTED:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)  # a server raises its soft limit to this
+    if 0 <= hard < OPEN_FILES_WANTED:
         return Finding(
             "open files",
             Level.NOTE,
-            f"At most {soft} files may be open, which bounds connections: `ulimit -n {OPEN_FILES_WANTED}`.",
+            f"At most {hard} files may be open, which bounds connections and open deployments: "
+            f"`ulimit -Hn {OPEN_FILES_WANTED}`.",
         )
-    return Finding("open files", Level.OK, f"{_shown_limit(soft)} files may be open.")
+    return Finding("open files", Level.OK, f"{_shown_limit(hard)} files may be open.")
 
 
 def _address_space() -> Finding:

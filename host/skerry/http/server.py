@@ -26,6 +26,7 @@ from starlette.types import ASGIApp
 from skerry.admin.host import DEFAULT_NAME, Host, HostOptions, HostShare
 from skerry.admin.hosted import Hosted
 from skerry.admin.keys import Keys, open_keys
+from skerry.admin.open_files import deployments_open_max, raise_open_files
 from skerry.admin.way_out import WaysOut
 from skerry.functions.metering import CallLog
 from skerry.http.acceptor import Acceptor
@@ -98,6 +99,7 @@ async def serve_on(
     the work, None where it has all of it. Raises: as `serve`.
     """
     loop = asyncio.get_running_loop()
+    open_max = deployments_open_max(raise_open_files())
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
@@ -107,7 +109,7 @@ async def serve_on(
     keys = open_keys(options.data, DEFAULT_NAME, options.admin_key, os.urandom, options.host_credential)
     cloud, site = options.cloud_origin or url, options.site_origin or site_url
     host_share = None if share is None else share.of_host
-    host = Host(folder, _host_options(options, keys, ways_out, cloud, site, host_share), loop)
+    host = Host(folder, _host_options(options, keys, ways_out, cloud, site, host_share, open_max), loop)
     try:
         await host.start()
         state = ServerState()
@@ -135,7 +137,7 @@ async def serve_on(
 
 
 def _host_options(
-    options: ServeOptions, keys: Keys, ways_out: WaysOut, cloud: str, site: str, share: HostShare | None
+    options: ServeOptions, keys: Keys, ways_out: WaysOut, cloud: str, site: str, share: HostShare | None, open_max: int
 ) -> HostOptions:
     def environment(name: str) -> dict[str, str]:
         is_default = name == DEFAULT_NAME
@@ -157,6 +159,7 @@ def _host_options(
         ways_out=ways_out,
         call_log=_call_log() if options.log_calls else None,
         share=share,
+        open_max=open_max,
     )
 
 
