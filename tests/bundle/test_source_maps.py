@@ -119,17 +119,29 @@ def test_a_source_index_outside_the_list_maps_nothing() -> None:
     assert SourceMap(map_of([[(0, -1, 0, 0)]], ["a"])).original(1, 1) is None
 
 
-@pytest.mark.parametrize("name", ["SOURCE_MAP_BYTES_MAX", "SOURCE_MAP_SEGMENTS_MAX", "SOURCE_MAP_SOURCES_MAX"])
+@pytest.mark.parametrize(
+    "name", ["SOURCE_MAP_BYTES_MAX", "SOURCE_MAP_LINES_MAX", "SOURCE_MAP_SEGMENTS_MAX", "SOURCE_MAP_SOURCES_MAX"]
+)
 def test_maps_at_their_limits(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     raw = map_of([[(0, 0, 0, 0), (1, 0, 0, 1)], [(0, 0, 1, 0)]])
-    exact = {"SOURCE_MAP_BYTES_MAX": len(raw), "SOURCE_MAP_SEGMENTS_MAX": 3, "SOURCE_MAP_SOURCES_MAX": len(SOURCES)}[
-        name
-    ]
+    exact = {
+        "SOURCE_MAP_BYTES_MAX": len(raw),
+        "SOURCE_MAP_LINES_MAX": 2,
+        "SOURCE_MAP_SEGMENTS_MAX": 3,
+        "SOURCE_MAP_SOURCES_MAX": len(SOURCES),
+    }[name]
     monkeypatch.setattr(source_maps, name, exact)
     assert SourceMap(raw).original(2, 1) == Position(SOURCES[0], 2, 1)
     monkeypatch.setattr(source_maps, name, exact - 1)
     with pytest.raises(ClientError):
         SourceMap(raw)
+
+
+def test_empty_lines_cost_no_lists() -> None:
+    mapped = SourceMap(b'{"version":3,"sources":["a"],"mappings":"' + b";" * 1000 + b'AAAA"}')
+    assert mapped.original(1001, 1) == Position("a", 1, 1)
+    assert mapped.original(1000, 1) is None
+    assert len({id(columns) for columns in mapped._columns}) == 2
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,11 @@ from typing import Any
 import wasmtime
 
 from skerry import limits
+from skerry.bundle.bundle_file import SOURCE_MAP, make_bundle, read_bundle
 from tests.fixtures.bundles import wrap
 from tests.hostile.case import Case, Outcome
 from tests.hostile.cases_http import refused
+from tests.hostile.cases_script import fails
 from tests.hostile.ground import Ground, outcome_of
 
 WALL = "bundles"
@@ -149,6 +151,31 @@ def _by_neighbour(ground: Ground) -> Outcome:
     return outcome_of(ground.deploy("script", wrap(_module()), **header))
 
 
+_MAP = b'{"version":3,"sources":["%b"],"mappings":"%b"}'
+_PLAIN = fails("Uncaught Error: plain\n")
+_MAPS: list[tuple[str, Callable[[], bytes], Outcome]] = [
+    ("fifteen million lines", lambda: _MAP % (b"a", b";" * 15_000_000), _PLAIN),
+    ("three million places", lambda: _MAP % (b"a", b"AAAA," * 3_000_000 + b"AAAA"), _PLAIN),
+    ("five million lists", lambda: b'{"version":3,"sources":["a"],"mappings":"","x":[' + b"[]," * 5_000_000 + b"[]]}", _PLAIN),
+    ("numbers past 32 bits", lambda: _MAP % (b"a", b"9" * 1000 + b"A"), _PLAIN),
+    ("no map", lambda: b"nothing", _PLAIN),
+]  # fmt: skip
+
+
+def _mapped(raw: Callable[[], bytes]) -> Callable[[Ground], Outcome]:
+    """What a trace of the attacked deployment reads like with another source map."""
+
+    def run(ground: Ground) -> Outcome:
+        entries = {**read_bundle(ground.bundles["script"]).entries, SOURCE_MAP: raw()}
+        try:
+            assert ground.deploy("script", make_bundle(entries).to_bytes()).status == 200
+            return ground.call("script", "query", "errors:run", {"what": "codeRetry"})
+        finally:
+            assert ground.deploy("script", ground.bundles["script"]).status == 200
+
+    return run
+
+
 _DIGESTS: list[tuple[str, str, Outcome]] = [
     ("another digest", "sha-256=:" + "A" * 43 + "=:", refused(400, "DigestMismatch", "")),
     ("another algorithm", "sha-512=:AAAA:", refused(400, "DigestRequired", "")),
@@ -159,6 +186,7 @@ _DIGESTS: list[tuple[str, str, Outcome]] = [
 CASES = [
     *(Case(f"archive: {name}", WALL, name, _deploy(raw), want) for name, raw, want in _ARCHIVES),
     *(Case(f"upload: {name}", WALL, digest, _deploy(lambda: wrap(_module()), **{"Content-Digest": digest}), want) for name, digest, want in _DIGESTS),
+    *(Case(f"source map: {name}", "time and memory of a call", name, _mapped(raw), want) for name, raw, want in _MAPS),
     Case("upload: with the neighbour's key", "administration", "deploys to script", _by_neighbour, refused(403, "BadDeployKey", "")),
     *(Case(f"module: {name}", wall, name, _deploy(lambda raw=raw: wrap(raw())), want) for name, wall, raw, want in _MODULES),
     *(

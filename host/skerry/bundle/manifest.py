@@ -13,6 +13,7 @@ import orjson
 
 from skerry.errors import ClientError
 from skerry.limits import APP_ENTRY_MODULES_MAX, BUNDLE_MANIFEST_BYTES_MAX
+from skerry.value import values_are_within
 
 FORMAT: Final = 1
 _NODE: Final = "node:"
@@ -57,7 +58,7 @@ class Manifest:
         if len(raw) > BUNDLE_MANIFEST_BYTES_MAX:
             raise ClientError("BundleTooLarge", f"The manifest has more than {BUNDLE_MANIFEST_BYTES_MAX} bytes.")
         try:
-            parsed: Any = orjson.loads(raw)
+            parsed: Any = orjson.loads(raw) if values_are_within(raw) else None
         except orjson.JSONDecodeError:
             parsed = None
         if not isinstance(parsed, dict):

@@ -20,11 +20,13 @@ import orjson
 from skerry.errors import ClientError
 from skerry.limits import (
     SOURCE_MAP_BYTES_MAX,
+    SOURCE_MAP_LINES_MAX,
     SOURCE_MAP_SEGMENTS_MAX,
     SOURCE_MAP_SOURCES_MAX,
     STACK_FRAMES_MAX,
     STACK_TEXT_CHARS_MAX,
 )
+from skerry.value import values_are_within
 
 SCRIPT_NAME: Final = "app.js"
 
@@ -34,6 +36,7 @@ _VLQ_VALUES: Final = {
     ord(c): i for i, c in enumerate("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
 }
 _VLQ_BITS_MAX: Final = 32
+_NOTHING: Final[list[Any]] = []
 _RUNTIME_PACKAGE: Final = re.compile(r"^tools/|(?:^|/)node_modules/convex/")
 
 
@@ -51,7 +54,7 @@ class Position:
 class SourceMap:
     """A decoded source map (version 3).
 
-    Limits: SOURCE_MAP_BYTES_MAX, SOURCE_MAP_SOURCES_MAX, SOURCE_MAP_SEGMENTS_MAX.
+    Limits: SOURCE_MAP_BYTES_MAX, SOURCE_MAP_SOURCES_MAX, SOURCE_MAP_LINES_MAX, SOURCE_MAP_SEGMENTS_MAX.
     """
 
     __slots__ = ("_columns", "_places", "_sources")
@@ -78,18 +81,24 @@ class SourceMap:
         return Position(self._sources[source], source_line + 1, source_column + 1)
 
     def _decode(self, mappings: bytes) -> None:
+        if mappings.count(b";") >= SOURCE_MAP_LINES_MAX:
+            raise ClientError("BundleInvalid", f"The source map has more than {SOURCE_MAP_LINES_MAX} lines.")
         segments_left = SOURCE_MAP_SEGMENTS_MAX
+        if mappings.count(b",") > segments_left:  # before time is spent on those that fit
+            raise _too_many_segments()
         source = source_line = source_column = 0
         for line in mappings.split(b";"):
+            if not line:  # one list for all of them: a byte of the map must not cost a list
+                self._columns.append(_NOTHING)
+                self._places.append(_NOTHING)
+                continue
             column = 0
             columns: list[int] = []
             places: list[tuple[int, int, int]] = []
-            for segment in line.split(b",") if line else ():
+            for segment in line.split(b","):
                 segments_left -= 1
                 if segments_left < 0:
-                    raise ClientError(
-                        "BundleInvalid", f"The source map has more than {SOURCE_MAP_SEGMENTS_MAX} segments."
-                    )
+                    raise _too_many_segments()
                 fields = _decode_vlq(segment)
                 if len(fields) not in (1, 4, 5):
                     raise ClientError("BundleInvalid", "The source map has a segment that is none.")
@@ -163,6 +172,10 @@ class StackMapper:
         return self._map
 
 
+def _too_many_segments() -> ClientError:
+    return ClientError("BundleInvalid", f"The source map has more than {SOURCE_MAP_SEGMENTS_MAX} segments.")
+
+
 def shown_path(source: str) -> str:
     """The name of a source as traces show it: relative to a folder beside the functions folder."""
     area, _, rest = source.partition("/")
@@ -177,7 +190,7 @@ def _parse(raw: bytes) -> tuple[list[str], bytes]:
     if len(raw) > SOURCE_MAP_BYTES_MAX:
         raise ClientError("BundleInvalid", f"The source map is larger than {SOURCE_MAP_BYTES_MAX} bytes.")
     try:
-        parsed: Any = orjson.loads(raw)
+        parsed: Any = orjson.loads(raw) if values_are_within(raw) else None
     except orjson.JSONDecodeError:
         parsed = None
     fields = cast("dict[str, Any]", parsed) if isinstance(parsed, dict) else {}
