@@ -3,6 +3,8 @@
 import threading
 from collections.abc import Callable
 
+import pytest
+
 from skerry import limits
 from skerry.functions.patient_threads import PatientQueue, PatientThreads
 
@@ -63,3 +65,17 @@ def test_deployments_take_turns_whatever_each_has_queued() -> None:
     plug.opened.set()
     gate.wait(gate.ended, 6)
     assert gate.order == ["many 0", "few 0", "many 1", "few 1", "many 2", "many 3"]
+
+
+def test_a_job_that_fails_ends_nothing_but_itself(caplog: pytest.LogCaptureFixture) -> None:
+    threads, queue, gate = PatientThreads(threads=1, each_max=1), PatientQueue(), Gate()
+    gate.opened.set()
+
+    def fails() -> None:
+        raise RuntimeError("the loop is closed")
+
+    threads.submit(queue, fails)
+    threads.submit(queue, gate.job("next"))
+    gate.wait(gate.ended, 1)
+    assert gate.order == ["next"]
+    assert "the loop is closed" in caplog.text

@@ -15,6 +15,7 @@ Concurrency: `submit` any thread; everything else the loop thread.
 """
 
 import contextlib
+import logging
 import os
 import queue
 import threading
@@ -24,8 +25,11 @@ from typing import Final
 
 from skerry import limits
 
+_log: Final = logging.getLogger("skerry.actions")
+
 Job = Callable[[Callable[[], None]], None]
-"""Work for an action thread; it is given what to call once it outruns its slice. It raises nothing."""
+"""Work for an action thread; it is given what to call once it outruns its slice. What it raises is logged, and ends
+nothing but the job."""
 
 
 class ActionPool:
@@ -117,7 +121,10 @@ class ActionPool:
 
         while not is_outrun:
             job = self._jobs.get()
-            job(outran)
+            try:
+                job(outran)
+            except Exception:
+                _log.exception("an action's entry failed in the host")
             del job  # an action that has ended must not stay until the next one comes
         with self._lock:
             self.outrun -= 1

@@ -10,6 +10,7 @@ One pool serves a process; nothing is made before the first patient call.
 Concurrency: `submit` any thread.
 """
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -18,8 +19,10 @@ from typing import Final
 from skerry import limits
 from skerry.functions.action_pool import lower_priority
 
+_log: Final = logging.getLogger("skerry.patient")
+
 Job = Callable[[], None]
-"""Work for a thread. It raises nothing."""
+"""Work for a thread. What it raises is logged, and ends nothing but the job."""
 
 
 class PatientQueue:
@@ -70,7 +73,10 @@ class PatientThreads:
                 job = queue.jobs.popleft()
                 queue.running += 1
                 self._list(queue)
-            job()
+            try:
+                job()
+            except Exception:
+                _log.exception("a patient call failed in the host")
             del job  # a call that has ended must not stay until the next one comes
             with self._changed:
                 queue.running -= 1
