@@ -4,6 +4,8 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from skerry import limits
 from skerry.database import retained_ts
 from skerry.functions.terms import Terms
@@ -82,3 +84,19 @@ def test_a_deployment_closed_before_its_upkeep_began_has_none(tmp_path: Path, co
         upkeep.stop()
         world.wait(asyncio.sleep(0))
         assert upkeep._timer is None
+
+
+def test_a_turn_that_fails_is_followed_by_another(
+    empty: DeployedWorld, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(limits, "UPKEEP_INTERVAL_S", 0)
+    upkeep, turns = empty.deployment._upkeep, 0
+
+    def step() -> bool:
+        nonlocal turns
+        turns += 1
+        raise ValueError("what nobody foresaw")
+
+    monkeypatch.setattr(upkeep, "step", step)
+    empty.until(lambda: turns >= 2)
+    assert "what nobody foresaw" in caplog.text

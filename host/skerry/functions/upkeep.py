@@ -43,8 +43,8 @@ class Upkeep:
 
     def start(self) -> None:
         if not self._is_stopped:  # it may have been closed before the loop came round to this
-            self.look_at_storage()
             self._schedule(limits.UPKEEP_INTERVAL_S)
+            self.look_at_storage()
 
     def stop(self) -> None:
         self._is_stopped = True
@@ -73,4 +73,6 @@ class Upkeep:
                 has_more = self.step()
             except SkerryError as error:
                 _log.warning("history could not be dropped: %s: %s", error.code, error.message)
+            except Exception:  # the next turn may do better; without one the disk would fill
+                _log.exception("a turn of upkeep failed")
         self._schedule(limits.UPKEEP_BUSY_INTERVAL_S if has_more else limits.UPKEEP_INTERVAL_S)
