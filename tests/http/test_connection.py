@@ -302,6 +302,34 @@ def test_the_port_looks_at_its_connections_while_it_has_any() -> None:
     asyncio.run(scenario())
 
 
+def test_a_connection_that_cannot_be_ended_costs_the_others_no_deadline() -> None:
+    async def scenario() -> None:
+        timers: list[Callable[[], None]] = []
+
+        class TimedLoop(ClockedLoop):
+            def call_later(self, seconds: float, callback: Callable[[], None]) -> object:
+                timers.append(callback)
+                return callback
+
+        class Watched:
+            deadline = 0.0
+            expired = 0
+
+            def expire(self) -> None:
+                self.expired += 1
+                raise OSError("what a transport may raise")
+
+        share = PortShare(cast("asyncio.AbstractEventLoop", TimedLoop(asyncio.get_running_loop())), None)
+        watched = [Watched(), Watched()]
+        for one in watched:
+            share.watch(one)
+        timers.pop()()
+        assert [one.expired for one in watched] == [1, 1]
+        assert len(timers) == 1, "the port goes on looking"
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize(("method", "end"), [(b"GET", b"enabled."), (b"HEAD", b"\r\n\r\n")])
 def test_an_answer_leaves_in_one_piece(method: bytes, end: bytes) -> None:
     async def scenario() -> None:

@@ -5,6 +5,7 @@ those that are past it. So a deadline costs an assignment, not a timer, and is m
 """
 
 import asyncio
+import logging
 from http import HTTPStatus
 from typing import Final, Protocol
 
@@ -12,6 +13,7 @@ from skerry.http.front import Front
 from skerry.limits import HTTP_SWEEP_SECONDS
 
 NEVER: Final = float("inf")
+_log: Final = logging.getLogger("skerry.http")
 
 
 class Timed(Protocol):
@@ -47,7 +49,10 @@ class PortShare:
         """Ends the connections that are past their deadlines."""
         now = self._loop.time()
         for connection in [timed for timed in self._timed if timed.deadline <= now]:
-            connection.expire()
+            try:
+                connection.expire()
+            except Exception:  # the others have deadlines too
+                _log.exception("a connection past its deadline could not be ended")
         self._timer = self._loop.call_later(HTTP_SWEEP_SECONDS, self.sweep) if self._timed else None
 
     def start_of_answer(self, status: int, default_headers: list[tuple[bytes, bytes]]) -> bytes:
