@@ -11,7 +11,7 @@ from skerry.errors import SkerryError
 from skerry.functions.action_pool import ActionPool
 from tests.fixtures import shared
 from tests.fixtures.action_bundle import action_bundle
-from tests.fixtures.hands import HandTimers
+from tests.fixtures.hands import HandTimer, HandTimers
 from tests.fixtures.world import FOUND_SECONDS_MAX, World
 
 SLEEP = {"ms": 50_000}
@@ -179,3 +179,37 @@ def test_a_server_that_stops_ends_actions_that_do_not(world: World, timers: Hand
     timers.advance(limits.ACTION_SHUTDOWN_SECONDS_MAX)
     assert {_code(world, sleeping), _code(world, looping)} == {"ShuttingDown"}
     world.finish(closing)
+
+
+def test_a_job_that_fails_leaves_its_thread_to_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    pool, ran = ActionPool(), threading.Semaphore(0)
+
+    def fails(_: Callable[[], None]) -> None:
+        raise RuntimeError("the loop is closed")
+
+    for _ in range(limits.ACTION_THREADS):
+        pool.submit(fails)
+    pool.submit(lambda _: ran.release())
+    assert ran.acquire(timeout=FOUND_SECONDS_MAX)
+    assert "the loop is closed" in caplog.text
+
+
+class BrokenTimers(HandTimers):
+    """Timers of which one breaks: that of 777 ms."""
+
+    def call_later(self, delay: float, callback: Callable[[], object], /) -> HandTimer:
+        if delay == 0.777:
+            raise RuntimeError("no such timer")
+        return super().call_later(delay, callback)
+
+
+def test_an_action_that_fails_in_the_host_ends_alone(base: Path, tmp_path: Path) -> None:
+    timers, pool = BrokenTimers(), ActionPool(running_max=2, waiting_max=2)
+    with World(tmp_path / "data", shared.compiled(base), timers=timers, action_pool=pool) as world:
+        world.activate(action_bundle(base))
+        assert _code(world, world.start("action", "a:sleeps", {"ms": 777})) == "InternalServerError"
+        futures = [world.start("action", "a:sleeps", {"ms": 777}), world.start("action", "a:typed", {"text": "a"})]
+        assert _code(world, futures[0]) == "InternalServerError"
+        assert world.finish(futures[1]).ok
+        world.until(lambda: pool.running == 0)
+        assert world.deployment.actions.is_idle

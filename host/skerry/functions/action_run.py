@@ -66,7 +66,7 @@ class RunningAction:
         self._version = version
         self._spec = spec
         self._args: dict[str, Any] | None = args
-        self._done = done
+        self._done: Done | None = done
         self._budget = ActionBudget(
             actions.thread_time_ns, actions.cpu_ms_max, memory_bytes_max=actions.terms.memory_bytes
         )
@@ -307,6 +307,14 @@ class RunningAction:
         else:
             self._finish(error)
 
+    def fail(self, error: Exception) -> None:
+        """Ends the action after what nobody foresaw, also where its end was cut short."""
+        fault = self._host_fault(error)
+        if self.is_entered:
+            self.end(fault)
+        else:
+            self._finish(fault)
+
     def _outcome(self, entry: bytes | BaseException) -> "CallResult | SkerryError":
         call = self.frame.call
         if isinstance(entry, bytes):
@@ -318,7 +326,11 @@ class RunningAction:
             return CallResult(False, b"", call.log_lines, None, message, entry.data, entry.code)
         if isinstance(entry, SkerryError):
             return entry
-        _log.error("action %s of %s failed in the host", call.request.request_id, self._spec.name, exc_info=entry)
+        return self._host_fault(entry)
+
+    def _host_fault(self, error: BaseException) -> SystemFault:
+        request = self.frame.call.request
+        _log.error("action %s of %s failed in the host", request.request_id, self._spec.name, exc_info=error)
         return SystemFault("InternalServerError", "Your request couldn't be completed. Try again later.")
 
     def _finish(self, outcome: "CallResult | SkerryError") -> None:
@@ -334,18 +346,22 @@ class RunningAction:
         self._timers.clear()
         self._to_call.clear()
         self._completions.clear()
-        if self._fetches is not None:
-            self._fetches.close()
-            self._fetches = None
-        for child in [*self._children.values()]:
+        fetches, self._fetches = self._fetches, None
+        if fetches is not None:
+            fetches.close()
+        children, self._children = self._children, {}
+        for child in children.values():
             child.end(DeveloperError("ActionCancelled", "The action that called this one has ended."))
-        self._children.clear()
         isolate, self._isolate = self._isolate, None
         if isolate is not None:
             self.actions.pool.submit(lambda _outran: isolate.close())
         self.actions.ended(self)
-        self._count(outcome)
-        self._done(outcome)
+        done, self._done = self._done, None
+        if done is not None:
+            try:
+                self._count(outcome)
+            finally:
+                done(outcome)
 
     def _count(self, outcome: "CallResult | SkerryError") -> None:
         """Adds the action to its deployment's meter; its CPU time was added with each entry."""

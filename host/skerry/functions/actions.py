@@ -8,6 +8,7 @@ Concurrency: the loop thread, but for `hand_back` and `code_of`.
 
 import asyncio
 import contextlib
+import logging
 import threading
 import time
 from collections import deque
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from skerry.functions.version import Version
 
 _ENTRIES_PER_TURN: Final = 32
+_log: Final = logging.getLogger("skerry.actions")
 
 
 class Cancellable(Protocol):
@@ -162,10 +164,19 @@ class Actions:
             if not self._entries:
                 return
             action, entry = self._entries.popleft()
-            action.take(entry)
+            try:
+                action.take(entry)
+            except Exception as error:  # the entries behind it are other actions'
+                self._fail(action, error)
         if self._entries and not self._is_woken:
             self._is_woken = True
             self.loop.call_soon(self._take_entries)
+
+    def _fail(self, action: RunningAction, error: Exception) -> None:
+        try:
+            action.fail(error)
+        except Exception:
+            _log.exception("an action that failed in the host could not be ended in order")
 
     # -- the end -------------------------------------------------------------------------------------------------
 
@@ -180,8 +191,10 @@ class Actions:
         return not self._under_way and not self._waiting
 
     def ended(self, action: RunningAction) -> None:
-        """Takes note of an action's end, and gives its place away."""
-        self._under_way.discard(action)
+        """Takes note of an action's end, and gives its place away; once."""
+        if action not in self._under_way:
+            return
+        self._under_way.remove(action)
         self.pool.leave(is_nested=action.depth > 0)
         self._look_idle()
 
