@@ -1,7 +1,12 @@
 """The supervisor's parts by themselves: channels, doors, the crash page, ownership, pauses, quarantine, deadlines."""
 
+import contextlib
 import os
+import resource
+import selectors
+import signal
 import socket
+import sys
 from collections import Counter
 from collections.abc import Iterator
 
@@ -37,7 +42,10 @@ from skerry.supervisor.crash_page import (
 from skerry.supervisor.handover import receive_handover, send_handover
 from skerry.supervisor.listeners import listen, origin_of
 from skerry.supervisor.ownership import Owners, owner_of
+from skerry.supervisor.process import Begin, WorkerProcess
 from skerry.supervisor.restarts import Quarantine, Restarts
+from skerry.supervisor.supervisor import Plan, Supervisor
+from skerry.supervisor.wakeups import Wakeups
 
 DIGEST = "ab" * 32
 
@@ -282,3 +290,54 @@ def test_the_oldest_quarantine_is_forgotten_past_the_bound() -> None:
             quarantine.crashed(module, float(number))
         assert len(quarantine.modules()) <= QUARANTINED_MODULES_MAX
     assert quarantine.modules() == modules[1:]
+
+
+# -- workers at their start --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("room", range(5))
+def test_a_worker_that_no_descriptors_are_left_for_leaves_none_open(room: int) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    bound = max(map(int, os.listdir("/proc/self/fd"))) + 10
+    resource.setrlimit(resource.RLIMIT_NOFILE, (bound, hard))
+    taken: list[int] = []
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            while True:
+                taken.append(os.open(os.devnull, os.O_RDONLY))
+        for _ in range(room):
+            os.close(taken.pop())
+        before = open_below(bound)
+        with pytest.raises(OSError, match="Too many open files"):
+            WorkerProcess([sys.executable, "-c", ""], Begin(0, 1, {}, []), [0, 0], 0.0)
+        assert open_below(bound) == before
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        close_all(taken)
+
+
+def open_below(bound: int) -> int:
+    """How many descriptors are open, found without opening one."""
+    count = 0
+    for descriptor in range(bound):
+        with contextlib.suppress(OSError):
+            os.fstat(descriptor)
+            count += 1
+    return count
+
+
+def test_a_worker_that_was_ready_and_died_at_once_is_not_announced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("skerry.supervisor.supervisor._has_terminal", lambda: False)  # the test's streams are files
+    speaks = "import socket; socket.socket(fileno=0).send(b'{\"ready\": {}}')"
+    supervisor = Supervisor(Plan([sys.executable, "-c", speaks], {}, 1, []), lambda: 0.0)
+    (seat,) = supervisor._seats
+    with Wakeups((signal.SIGCHLD,)) as wakeups:
+        supervisor._selector.register(wakeups, selectors.EVENT_READ, None)
+        supervisor._start(seat)
+        assert seat.current is not None
+        os.waitid(os.P_PID, seat.current.pid, os.WEXITED | os.WNOWAIT)
+        supervisor._wait(wakeups)
+        try:
+            assert (seat.report, supervisor._starts_failed) == (None, 1)
+        finally:
+            supervisor._kill_all()

@@ -78,22 +78,22 @@ class WorkerProcess:
         self.ready_at: float | None = None
         self.report: dict[str, Any] | None = None
         self.failure: tuple[str, str] | None = None
-        self._page = make_crash_page()
-        self._crash_report = make_crash_report()
-        self.control, theirs = channel_pair()
-        try:
-            listeners, doors = shared[: -(begin.workers + 1)], shared[-(begin.workers + 1) :]
-            sent = self.control.send(begin.encode(), (*listeners, self._page, self._crash_report, *doors))
-            assert sent, "a new channel has room for one message"
-            # What it prints is not the command's result, which is on our standard output.
-            self._popen = subprocess.Popen(
-                list(command), stdin=theirs.fileno(), stdout=sys.stderr.fileno(), close_fds=True
-            )
-        except BaseException:
-            self.close()
-            raise
-        finally:
-            theirs.close()
+        with contextlib.ExitStack() as undo:
+            self._page = make_crash_page()
+            undo.callback(os.close, self._page)
+            self._crash_report = make_crash_report()
+            undo.callback(os.close, self._crash_report)
+            self.control, theirs = channel_pair()
+            undo.callback(self.control.close)
+            with contextlib.closing(theirs):
+                listeners, doors = shared[: -(begin.workers + 1)], shared[-(begin.workers + 1) :]
+                sent = self.control.send(begin.encode(), (*listeners, self._page, self._crash_report, *doors))
+                assert sent, "a new channel has room for one message"
+                # What it prints is not the command's result, which is on our standard output.
+                self._popen = subprocess.Popen(
+                    list(command), stdin=theirs.fileno(), stdout=sys.stderr.fileno(), close_fds=True
+                )
+            undo.pop_all()
         self.pid = self._popen.pid
 
     def hear(self) -> bool:

@@ -93,8 +93,9 @@ class Supervisor:
         for number in wakeups.take():
             self._signalled(number)
         self._reap()
+        alive = self._processes()  # one that was ready and died was reaped just now
         for process in heard:
-            if process is not None and process.state is State.STARTING and process.report is not None:
+            if process in alive and process.state is State.STARTING and process.report is not None:
                 self._ready(process)
         self._look_at_times()
 
