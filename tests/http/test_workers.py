@@ -5,6 +5,7 @@ import http.client
 import json
 import os
 import platform
+import re
 import signal
 import socket
 import threading
@@ -154,6 +155,8 @@ def test_a_module_that_keeps_crashing_is_quarantined_and_nobody_else_notices(
 ) -> None:
     culprit, neighbour = NAMES
     with_neighbour = workers.connect()
+    # From here on it lies with its owner: who connects while a worker dies may meet that one.
+    assert ask(with_neighbour, neighbour, "query", "probe:slowCount")["value"] == 0
     for crash in range(QUARANTINE_CRASHES_MAX):
         assert workers.call(culprit, "query", "probe:slowCount").json()["value"] == 0
         before = workers.pids()
@@ -178,7 +181,8 @@ def test_a_module_that_keeps_crashing_is_quarantined_and_nobody_else_notices(
     assert workers.call(culprit, "query", "numbers:one").json()["value"] == 1
     with_neighbour.close()
     errors = workers.running.stop()[1]
-    assert errors.count("died of SIGSEGV") == QUARANTINE_CRASHES_MAX
+    # The engine aborts where a fault hits an instruction that may fault, at an address that it may not.
+    assert len(re.findall(r"died of SIG(?:SEGV|ABRT)", errors)) == QUARANTINE_CRASHES_MAX
     assert f"deployment {culprit}: module" in errors
     assert f"deployment {neighbour}" not in errors
 
