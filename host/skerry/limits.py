@@ -311,6 +311,7 @@ ACTION_SHUTDOWN_SECONDS_MAX = 20  # for actions under way when the server stops
 ACTION_CPU_MS_MAX = 60_000
 ACTION_SLICE_MS = 20  # of one entry, before its thread goes on with the lowest priority and another takes its place
 ACTION_THREADS = 2
+ACTION_JOBS_UNTOLD_MAX = 8  # entries whose outcome a thread keeps from the loop while there are more to run
 ACTION_THREADS_OUTRUN_MAX = 16  # threads whose guest outran its slice
 ACTION_THREAD_NICE = 5
 ACTION_THREAD_OUTRUN_NICE = 19

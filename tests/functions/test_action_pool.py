@@ -8,7 +8,7 @@ import pytest
 
 from skerry import limits
 from skerry.errors import SkerryError
-from skerry.functions.action_pool import ActionPool
+from skerry.functions.action_pool import ActionPool, Job
 from tests.fixtures import shared
 from tests.fixtures.action_bundle import action_bundle
 from tests.fixtures.hands import HandTimer, HandTimers
@@ -213,3 +213,63 @@ def test_an_action_that_fails_in_the_host_ends_alone(base: Path, tmp_path: Path)
         assert world.finish(futures[1]).ok
         world.until(lambda: pool.running == 0)
         assert world.deployment.actions.is_idle
+
+
+def _run_on_one_thread(pool: ActionPool, jobs: list[Job]) -> None:
+    """Runs jobs one after another, none of which begins before all wait."""
+    begin, end = threading.Event(), threading.Event()
+    held = threading.Semaphore(0)
+
+    def hold(until: threading.Event) -> None:
+        held.release()
+        until.wait(FOUND_SECONDS_MAX)
+
+    for until in (begin, *[end] * (limits.ACTION_THREADS - 1)):
+        pool.submit(lambda _outran, until=until: hold(until))
+        assert held.acquire(timeout=FOUND_SECONDS_MAX)
+    for job in jobs:
+        pool.submit(job)
+    last = threading.Event()
+    pool.submit(lambda _outran: last.set())
+    begin.set()
+    assert last.wait(FOUND_SECONDS_MAX)
+    end.set()
+
+
+def test_outcomes_are_told_together_and_not_kept_for_long() -> None:
+    told: list[int] = []
+    seen: list[int] = []
+
+    def job(number: int) -> Job:
+        def run(_outran: Callable[[], None]) -> Callable[[], None]:
+            seen.append(len(told))
+            return lambda: told.append(number)
+
+        return run
+
+    most = limits.ACTION_JOBS_UNTOLD_MAX
+    _run_on_one_thread(ActionPool(), [job(number) for number in range(most + 2)])
+    assert seen == [0] * most + [most] * 2
+
+
+def test_an_entry_that_computes_for_long_keeps_no_outcome_from_others() -> None:
+    told, ended, seen = threading.Event(), threading.Event(), []
+
+    def compute(outran: Callable[[], None]) -> None:
+        seen.append(told.is_set())
+        outran()
+        seen.append(told.is_set())
+        ended.set()
+
+    _run_on_one_thread(ActionPool(), [lambda _outran: told.set, compute])
+    assert ended.wait(FOUND_SECONDS_MAX)
+    assert seen == [False, True]
+
+
+def test_an_outcome_waits_for_no_other_job() -> None:
+    pool = ActionPool()
+    for _ in range(200):  # two threads that take each other's next job, again and again
+        told = [threading.Event() for _ in range(4)]
+        for each in told:
+            pool.submit(lambda _outran, each=each: each.set)
+        assert all(each.wait(FOUND_SECONDS_MAX) for each in told)

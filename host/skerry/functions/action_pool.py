@@ -5,6 +5,9 @@
 who computes for long delays neither the loop thread nor another action. (A priority cannot be raised again without
 privileges, so such a thread ends with its job.)
 
+**Several at a time.** A loop thread that is woken by each outcome takes the global lock from the next entry, and loses
+it to that again: while there are more jobs, a thread tells of a few outcomes together, and of all once one computes.
+
 **Places.** An action that a caller began takes one of `ACTIONS_RUNNING_MAX` places, waits for one in the order of
 arrival, or is refused. What actions call takes from the isolates beyond those and never waits: an action that waited
 for a place while it holds one could wait for itself.
@@ -27,9 +30,9 @@ from skerry import limits
 
 _log: Final = logging.getLogger("skerry.actions")
 
-Job = Callable[[Callable[[], None]], None]
+Job = Callable[[Callable[[], None]], "Callable[[], None] | None"]
 """Work for an action thread; it is given what to call once it outruns its slice. What it raises is logged, and ends
-nothing but the job."""
+nothing but the job. It may give what tells its loop thread of the outcome, to be called soon."""
 
 
 class ActionPool:
@@ -108,9 +111,18 @@ class ActionPool:
     def _work(self) -> None:
         lower_priority(limits.ACTION_THREAD_NICE)
         is_outrun = False
+        untold: list[Callable[[], None]] = []  # loops that outcomes wait for
+        jobs_untold = 0
+
+        def tell() -> None:
+            nonlocal jobs_untold
+            jobs_untold = 0
+            while untold:
+                untold.pop()()
 
         def outran() -> None:
             nonlocal is_outrun
+            tell()
             with self._lock:
                 if self.outrun >= limits.ACTION_THREADS_OUTRUN_MAX:
                     return
@@ -120,14 +132,28 @@ class ActionPool:
             lower_priority(limits.ACTION_THREAD_OUTRUN_NICE)
 
         while not is_outrun:
-            job = self._jobs.get()
+            job = self._next_job(tell if untold else None, jobs_untold)
+            wake = None
             try:
-                job(outran)
+                wake = job(outran)
             except Exception:
                 _log.exception("an action's entry failed in the host")
             del job  # an action that has ended must not stay until the next one comes
+            if wake is not None:
+                untold.append(wake)
+            jobs_untold += bool(untold)
+        tell()
         with self._lock:
             self.outrun -= 1
+
+    def _next_job(self, tell: Callable[[], None] | None, jobs_untold: int) -> Job:
+        """The next job; who has something to tell neither waits for one nor takes too many before it has told."""
+        if tell is not None:
+            if jobs_untold < limits.ACTION_JOBS_UNTOLD_MAX:
+                with contextlib.suppress(queue.Empty):
+                    return self._jobs.get_nowait()
+            tell()
+        return self._jobs.get()
 
 
 def lower_priority(nice: int) -> None:

@@ -99,7 +99,7 @@ class RunningAction:
         self.is_entered = True
         self.actions.pool.submit(self._enter)
 
-    def _enter(self, outran: Callable[[], None]) -> None:
+    def _enter(self, outran: Callable[[], None]) -> Callable[[], None] | None:
         """On an action thread: one entry into the guest."""
         budget, entry, note = self._budget, None, note_of_this_thread()
         note[0] = self._version.crash_number
@@ -121,7 +121,7 @@ class RunningAction:
             self._isolate.close()
             self._isolate = None
         note[0] = 0
-        self.actions.hand_back(self, entry)
+        return self.actions.hand_back(self, entry)
 
     def _first_entry(self) -> tuple[int, bytes]:
         args, self._args = self._args, None

@@ -150,13 +150,17 @@ class Actions:
         """The name of a table, for validators of ids. Any thread."""
         return self._database.catalog.resolve(number)
 
-    def hand_back(self, action: RunningAction, entry: Entry) -> None:
-        """Brings an entry's outcome from its action thread."""
+    def hand_back(self, action: RunningAction, entry: Entry) -> Callable[[], None] | None:
+        """Brings an entry's outcome from its action thread. Gives what has to be called there soon, if anything."""
         self._entries.append((action, entry))
-        if not self._is_woken:
-            self._is_woken = True
-            with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits for the action any more
-                self.loop.call_soon_threadsafe(self._take_entries)
+        if self._is_woken:
+            return None
+        self._is_woken = True
+        return self._wake
+
+    def _wake(self) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits for the action any more
+            self.loop.call_soon_threadsafe(self._take_entries)
 
     def _take_entries(self) -> None:
         self._is_woken = False

@@ -68,6 +68,7 @@ byte_vec_delete = _bind(_keeping_gil, "wasm_byte_vec_delete", None, _PTR)
 func_call_unchecked = _bind(
     _releasing_gil, "wasmtime_func_call_unchecked", _PTR, _PTR, _PTR, _PTR, _SIZE, _PTR
 )  # context, func, values, count, trap out -> error
+store_delete_aside = _bind(_releasing_gil, "wasmtime_store_delete", None, _PTR)  # where others have use for the GIL
 
 # -- set-up ------------------------------------------------------------------------------------------------------
 linker_new = _bind(_keeping_gil, "wasmtime_linker_new", _PTR, _PTR)

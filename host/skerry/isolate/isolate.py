@@ -206,6 +206,7 @@ class Isolate:
         "_scratch", "_store", "base", "context", "cpu", "dead", "failure", "host", "hostcalls",
         "hostcalls_left", "linker", "memory", "memory_size", "module", "parked", "tickets_open",
     )  # fmt: skip
+    delete_store = staticmethod(bindings.store_delete)
 
     def __init__(
         self,
@@ -414,7 +415,7 @@ class Isolate:
         store, self._store = self._store, 0
         if store:
             self.cpu.hostcalls += limits.HOSTCALLS_PER_CALL_MAX - self.hostcalls_left
-            bindings.store_delete(store)
+            self.delete_store(store)
             _spare_scratch.append(self._scratch)
 
 
