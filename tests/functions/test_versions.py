@@ -14,6 +14,7 @@ from skerry.bundle.build import build_app
 from skerry.bundle.bundle_file import DIGEST, IMAGE, MANIFEST, SCRIPT, make_bundle, read_bundle, sources_of
 from skerry.errors import ClientError, SystemFault
 from skerry.isolate import build_runner_at
+from skerry.storage.folder import sync_folder
 from tests.fixtures import shared
 from tests.fixtures.bundles import wrap
 from tests.fixtures.guests import c_guest
@@ -145,6 +146,31 @@ def test_an_upload_for_which_there_is_no_space(empty: World, monkeypatch: pytest
     monkeypatch.undo()
     upload.discard()
     assert caught.value.code == "StorageFull"
+
+
+def test_the_name_of_a_bundle_that_is_there_already_is_made_durable_too(
+    empty: World, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = shared.bundle("c", base)
+    version = empty.activate(raw)["version"]
+    synced: list[Path] = []
+
+    def noted(folder: Path) -> None:
+        synced.append(folder)
+        sync_folder(folder)
+
+    monkeypatch.setattr("skerry.functions.kept_versions.sync_folder", noted)
+    empty.deployment._kept.store(version, raw)
+    assert synced == [empty.deployment._kept.folder]
+
+
+def test_what_cannot_be_removed_keeps_no_version_from_going_live(
+    empty: World, base: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (empty.deployment._kept.folder / "a folder").mkdir()
+    told = empty.activate(shared.bundle("c", base))
+    assert told == empty.deployment.describe()
+    assert "could not be removed" in caplog.text
 
 
 def test_a_rollback_beside_an_activation_is_refused(empty: World, base: Path) -> None:

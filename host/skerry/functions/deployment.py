@@ -13,6 +13,7 @@ Concurrency: the loop thread, except that checking, compiling and describing a b
 
 import asyncio
 import hmac
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -42,6 +43,7 @@ from skerry.functions.version import Version, check_version
 from skerry.isolate import CompiledModule, ModuleCache, compile_jailed, get_engine
 from skerry.storage.lmdb_engine import LmdbEngine
 
+_log: Final = logging.getLogger("skerry.functions")
 _BUNDLES: Final[str] = "bundles"
 _CHECKED: Final[str] = "checked"
 _NS_PER_MS: Final = 1_000_000
@@ -305,8 +307,12 @@ class Deployment:
         return version, len(raw)
 
     def _tidy(self) -> None:
-        self._kept.tidy()
-        self._checked.tidy(self._kept.digests)
+        """Removes the files that are nobody's. What cannot be removed stays until the next time: a version is live."""
+        try:
+            self._kept.tidy()
+            self._checked.tidy(self._kept.digests)
+        except OSError as error:
+            _log.warning("files of former versions of %s could not be removed: %s", self.name, error)
 
     def _load_kept(self, digest: str) -> Version:
         """The version in a kept bundle, checked again."""

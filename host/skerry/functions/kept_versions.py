@@ -148,16 +148,15 @@ class KeptVersions:
     def store(self, digest: str, raw: bytes) -> None:
         """Makes a bundle's bytes durable under its digest. Raises: SystemFault `StorageFull`."""
         path = self.path(digest)
-        if path.exists():
-            return
         temporary = path.with_suffix(_UNFINISHED)
         try:
-            with temporary.open("wb") as file:
-                file.write(raw)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-            sync_folder(self.folder)
+            if not path.exists():
+                with temporary.open("wb") as file:
+                    file.write(raw)
+                    file.flush()
+                    os.fsync(file.fileno())
+                temporary.replace(path)
+            sync_folder(self.folder)  # also where it exists: a crash may have come between its name and this
         except OSError as error:
             temporary.unlink(missing_ok=True)
             raise _unstorable(error) from error
