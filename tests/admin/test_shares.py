@@ -74,6 +74,8 @@ def test_calls_at_once_at_the_bound_and_one_past_it(clock: Clock) -> None:
     assert refusal(one.admit(2)) is None
     assert refusal(one.admit(3)) == ("TooManyCallsAtOnce", limits.HTTP_RETRY_AFTER_SECONDS)
     assert one.meter.calls_refused == 1
+    assert refusal(one.admit(0, 3)) is None
+    assert refusal(one.admit(1, 3)) == ("TooManyCallsAtOnce", limits.HTTP_RETRY_AFTER_SECONDS)
 
 
 def test_requests_a_minute_at_the_bound_and_one_past_it(clock: Clock) -> None:

@@ -40,10 +40,10 @@ class ScriptedDeployment:
         self.pending: dict[str, Done] = {}
         self.changed = threading.Condition()
         self.meter = Meter(self.name)
-        self.refusal: Callable[[int], SkerryError | None] = lambda queued: None
+        self.refusal: Callable[[int, int], SkerryError | None] = lambda queued, calls: None
 
-    def admit(self, queued: int) -> SkerryError | None:
-        return self.refusal(queued)
+    def admit(self, queued: int, calls: int = 1) -> SkerryError | None:
+        return self.refusal(queued, calls)
 
     def start(self, request: CallRequest, done: Done) -> None:
         kind, _, what = request.path.partition(":")

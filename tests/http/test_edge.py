@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from skerry.admin.registry import Quotas
+from skerry.admin.shares import Share
 from skerry.errors import ClientError, SkerryError
 from skerry.functions.metering import Meter
 from skerry.functions.request import CallRequest, CallResult
@@ -38,7 +40,7 @@ class TimedDeployment:
         self.asked: list[CallRequest] = []
         self.meter = Meter(self.name)
 
-    def admit(self, queued: int) -> SkerryError | None:
+    def admit(self, queued: int, calls: int = 1) -> SkerryError | None:
         return None
 
     def start(self, request: CallRequest, done: Callable[[CallResult | SkerryError], None]) -> None:
@@ -91,6 +93,33 @@ def test_a_batch_that_never_settles_is_refused() -> None:
     status, answer = ask(deployment, "POST", "/api/query_batch", BATCH)
     assert (status, answer["code"]) == (503, "QueriesUnsettled")
     assert deployment.timestamps == []
+
+
+class SharedDeployment(TimedDeployment):
+    """One with quotas, on a clock that stands."""
+
+    def __init__(self, quotas: Quotas) -> None:
+        super().__init__([1] * 100)
+        self.share = Share(self.name, quotas, lambda: 0.0)
+
+    def admit(self, queued: int, calls: int = 1) -> SkerryError | None:
+        return self.share.admit(queued, calls)
+
+
+@pytest.mark.parametrize(
+    ("quotas", "code"),
+    [
+        (Quotas(requests_per_minute=3), "RequestRateExceeded"),
+        (Quotas(calls_at_once=2), "TooManyCallsAtOnce"),
+    ],
+)
+def test_each_query_of_a_batch_counts_and_none_runs_of_a_batch_that_is_refused(quotas: Quotas, code: str) -> None:
+    deployment = SharedDeployment(quotas)
+    assert ask(deployment, "POST", "/api/query_batch", BATCH)[0] == 200
+    three = json.dumps({"queries": [{"path": "a:b"}] * 3}).encode()
+    status, answer = ask(deployment, "POST", "/api/query_batch", three)
+    assert (status, answer["code"], len(deployment.asked)) == (429, code, 2)
+    assert ask(deployment, "POST", "/api/query", b'{"path": "a:b"}')[0] == 200, "what was refused used nothing up"
 
 
 def test_health_says_when_the_server_stops() -> None:

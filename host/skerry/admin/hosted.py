@@ -91,10 +91,11 @@ class Hosted:
         else:
             done(refusal)
 
-    def admit(self, queued: int) -> SkerryError | None:
-        """The refusal of a call beside those under way and `queued` ones, None where it may come; `start` is next."""
+    def admit(self, queued: int, calls: int = 1) -> SkerryError | None:
+        """The refusal of so many calls, all or none, beside those under way and `queued` ones; None where they may
+        come: `start` is next."""
         deployment = self._deployment
-        return self.share.admit(queued + (len(self._waiting) if deployment is None else deployment.under_way))
+        return self.share.admit(queued + (len(self._waiting) if deployment is None else deployment.under_way), calls)
 
     def start(self, request: CallRequest, done: Done) -> None:
         """Runs a function that was admitted."""

@@ -97,11 +97,12 @@ class Share(Terms):
 
     # -- calls -------------------------------------------------------------------------------------------------------
 
-    def admit(self, under_way: int) -> ClientError | None:
-        """The refusal of one more call beside those that run or wait, None where it may come; it counts then."""
+    def admit(self, under_way: int, calls: int = 1) -> ClientError | None:
+        """The refusal of so many calls, all or none, beside those that run or wait; None where they may come, and
+        count."""
         now = self._monotonic()
         meter = self.meter
-        if under_way >= cast("int", self.quotas.calls_at_once):
+        if under_way + calls > cast("int", self.quotas.calls_at_once):
             return self._refuse(
                 "TooManyCallsAtOnce",
                 f"{self.quotas.calls_at_once} calls of '{self.name}' are under way, which is its quota. Send the next "
@@ -121,7 +122,7 @@ class Share(Terms):
                     "or make its functions do less.",
                     wait_s,
                 )
-        wait_s = self._requests.take(1, now)
+        wait_s = self._requests.take(calls, now)
         if wait_s > 0:
             return self._refuse(
                 "RequestRateExceeded",

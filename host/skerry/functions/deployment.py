@@ -176,9 +176,9 @@ class Deployment:
     start = call
     """What `admit` let in; the same, for a deployment without a host's gate in front."""
 
-    def admit(self, queued: int) -> SkerryError | None:
+    def admit(self, queued: int, calls: int = 1) -> SkerryError | None:
         """The refusal of a call beside those under way and `queued` ones, None where it may come."""
-        return self.terms.admit(queued + self.under_way)
+        return self.terms.admit(queued + self.under_way, calls)
 
     @property
     def meter(self) -> Meter:

@@ -29,8 +29,9 @@ class Terms:
         """What the deployment's data may grow to; None for as much as the disk takes."""
         return None
 
-    def admit(self, under_way: int) -> SkerryError | None:
-        """The refusal of one more call beside those that run or wait, None where it may come; it counts then."""
+    def admit(self, under_way: int, calls: int = 1) -> SkerryError | None:
+        """The refusal of so many calls, all or none, beside those that run or wait; None where they may come, and
+        count."""
         return None
 
     def admit_action(self, under_way: int) -> SkerryError | None:

@@ -206,6 +206,15 @@ class CallEndpoints:
             raise refusal
         self._turns.ask(queue, run)
 
+    def ask_all(self, runs: list[Ask]) -> None:
+        """Runs calls of this deployment in their turns. Raises: SkerryError, where its quotas do not allow all."""
+        queue = self._queue
+        refusal = self._deployment.admit(len(queue.asked), len(runs))
+        if refusal is not None:
+            raise refusal
+        for run in runs:
+            self._turns.ask(queue, run)
+
     def _run_call(self, exchange: Exchange, request: CallRequest) -> None:
         exchange.is_calling = True
         try:
@@ -292,8 +301,10 @@ class _Batch:
         self._outcomes = [None] * self._missing
         if not self._requests:
             self._settle()
-        for number, request in enumerate(self._requests):
-            self._endpoints.ask(partial(self._run_query, number, request))
+            return
+        self._endpoints.ask_all(
+            [partial(self._run_query, number, request) for number, request in enumerate(self._requests)]
+        )
 
     def _run_query(self, number: int, request: CallRequest) -> None:
         try:
