@@ -270,6 +270,28 @@ def test_a_spare_that_died_is_replaced(jail_with: Callable[..., Jail]) -> None:
     assert tried(jail, "environment") == {}
 
 
+def test_a_jail_that_is_closed_beside_jobs_closes_and_does_them(jail_with: Callable[..., Jail]) -> None:
+    jail = jail_with()
+    start, began, opened = jail._start, threading.Semaphore(0), threading.Event()
+
+    def held(monotonic: Callable[[], float]) -> ChildProcess:
+        began.release()
+        assert opened.wait(60)
+        return start(monotonic)
+
+    jail._start = held
+    with ThreadPoolExecutor(3) as threads:
+        first = threads.submit(lambda: tried(jail, "environment"))
+        assert began.acquire(timeout=60)
+        closing = threads.submit(jail.close)
+        wait_until(lambda: not jail._orders.empty())
+        second = threads.submit(lambda: tried(jail, "environment"))
+        wait_until(lambda: jail._running == 2)
+        opened.set()
+        assert (first.result(60), second.result(60)) == ({}, {})
+        closing.result(60)
+
+
 def test_an_unused_spare_ends_after_a_while(jail_with: Callable[..., Jail], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "JAIL_SPARE_SECONDS", 0.05)
     jail = jail_with()

@@ -52,6 +52,7 @@ class Jail:
         self._waiting = 0
         self._required: frozenset[str] = frozenset()
         self._orders: queue.SimpleQueue[Future[ChildProcess] | None] = queue.SimpleQueue()
+        self._keeping = threading.Lock()  # held by who starts or ends the keeper: there is one at a time
         self._keeper: threading.Thread | None = None
         self._spare: ChildProcess | None = None  # the keeper's
 
@@ -94,14 +95,14 @@ class Jail:
                 raise _start_failed(error) from None
 
     def close(self) -> None:
-        """Ends the spare. A job after it starts anew."""
-        with self._changed:
-            keeper, self._keeper = self._keeper, None
-        if keeper is not None:
-            stop: Future[ChildProcess] = Future()
-            stop.cancel()
-            self._orders.put(stop)
-            keeper.join()
+        """Ends the spare. A job after it starts anew; one that comes meanwhile waits for the keeper's end."""
+        with self._keeping:
+            if self._keeper is not None:
+                stop: Future[ChildProcess] = Future()
+                stop.cancel()
+                self._orders.put(stop)
+                self._keeper.join()
+                self._keeper = None
 
     # -- one job -------------------------------------------------------------------------------------------------
 
@@ -127,11 +128,11 @@ class Jail:
     @contextlib.contextmanager
     def _child(self, *, start_next: bool) -> Generator[ChildProcess, None, None]:
         order: Future[ChildProcess] = Future()
-        with self._changed:
+        with self._keeping:
             if self._keeper is None:
                 self._keeper = threading.Thread(target=self._keep, name="skerry-jail", daemon=True)
                 self._keeper.start()
-        self._orders.put(order)
+            self._orders.put(order)
         try:
             child = order.result()
         except OSError as error:
