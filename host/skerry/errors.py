@@ -79,7 +79,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = {
     "TooManySnapshots": _system(503, "More calls read the deployment's storage at once than it takes; try again."),
     "DataFolderInUse": _system(503, "Another process serves this data folder; stop it or name another folder."),
     "DataFolderFormat": _system(
-        503, "The data folder was not written by this version; the message names both formats."
+        503, "The data folder was not written by this version, or is damaged; the message says which."
     ),
     # -- values --------------------------------------------------------------------------------------------------
     "InvalidJson": _developer("The text is not JSON; send valid UTF-8 JSON."),

@@ -8,7 +8,8 @@ from orjson import loads
 from skerry.database import Conflict
 from skerry.errors import SystemFault
 from skerry.limits import COMMITS_TOGETHER_BYTES_MAX, COMMITS_TOGETHER_MAX
-from tests.database.world import World, documents, lmdb_world, range_query, scan_query, table_schema
+from skerry.storage.interface import Tree
+from tests.database.world import WAIT_SECONDS, World, documents, lmdb_world, range_query, scan_query, table_schema
 
 
 def test_a_failed_group_takes_along_what_was_built_on_it(memory: World) -> None:
@@ -239,3 +240,26 @@ def test_a_detached_transaction_ends_when_storage_is_reopened(tmp_path: Path, mo
     world.run(lambda t: t.patch(document_id, {"n": 4}))
     assert loads(world.read(lambda t: t.get(document_id)))["n"] == 4
     world.engine.close()
+
+
+DAMAGED = {
+    "a table that is no JSON": (b"table/t", b"\xff"),
+    "a table without its fields": (b"table/t", b"{}"),
+    "a table that is a list": (b"table/t", b"[]"),
+    "a schema that is no JSON": (b"schema", bytes(8) + b"{"),
+    "a schema that is a number": (b"schema", bytes(8) + b"1"),
+    "a schema whose validator is none": (
+        b"schema",
+        bytes(8) + b'{"schemaValidation": true, "tables": [{"tableName": "t", "documentType": {"type": "none"}}]}',
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_catalog_is_a_folder_of_no_known_format(memory: World, name: str) -> None:
+    memory.insert_all("t", [{"n": 1}])
+    memory.settle()
+    memory.engine.commit([(Tree.META, *DAMAGED[name])]).result(WAIT_SECONDS)
+    with pytest.raises(SystemFault) as caught:
+        memory.open()
+    assert caught.value.code == "DataFolderFormat"

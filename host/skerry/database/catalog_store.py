@@ -11,6 +11,7 @@ import orjson
 
 from skerry.database.catalog import Catalog, empty_catalog, load_table
 from skerry.database.schema_rules import validators_of
+from skerry.errors import DeveloperError, SystemFault
 from skerry.storage import StorageSnapshot, Tree
 
 TABLE_PREFIX: Final = b"table/"
@@ -21,7 +22,23 @@ _CHUNK: Final = 1_000
 
 
 def load_catalog(snapshot: StorageSnapshot) -> Catalog:
-    """The catalog of a snapshot."""
+    """The catalog of a snapshot. Raises: SystemFault `DataFolderFormat` where it is damaged."""
+    try:
+        return _read(snapshot)
+    except (ValueError, KeyError, TypeError, AttributeError, DeveloperError) as error:
+        raise SystemFault(
+            "DataFolderFormat",
+            "The deployment's catalog of tables and indexes is damaged: put back a copy of its folder.",
+        ) from error
+
+
+def unfinished_indexes(snapshot: StorageSnapshot) -> list[int]:
+    """The index numbers that a crash left with entries of no use."""
+    items = snapshot.scan(Tree.META, UNFINISHED_PREFIX, UNFINISHED_PREFIX + b"\xff" * 5, False)
+    return [int.from_bytes(key[len(UNFINISHED_PREFIX) :], "big") for key, _ in items]
+
+
+def _read(snapshot: StorageSnapshot) -> Catalog:
     raw = snapshot.get(Tree.META, SCHEMA_KEY)
     schema: dict[str, Any] | None = None if raw is None else orjson.loads(raw[8:])
     validators = validators_of(schema)
@@ -45,9 +62,3 @@ def load_catalog(snapshot: StorageSnapshot) -> Catalog:
         next_index = max(next_index, int.from_bytes(saved, "big"))
     schema_ts = 0 if raw is None else int.from_bytes(raw[:8], "big")
     return Catalog(tables, next_table, next_index, schema, schema_ts)
-
-
-def unfinished_indexes(snapshot: StorageSnapshot) -> list[int]:
-    """The index numbers that a crash left with entries of no use."""
-    items = snapshot.scan(Tree.META, UNFINISHED_PREFIX, UNFINISHED_PREFIX + b"\xff" * 5, False)
-    return [int.from_bytes(key[len(UNFINISHED_PREFIX) :], "big") for key, _ in items]
