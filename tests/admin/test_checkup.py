@@ -6,7 +6,8 @@ import pytest
 
 from skerry.admin import checkup
 from skerry.admin.checkup import Finding, Level
-from skerry.admin.keys import ADMIN_KEY_FILE, HOST_KEY_FILE
+from skerry.admin.keys import ADMIN_KEY_FILE, ADMIN_KEY_VARIABLE, HOST_CREDENTIAL_VARIABLE, HOST_KEY_FILE
+from skerry.limits import ADMIN_KEY_CHARS_WANTED
 
 KINDS = [("/", "ext4"), ("/mnt/far", "nfs4"), ("/run", "tmpfs"), ("/mnt/far/near", "xfs")]
 MODES = [(0o700, Level.OK), (0o500, Level.OK), (0o701, Level.BAD), (0o740, Level.BAD)]
@@ -65,3 +66,14 @@ def test_every_finding_says_something(tmp_path: Path) -> None:
     findings = checkup.check_host(tmp_path)
     assert len(by_name(findings)) == len(findings) >= 10
     assert all(finding.says.endswith(".") for finding in findings)
+
+
+def test_a_given_secret_at_the_length_that_is_wanted_and_one_short_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (ADMIN_KEY_VARIABLE, HOST_CREDENTIAL_VARIABLE):
+        for characters, level in ((ADMIN_KEY_CHARS_WANTED, Level.OK), (ADMIN_KEY_CHARS_WANTED - 1, Level.BAD)):
+            monkeypatch.setenv(name, "k" * characters)
+            found = by_name(checkup.check_host(None))[name]
+            assert found.level is level
+            assert "kkk" not in found.says
+        monkeypatch.delenv(name)
+        assert name not in by_name(checkup.check_host(None))

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from skerry.limits import ADMIN_KEY_CHARS_MAX
+from skerry.limits import ADMIN_KEY_CHARS_MAX, ADMIN_KEY_CHARS_WANTED
 from tests.http.serving import Answer, RunningServer, serve, skerry
 
 SLOW_ROUNDS = 8_000_000  # about a second of the function's time
@@ -122,6 +122,16 @@ def test_the_longest_admin_key_works(tmp_path: Path) -> None:
     key = "local|".ljust(ADMIN_KEY_CHARS_MAX, "k")
     with serve(tmp_path / "data", admin_key=key) as server:
         assert server.ask("GET", "/api/check_admin_key", headers=server.admin_header()).status == 200
+
+
+@pytest.mark.parametrize(
+    ("characters", "warned"), [(ADMIN_KEY_CHARS_WANTED - 1, True), (ADMIN_KEY_CHARS_WANTED, False)]
+)
+def test_a_given_key_that_can_be_guessed_works_with_a_warning(tmp_path: Path, characters: int, warned: bool) -> None:
+    with serve(tmp_path / "data", admin_key="k" * characters) as server:
+        assert server.ask("GET", "/api/check_admin_key", headers=server.admin_header()).status == 200
+        _, said = server.stop()
+    assert ("SKERRY_ADMIN_KEY is so short that it can be guessed" in said) == warned
 
 
 def test_one_deploy_is_taken_at_a_time(own_server: RunningServer, app_bundle: Path) -> None:

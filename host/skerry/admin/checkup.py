@@ -15,7 +15,15 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from skerry.admin.keys import ADMIN_KEY_FILE, HOST_CREDENTIAL_FILE, HOST_KEY_FILE
+from skerry.admin.keys import (
+    ADMIN_KEY_FILE,
+    ADMIN_KEY_VARIABLE,
+    HOST_CREDENTIAL_FILE,
+    HOST_CREDENTIAL_VARIABLE,
+    HOST_KEY_FILE,
+    is_guessable,
+)
+from skerry.limits import ADMIN_KEY_CHARS_WANTED
 
 OPEN_FILES_WANTED: Final = 4096
 MEMORY_MAPS_WANTED: Final = 65_530
@@ -55,6 +63,11 @@ def check_host(folder: Path | None) -> list[Finding]:
         overcommit(_read_number(_OVERCOMMIT)),
         memory_maps(_read_number(_MAPS_MAX)),
         _core_dumps(),
+        *(
+            length(name, os.environ[name])
+            for name in (ADMIN_KEY_VARIABLE, HOST_CREDENTIAL_VARIABLE)
+            if os.environ.get(name)
+        ),
     ]
     if folder is not None:
         findings += check_data_folder(folder)
@@ -156,6 +169,17 @@ def _core_dumps() -> Finding:
             "A crash may write tenants' data to a core file: `ulimit -c 0` where that matters.",
         )
     return Finding("core dumps", Level.OK, "A crash writes no memory to disk.")
+
+
+def length(name: str, secret: str) -> Finding:
+    """Whether a secret that was given is long enough. Limits: ADMIN_KEY_CHARS_WANTED."""
+    if is_guessable(secret):
+        return Finding(
+            name,
+            Level.BAD,
+            f"It has fewer than {ADMIN_KEY_CHARS_WANTED} characters and can be guessed: use a long random one.",
+        )
+    return Finding(name, Level.OK, f"It has {ADMIN_KEY_CHARS_WANTED} characters or more.")
 
 
 def _private(path: Path, name: str) -> Finding:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from skerry.errors import ClientError, SystemFault
-from skerry.limits import ADMIN_KEY_CHARS_MAX
+from skerry.limits import ADMIN_KEY_CHARS_MAX, ADMIN_KEY_CHARS_WANTED
 
 ADMIN_KEY_FILE: Final = "admin.key"
 HOST_KEY_FILE: Final = "host.key"
@@ -75,6 +75,11 @@ def check_admin_key(key: str) -> str:
             f"An admin key is 1 to {ADMIN_KEY_CHARS_MAX} printable ASCII characters without spaces and colons.",
         )
     return key
+
+
+def is_guessable(key: str) -> bool:
+    """Whether an admin key or host credential is so short that it can be guessed. Limits: ADMIN_KEY_CHARS_WANTED."""
+    return len(key) < ADMIN_KEY_CHARS_WANTED
 
 
 def _host_key(folder: Path, entropy: Callable[[int], bytes]) -> bytes:

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import click
 
-from skerry.admin.keys import ADMIN_KEY_VARIABLE, HOST_CREDENTIAL_VARIABLE, Keys, open_keys
+from skerry.admin.keys import ADMIN_KEY_VARIABLE, HOST_CREDENTIAL_VARIABLE, Keys, is_guessable, open_keys
 from skerry.cli.output import Output, current, speaking
 from skerry.http.serve_options import ServeOptions
 from skerry.jail import JAIL, WALL_NAMES
@@ -31,6 +31,7 @@ SITE_PORT_DEFAULT = 3211
 _PORT = click.IntRange(0, 65535)
 _DEPLOYMENT: Final = "local"
 _WORKER: Final = "skerry.http.worker"
+_log: Final = logging.getLogger("skerry.serve")
 
 
 @click.command("serve", short_help="Serve deployments until Ctrl-C.")
@@ -99,6 +100,12 @@ def serve_command(
         cleanup.callback(DataFolder(chosen.data).close)
         listeners = [cleanup.enter_context(listen(host, number)) for number in (port, site_port)]
         keys = open_keys(chosen.data, _DEPLOYMENT, chosen.admin_key, os.urandom, chosen.host_credential)
+        for name, given in (
+            (ADMIN_KEY_VARIABLE, chosen.admin_key),
+            (HOST_CREDENTIAL_VARIABLE, chosen.host_credential),
+        ):
+            if given is not None and is_guessable(given):
+                _log.warning("%s is so short that it can be guessed: use a long random one", name)
         url, site_url = (origin_of(listener) for listener in listeners)
         plan = Plan([sys.executable, "-m", _WORKER], chosen.to_json(), workers, listeners)
 
