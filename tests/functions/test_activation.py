@@ -106,7 +106,7 @@ def test_an_activation_whose_commit_fails_leaves_the_old_version(
     def fail(*_: Any) -> Any:
         raise SystemFault("StorageFull", "There is no space left.")
 
-    monkeypatch.setattr(empty.deployment._engine, "commit", fail)
+    monkeypatch.setattr("skerry.storage.lmdb_engine.merge", fail)
     with pytest.raises(SystemFault):
         empty.activate(hostile_bundle(base))
     monkeypatch.undo()

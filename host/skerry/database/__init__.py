@@ -24,20 +24,21 @@ overtook needs no check. Every other one is checked against the write log, the c
 `Conflict` if they touched what it read; the catalog takes part as index 0.
 
 **Schemas** (`schema_change`) are applied in one commit, after the documents there are were checked and new indexes
-built.
+built, in short steps that leave the thread to others in between, and during which nothing commits.
 
 **Bounds.** Reads and writes are charged to the transaction (`usage`), filters before they run, index keys by their
 bytes; commits that wait are bounded in number and bytes (`CommitterFullError`), plans, write log and retention
 steps by number.
 
 Deliberately absent: HTTP, wasm, clocks and chance (arguments all), search and vector indexes (declared ones are
-recorded, using one is `FeatureNotServed`), index building in the background, and the decision when to retain.
+recorded, using one is `FeatureNotServed`), index building while mutations run, and the decision when to retain.
 """
 
 from skerry.database.commit_log import Change, CommitRecord, read_entry
 from skerry.database.database import Conflict, Database
 from skerry.database.history import read_document_at, read_index_at, retain, retained_ts
 from skerry.database.read_set import ReadSet, WriteIndex
+from skerry.database.schema_change import Steps
 from skerry.database.transaction import DocumentWrite, FunctionState, Transaction
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "DocumentWrite",
     "FunctionState",
     "ReadSet",
+    "Steps",
     "Transaction",
     "WriteIndex",
     "read_document_at",

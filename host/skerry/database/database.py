@@ -16,6 +16,7 @@ commit.
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from hashlib import blake2b
 from threading import Lock
 from typing import Final
@@ -27,7 +28,7 @@ from skerry.database.document_write import DocumentWrite
 from skerry.database.overlay import IndexLayer, Overlay
 from skerry.database.plan_cache import PlanCache
 from skerry.database.read_set import WriteIndex
-from skerry.database.schema_change import apply_schema, clear_indexes
+from skerry.database.schema_change import Beside, Steps, clear_indexes, schema_steps
 from skerry.database.transaction import Transaction
 from skerry.database.view import GuardedSnapshot, View
 from skerry.errors import SkerryError, SystemFault
@@ -301,27 +302,69 @@ class Database:
                 self.drain()
 
     def apply_schema(self, raw: bytes, also: Sequence[Write] = ()) -> None:
-        """Make a schema export (JSON text) the deployment's schema. Blocks until it is durable; `also` is written
-        with it.
+        """All of `schema_steps` at one go. Blocks until it is durable."""
+        self.flush()
+        for waited in self.schema_steps(raw, also):
+            if waited is None:
+                continue
+            with suppress(SystemFault):  # the step that follows looks at what it waited for
+                self.flush()
+            waited.exception()
+
+    def schema_steps(
+        self,
+        raw: bytes,
+        also: Sequence[Write] = (),
+        *,
+        on_switched: Callable[[], None] | None = None,
+        beside: Beside | None = None,
+    ) -> Steps:
+        """The steps that make a schema export (JSON text) the deployment's schema; `also` is written with it.
+
+        Shape: as told in `schema_change`. Whoever drives the steps sees to it that nothing is pending and that no
+        mutation begins or commits until `on_switched` was called or the steps have ended.
 
         Raises: DeveloperError with the code of the rule that is broken, or `SchemaEnforcementError` naming table,
-        document and path of the first existing document that does not fit; nothing has changed then.
+        document and path of the first existing document that does not fit; SystemFault of storage. Nothing has
+        changed then.
         """
-        apply_schema(self, raw, also)
+        return schema_steps(self, raw, also, on_switched=on_switched, beside=beside)
 
-    def switch_catalog(self, catalog: Catalog, writes: Callable[[int], list[Write]], call_record: bytes) -> None:
-        """Commit a new catalog by itself, durable on return; nothing may be pending."""
+    @property
+    def newest_ts(self) -> int:
+        """The timestamp of the newest commit, which may be pending."""
+        return self._last_ts
+
+    def reserve_indexes(self, next_index: int) -> None:
+        """Let index numbers below this one go to no table that is created from now on; nothing may be pending."""
         assert not self._pending
-        commit_ts = max(self._clock_ns(), self._last_ts + 1)
-        overlay = Overlay()
+        now = self._catalog
+        self._catalog = Catalog(now.tables, now.next_table, next_index, now.schema, now.schema_ts)
+        self._durable = (self._durable[0], self._catalog)
+
+    def switch_catalog(
+        self,
+        catalog: Catalog,
+        writes: Callable[[int], list[Write]],
+        call_record: bytes,
+        since_ts: int,
+        on_durable: OnDurable,
+    ) -> None:
+        """Commit a new catalog by itself; `on_durable` is called as by `commit`, and no mutation begins before that.
+
+        Raises: Conflict, where there was another commit after `since_ts`.
+        """
+        if self._pending or self._last_ts != since_ts:
+            raise Conflict("Documents changed while the schema was being applied.")
+        commit_ts = self._last_ts = max(self._clock_ns(), since_ts + 1)
         batch = writes(commit_ts)
-        commit_writes(batch, {}, {}, commit_ts, call_record, overlay)
-        self.engine.commit(batch).result()
+        commit_writes(batch, {}, {}, commit_ts, call_record, self._view.overlay)
         catalog.schema_ts = commit_ts
-        self._last_ts = commit_ts
         self._catalog = catalog
-        self._durable = (commit_ts, catalog)
-        self._fork_view()
+        self._pending.append(_Pending(CommitRecord(commit_ts, [], [], 0), {}, catalog, 0, on_durable))
+        self._unsent.extend(batch)
+        self._unsent_commits += 1
+        self._send()
 
     def is_key_pending(self, index_number: int, key: bytes) -> bool:
         """Whether a commit that is not durable yet changes an index key."""

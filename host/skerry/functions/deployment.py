@@ -6,14 +6,17 @@ Deployment(folder) -> database, the version that was active -> call, call, ... a
 
 **Activation is atomic.** The bundle is stored under its digest and synced first; then one storage commit switches the
 schema, its indexes and the name of the active bundle together. A crash leaves the old version or the new one. Calls
-that began before keep the version they began with.
+that began before keep the version they began with. While documents are checked and indexes built, in short steps,
+the lane is held: queries go on, mutations wait. Once begun, a switch goes to its end, though whoever asked has left.
 
 Concurrency: the loop thread, except that checking, compiling and describing a bundle happen on a worker thread.
 """
 
 import asyncio
+import contextlib
 import hmac
 import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -22,7 +25,7 @@ from skerry.bundle.bundle_file import Bundle, read_bundle
 from skerry.bundle.from_sources import with_image
 from skerry.bundle.jail_jobs import jailed_image_builder
 from skerry.bundle.source_maps import StackMapper
-from skerry.database import Database
+from skerry.database import Database, Steps
 from skerry.errors import ClientError, DeveloperError, SkerryError, SystemFault
 from skerry.functions.action_fetch import WayOut
 from skerry.functions.action_pool import ActionPool, get_action_pool
@@ -253,23 +256,59 @@ class Deployment:
     async def _switch(self, load: Callable[[], tuple[Version, int]]) -> dict[str, Any]:
         if self._activating.locked():
             raise _in_progress()
-        async with self._activating:
-            version, size_bytes = await asyncio.to_thread(load)
-            if self._closing:
-                raise _shutting_down()
-            now_ms = self._clock_ns() // _NS_PER_MS
-            entry = KeptVersion(version.digest, now_ms, size_bytes, len(version.listed))
-            after, writes = self._kept.switch(entry)
-            try:
-                self.database.apply_schema(version.schema, writes)
-            except DeveloperError as error:
-                self._kept.discard(version.digest)
-                self._checked.tidy(self._kept.digests)
-                raise ClientError("SchemaRefused", f"{error.code}: {error.message}") from error
+        await self._activating.acquire()
+        switching = self._loop.create_task(self._switch_alone(load))
+        switching.add_done_callback(lambda _: self._activating.release())
+        return await asyncio.shield(switching)  # whoever asked may be gone
+
+    async def _switch_alone(self, load: Callable[[], tuple[Version, int]]) -> dict[str, Any]:
+        version, size_bytes = await asyncio.to_thread(load)
+        if self._closing:
+            raise _shutting_down()
+        now_ms = self._clock_ns() // _NS_PER_MS
+        entry = KeptVersion(version.digest, now_ms, size_bytes, len(version.listed))
+        after, writes = self._kept.switch(entry)
+
+        def on_switched() -> None:
             self._kept.switched(after)
             self.version = version
-            await asyncio.to_thread(self._tidy)
-            return self.describe()
+            self.lane.release()
+
+        await self.lane.hold()
+        try:
+            beside = self.lane.beside
+            await self._drive(
+                self.database.schema_steps(version.schema, writes, on_switched=on_switched, beside=beside)
+            )
+        except DeveloperError as error:
+            self._kept.discard(version.digest)
+            self._checked.tidy(self._kept.digests)
+            raise ClientError("SchemaRefused", f"{error.code}: {error.message}") from error
+        finally:
+            self.lane.release()
+        await asyncio.to_thread(self._tidy)
+        return self.describe()
+
+    async def _drive(self, steps: Steps) -> None:
+        """Takes steps to their end, or until the deployment closes; others have the loop in between."""
+        with contextlib.closing(steps):
+            while True:
+                begin_ns = time.thread_time_ns()
+                try:
+                    waited = next(steps)
+                except StopIteration:
+                    return
+                finally:
+                    self.meter.cpu_ns += time.thread_time_ns() - begin_ns
+                if waited is not None:
+                    with contextlib.suppress(Exception):  # the next step looks at what became of it
+                        await asyncio.wrap_future(waited)
+                    continue
+                await asyncio.sleep(0)
+                if self._closing:
+                    with contextlib.suppress(StopIteration):  # the switch is made, only clearing was left
+                        steps.throw(_shutting_down())
+                    return
 
     def describe(self) -> dict[str, Any]:
         """The active version. Shape: `version` (digest or None), `functions` as described, `features`."""

@@ -7,7 +7,8 @@ in it conflicts.
 **Patient**: a call that outran its slice is abandoned (it is a pure function, its transaction is dropped) and run
 again from the start on a background thread, beside the lane, with the full CPU budget and a snapshot of its own. A
 patient mutation's read set is checked at its commit; after `CONFLICT_RETRIES_MAX` conflicts it *holds the lane*:
-mutations that arrive wait until it has committed, so it cannot conflict again. A function that outran its slice goes
+mutations that arrive wait until it has committed, so it cannot conflict again. A change of the schema holds the lane
+too, and shares the background threads for what is long in it. A function that outran its slice goes
 to the background directly from then on, until it proves quick again. One whose snapshot ended under it, because the
 storage grew or was opened again, runs again too, `SNAPSHOTS_LOST_MAX` times.
 
@@ -20,6 +21,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
 from functools import partial
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, Final
@@ -96,7 +98,8 @@ class Lane:
         self._background = background or get_patient_threads()
         self._patient_queue = PatientQueue()
         self._patient = 0
-        self._holder: Work | None = None
+        self._holder: object | None = None
+        self._next_holder: asyncio.Future[None] | None = None
         self._waiting: deque[Work] = deque()
         self._is_releasing = False
         self._thread_time_ns = time.thread_time_ns
@@ -123,6 +126,53 @@ class Lane:
         while self.in_flight:
             self._idle.clear()
             await self._idle.wait()
+
+    async def hold(self) -> None:
+        """Lets no mutation begin or commit until `release`; returns once all commits are durable.
+
+        Mutations that arrive meanwhile wait, queries do not notice. One holder at a time asks.
+        Raises: SystemFault of storage; the lane is not held then. Limits: LANE_CALLS_WAITING_MAX.
+        """
+        assert self._next_holder is None and self._holder is not self, "it is held already"
+        if self._holder is None:
+            self._holder = self
+        else:  # a mutation has it, and hands it over at its end
+            self._next_holder = self._loop.create_future()
+            await self._next_holder
+        durable: asyncio.Future[None] = self._loop.create_future()
+
+        def on_durable(outcome: int | BaseException) -> None:
+            if isinstance(outcome, BaseException):
+                durable.set_exception(outcome)
+            else:
+                durable.set_result(None)
+
+        try:
+            self._fence(on_durable)
+            await durable
+        except BaseException:
+            self.release()
+            raise
+
+    def release(self) -> None:
+        """Ends what `hold` began; where that is not so, it does nothing."""
+        if self._holder is self:
+            self._release_lane()
+
+    def beside(self, job: Callable[[], None]) -> Future[None]:
+        """Runs work of the host that is long for the loop thread where patient calls run, in their turns."""
+        done: Future[None] = Future()
+
+        def run() -> None:
+            try:
+                job()
+            except BaseException as error:
+                done.set_exception(error)
+            else:
+                done.set_result(None)
+
+        self._background.submit(self._patient_queue, run)
+        return done
 
     # -- inline --------------------------------------------------------------------------------------------------
 
@@ -247,13 +297,22 @@ class Lane:
             self._finish(work, SystemFault("StorageFailed", f"The storage failed before the call could run: {outcome}"))
 
         try:
-            fence = self._database.begin(writable=True, now_ms=self._clock_ns() / _NS_PER_MS, seed=self._entropy(32))
-            self._database.commit(fence, b"", on_durable)
+            self._fence(on_durable)
         except SkerryError as error:
             self._release_lane()
             self._finish(work, error)
 
+    def _fence(self, on_durable: Callable[[int | BaseException], None]) -> None:
+        """Calls back once all commits so far are durable, or lost."""
+        fence = self._database.begin(writable=True, now_ms=self._clock_ns() / _NS_PER_MS, seed=self._entropy(32))
+        self._database.commit(fence, b"", on_durable)
+
     def _release_lane(self) -> None:
+        if self._next_holder is not None:
+            self._holder = self
+            self._next_holder.set_result(None)
+            self._next_holder = None
+            return
         self._holder = None
         if self._waiting and not self._is_releasing:
             self._is_releasing = True
