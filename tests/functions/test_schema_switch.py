@@ -105,7 +105,9 @@ def test_queries_and_neighbours_are_answered_between_the_steps(
         assert counted.ok
         return rounds, await task
 
+    before_ns = filled.deployment.meter.loop_ns
     rounds, told = filled.wait(both())
+    assert filled.deployment.meter.loop_ns > before_ns, "the deployment pays for its steps"
     assert rounds >= 2 * COUNT / STEP_ITEMS, "a turn of the loop for each step"
     assert told == filled.deployment.describe()
     assert filled.query("g:bodies") == [f"{number:04}" for number in range(COUNT)]

@@ -299,7 +299,7 @@ class Deployment:
                 except StopIteration:
                     return
                 finally:
-                    self.meter.cpu_ns += time.thread_time_ns() - begin_ns
+                    self.meter.add_loop(time.thread_time_ns() - begin_ns)
                 if waited is not None:
                     with contextlib.suppress(Exception):  # the next step looks at what became of it
                         await asyncio.wrap_future(waited)

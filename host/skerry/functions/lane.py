@@ -139,6 +139,8 @@ class Lane:
         else:  # a mutation has it, and hands it over at its end
             self._next_holder = self._loop.create_future()
             await self._next_holder
+        if not self._database.n_pending and self._database.engine.failed is None:
+            return
         durable: asyncio.Future[None] = self._loop.create_future()
 
         def on_durable(outcome: int | BaseException) -> None:

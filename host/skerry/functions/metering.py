@@ -162,6 +162,11 @@ class Meter:
         """Counts CPU time at once, also of a call that is not done."""
         self.cpu_ns += cpu_ns
 
+    def add_loop(self, cpu_ns: int) -> None:
+        """Counts CPU time of the loop thread that is no call's."""
+        self.cpu_ns += cpu_ns
+        self.loop_ns += cpu_ns
+
     def done(self, usage: CallUsage, kind: str, path: str, request: "CallRequest", ok: bool, code: str | None) -> None:
         """Counts a call that is done; its CPU time was counted when it was spent."""
         self.calls += 1
