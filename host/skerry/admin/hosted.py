@@ -18,6 +18,7 @@ from skerry import limits
 from skerry.admin.registry import Quotas, State, not_found
 from skerry.admin.shares import Share
 from skerry.errors import ClientError, SkerryError, SystemFault
+from skerry.functions.awaited import awaited
 from skerry.functions.deployment import Deployment
 from skerry.functions.lane import Done
 from skerry.functions.metering import Meter
@@ -115,18 +116,7 @@ class Hosted:
 
     async def run(self, request: CallRequest) -> CallResult:
         """The same as a coroutine. Raises: SkerryError."""
-        future: asyncio.Future[CallResult] = self._opener.loop.create_future()
-
-        def done(outcome: CallResult | SkerryError) -> None:
-            if future.done():
-                return
-            if isinstance(outcome, SkerryError):
-                future.set_exception(outcome)
-            else:
-                future.set_result(outcome)
-
-        self.call(request, done)
-        return await future
+        return await awaited(self._opener.loop, self.call, request)
 
     @asynccontextmanager
     async def using(self) -> AsyncGenerator[Deployment]:

@@ -7,7 +7,7 @@ import http.client
 import os
 from collections.abc import Mapping
 from typing import Any, Final, cast
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import click
 import orjson
@@ -105,3 +105,20 @@ class Server:
         if code not in ERRORS:
             raise ClientError("ServerAnswerInvalid", f"{self.url} answered with status {status}: {code}: {message}")
         raise ClientError(code, message)
+
+
+def server_for(
+    deployment: str | None, url: str | None, admin_key: str | None, host_credential: str | None
+) -> tuple[Server, str]:
+    """The server of a deployment, and what the addresses of operating it begin with there.
+
+    Shape: `deployment` None means that of the admin key; one that is named takes the host credential.
+    Raises: ClientError `AdminKeyMissing`, `HostCredentialMissing`; click.UsageError.
+    """
+    if deployment is None:
+        server = Server(url, admin_key)
+        server.need_admin_key()
+        return server, "/api/skerry"
+    server = Server(url, None, host_credential)
+    server.need_host_credential()
+    return server, f"/host/deployments/{quote(deployment, safe='')}"

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import click
 import orjson
 
-from skerry.cli.client import ADMIN_KEY_VARIABLE, HOST_CREDENTIAL_VARIABLE, URL_VARIABLE, Server
+from skerry.cli.client import ADMIN_KEY_VARIABLE, HOST_CREDENTIAL_VARIABLE, URL_VARIABLE, Server, server_for
 from skerry.cli.output import current, speaking
 
 _JSON: Final = {"Content-Type": "application/json"}
@@ -86,12 +86,8 @@ def keys_command(
 ) -> None:
     """Does ACTION (create, list, revoke) with keys of a deployment; revoke takes the ID that list shows."""
     output = current()
-    if deployment is None:
-        server, place = Server(url, admin_key), "/api/skerry/keys"
-        server.need_admin_key()
-    else:
-        server, place = Server(url, None, host_credential), f"/host/deployments/{quote(deployment, safe='')}/keys"
-        server.need_host_credential()
+    server, place = server_for(deployment, url, admin_key, host_credential)
+    place += "/keys"
     if action == "list":
         listed = _dicts(server.get(place).get("keys"))
         output.done({"keys": listed}, "\n".join(map(_key_line, listed)))

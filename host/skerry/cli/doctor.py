@@ -14,6 +14,7 @@ import click
 
 from skerry import jail
 from skerry.admin.checkup import Finding, Level, check_host
+from skerry.cli.options import data_option
 from skerry.cli.output import EXIT_FAILED, current, speaking
 from skerry.errors import SkerryError
 
@@ -23,13 +24,7 @@ _MARKS: Final = {Level.OK: "ok  ", Level.NOTE: "note", Level.BAD: "BAD "}
 
 
 @click.command("doctor", short_help="Say what protects this host and what does not.")
-@click.option(
-    "--data",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path(".skerry"),
-    show_default=True,
-    help="The data folder.",
-)
+@data_option
 @click.option("--online", is_flag=True, help="Ask the package index whether newer releases exist.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @speaking

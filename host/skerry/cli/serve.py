@@ -16,6 +16,7 @@ from typing import Any, Final
 import click
 
 from skerry.admin.keys import ADMIN_KEY_VARIABLE, HOST_CREDENTIAL_VARIABLE, Keys, is_guessable, open_keys
+from skerry.cli.options import data_option
 from skerry.cli.output import Output, current, speaking
 from skerry.http.serve_options import ServeOptions
 from skerry.jail import JAIL, WALL_NAMES
@@ -35,13 +36,7 @@ _log: Final = logging.getLogger("skerry.serve")
 
 
 @click.command("serve", short_help="Serve deployments until Ctrl-C.")
-@click.option(
-    "--data",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path(".skerry"),
-    show_default=True,
-    help="The data folder.",
-)
+@data_option
 @click.option("--port", type=_PORT, default=PORT_DEFAULT, show_default=True, help="The port of the API; 0 for any.")
 @click.option(
     "--site-port", type=_PORT, default=SITE_PORT_DEFAULT, show_default=True, help="The port of HTTP actions; 0 for any."

@@ -4,12 +4,11 @@ Usage of one deployment takes a key of it, or the host credential; quotas are th
 """
 
 from typing import Any, cast
-from urllib.parse import quote
 
 import click
 import orjson
 
-from skerry.cli.client import ADMIN_KEY_VARIABLE, HOST_CREDENTIAL_VARIABLE, URL_VARIABLE, Server
+from skerry.cli.client import ADMIN_KEY_VARIABLE, HOST_CREDENTIAL_VARIABLE, URL_VARIABLE, server_for
 from skerry.cli.output import current, speaking
 
 
@@ -24,13 +23,8 @@ def usage_command(
     name: str | None, url: str | None, admin_key: str | None, host_credential: str | None, as_json: bool
 ) -> None:
     """Shows what the deployment NAME of a host, or that of the key, has used since it was created."""
-    if name is None:
-        server, place = Server(url, admin_key), "/api/skerry/usage"
-        server.need_admin_key()
-    else:
-        server, place = Server(url, None, host_credential), f"/host/deployments/{quote(name, safe='')}/usage"
-        server.need_host_credential()
-    found = server.get(place)
+    server, place = server_for(name, url, admin_key, host_credential)
+    found = server.get(place + "/usage")
     current().done(found, _lines(found.get("usage")))
 
 
@@ -48,9 +42,8 @@ def quotas_command(
 ) -> None:
     """Shows the quotas in force for the deployment NAME of a host, or sets some of them, at once and for good."""
     asked = dict(map(_change, changes))
-    server = Server(url, None, host_credential)
-    server.need_host_credential()
-    place = f"/host/deployments/{quote(name, safe='')}/quotas"
+    server, place = server_for(name, url, None, host_credential)
+    place += "/quotas"
     if asked:
         found = server.post(place, orjson.dumps(asked), {"Content-Type": "application/json"})
     else:

@@ -31,6 +31,7 @@ from skerry.functions.action_fetch import WayOut
 from skerry.functions.action_pool import ActionPool, get_action_pool
 from skerry.functions.action_run import RunningAction
 from skerry.functions.actions import Actions, Timers
+from skerry.functions.awaited import awaited
 from skerry.functions.checked_versions import CheckedVersions
 from skerry.functions.execution import parse_arguments
 from skerry.functions.failures import error_message, host_failure
@@ -190,18 +191,7 @@ class Deployment:
 
     async def run(self, request: CallRequest) -> CallResult:
         """The same as a coroutine. Raises: SkerryError."""
-        future: asyncio.Future[CallResult] = self._loop.create_future()
-
-        def done(outcome: CallResult | SkerryError) -> None:
-            if future.done():
-                return
-            if isinstance(outcome, SkerryError):
-                future.set_exception(outcome)
-            else:
-                future.set_result(outcome)
-
-        self.call(request, done)
-        return await future
+        return await awaited(self._loop, self.call, request)
 
     # -- versions ------------------------------------------------------------------------------------------------
 
