@@ -193,8 +193,9 @@ def test_a_deployment_whose_catalog_cannot_be_read_is_locked_by_nobody(tmp_path:
         engine.close()
 
     write(b"{nonsense")
-    with pytest.raises(orjson.JSONDecodeError):
+    with pytest.raises(SystemFault) as caught:
         World(tmp_path / "data", compiled)
+    assert caught.value.code == "DataFolderFormat"
     write(None)
     with World(tmp_path / "data", compiled) as world:
         assert world.deployment.describe()["version"] is None
