@@ -391,7 +391,7 @@ def _open_environment(folder: Path, map_bytes: int) -> tuple[Any, list[Any]]:
             max_spare_txns=_SPARE_READERS_MAX,
             mode=0o600,
             readahead=False,
-            meminit=False,
+            meminit=True,  # else pages hold what was in freed memory: keys, other tenants
             writemap=False,
             sync=True,
             metasync=True,
