@@ -209,7 +209,7 @@ def test_a_kill_during_a_change_leaves_one_schema_or_the_other(tmp_path: Path, r
             [sys.executable, "-m", "tests.database.schema_writer", str(folder)],
             stdout=subprocess.PIPE,
             cwd=repository,
-            env={**os.environ, "PYTHONPATH": str(repository / "host")},
+            env={**os.environ, "PYTHONPATH": f"{repository / 'host'}:{repository}"},
         )
         assert process.stdout is not None
         for _ in range(steps):

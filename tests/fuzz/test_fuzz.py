@@ -1,5 +1,6 @@
 """Every target runs its seeds, and a fixed walk of the fuzzer from there; `tools/fuzz` walks as long as one likes."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -54,7 +55,13 @@ def test_seeds_keep_the_promises_of_their_target(folder: Path, name: str) -> Non
 def test_a_walk_from_the_seeds_finds_nothing(folder: Path, repository: Path, name: str) -> None:
     command = [sys.executable, "-m", "tests.fuzz.fuzz", name, "--runs", str(RUNS[name]), "--folder", str(folder / name)]
     done = subprocess.run(
-        command, cwd=repository, capture_output=True, text=True, timeout=FOUND_SECONDS_MAX, check=False
+        command,
+        env={**os.environ, "PYTHONPATH": f"{repository / 'host'}:{repository}"},
+        cwd=repository,
+        capture_output=True,
+        text=True,
+        timeout=FOUND_SECONDS_MAX,
+        check=False,
     )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     assert f"stat::number_of_executed_units: {RUNS[name]}" in done.stderr, done.stderr[-4000:]
