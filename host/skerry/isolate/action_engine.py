@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from skerry import limits
 from skerry.errors import DeveloperError, SystemFault
-from skerry.isolate import bindings
 from skerry.isolate.compiled import CompiledModule
 from skerry.isolate.engine import Engine, Pool
 from skerry.isolate.isolate import CpuBudget, Isolate, limit_store
@@ -161,7 +160,6 @@ class ActionIsolate(Isolate):
     """
 
     __slots__ = ("_held_bytes", "_memory_limit", "_slots", "_world")
-    delete_store = staticmethod(bindings.store_delete_aside)  # the loop thread need not wait for the wiping
 
     def __init__(
         self,

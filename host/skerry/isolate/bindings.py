@@ -39,7 +39,6 @@ def _bind(library: ctypes.CDLL, name: str, result: Any, *arguments: Any) -> Call
 # -- short calls: the GIL is kept --------------------------------------------------------------------------------
 store_new = _bind(_keeping_gil, "wasmtime_store_new", _PTR, _PTR, _PTR, _PTR)
 store_context = _bind(_keeping_gil, "wasmtime_store_context", _PTR, _PTR)
-store_delete = _bind(_keeping_gil, "wasmtime_store_delete", None, _PTR)
 store_limiter = _bind(
     _keeping_gil, "wasmtime_store_limiter", None, _PTR, *[ctypes.c_int64] * 5
 )  # store, memory bytes, table elements, instances, tables, memories
@@ -68,7 +67,7 @@ byte_vec_delete = _bind(_keeping_gil, "wasm_byte_vec_delete", None, _PTR)
 func_call_unchecked = _bind(
     _releasing_gil, "wasmtime_func_call_unchecked", _PTR, _PTR, _PTR, _PTR, _SIZE, _PTR
 )  # context, func, values, count, trap out -> error
-store_delete_aside = _bind(_releasing_gil, "wasmtime_store_delete", None, _PTR)  # where others have use for the GIL
+store_delete = _bind(_releasing_gil, "wasmtime_store_delete", None, _PTR)  # it wipes: others have use for the GIL
 
 # -- set-up ------------------------------------------------------------------------------------------------------
 linker_new = _bind(_keeping_gil, "wasmtime_linker_new", _PTR, _PTR)

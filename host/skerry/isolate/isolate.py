@@ -206,7 +206,6 @@ class Isolate:
         "_scratch", "_store", "base", "context", "cpu", "dead", "failure", "host", "hostcalls",
         "hostcalls_left", "linker", "memory", "memory_size", "module", "parked", "tickets_open",
     )  # fmt: skip
-    delete_store = staticmethod(bindings.store_delete)
 
     def __init__(
         self,
@@ -415,7 +414,7 @@ class Isolate:
         store, self._store = self._store, 0
         if store:
             self.cpu.hostcalls += limits.HOSTCALLS_PER_CALL_MAX - self.hostcalls_left
-            self.delete_store(store)
+            bindings.store_delete(store)  # storage writes meanwhile: 8 % more transfers
             _spare_scratch.append(self._scratch)
 
 
