@@ -321,7 +321,8 @@ def test_a_child_killed_at_any_moment_is_a_clean_error(jail_with: Callable[..., 
             victims = [victim, *descendants(victim)]
             os.kill(victims[chance.randrange(len(victims))], signal.SIGKILL)
         assert job.result() in ("compiled", "JailFailed")
-    assert outcome(jail) == "compiled"
+    # The last kill may still meet the spare that the next job takes; the one after it finds nothing of them.
+    assert "compiled" in (outcome(jail), outcome(jail))
     assert {path for path in folder.iterdir() if path.name.startswith("tmp")} <= files
 
 
