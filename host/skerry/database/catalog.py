@@ -4,6 +4,11 @@ A catalog is immutable. A transaction that inserts into a new table derives a ca
 it the deployment's. So every transaction sees one catalog from begin to end, and comparing catalogs is comparing
 identities.
 
+A table's documents lie under its *space*: the first bytes of their keys. It is the table's number until an import
+puts other contents in its place: these were written into a space of their own, and one commit moved the table there.
+So what a key begins with is `Table.prefix`, what an id begins with `Table.number`. Spaces and index numbers of imports
+are counted from `IMPORTED_NUMBER_FIRST`, apart from the catalog's own.
+
 Numbers are never reused. Each table takes two index numbers of its own: `by_creation_time`, whose entries are
 stored, and `by_id`, whose entries are the documents tree itself and which only names ranges in read sets.
 
@@ -26,6 +31,7 @@ from skerry.value import UNDEFINED, check_table_name, index_key, key_of
 CATALOG_INDEX: Final = 0
 USER_TABLE_NUMBER_FIRST: Final = 10_001
 _USER_INDEX_NUMBER_FIRST: Final = 64
+IMPORTED_NUMBER_FIRST: Final = 1 << 31
 _SYSTEM_TABLES: Final = (("_storage", 512, 1, 2), ("_scheduled_functions", 513, 3, 4))
 CREATION_TIME: Final = "_creationTime"
 
@@ -77,7 +83,10 @@ class Index:
 class Table:
     """One table: its number, its indexes and the validator its documents must pass, if any."""
 
-    __slots__ = ("by_creation_time", "by_id", "indexes", "is_system", "name", "number", "prefix", "stored", "validator")
+    __slots__ = (
+        "by_creation_time", "by_id", "end", "indexes", "is_system", "name", "number", "prefix", "space", "stored",
+        "validator",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -87,10 +96,13 @@ class Table:
         by_creation_time: int,
         indexes: dict[str, Index],
         validator: Validator | None,
+        space: int | None = None,
     ) -> None:
         self.number = number
         self.name = name
-        self.prefix = number.to_bytes(4, "big")
+        self.space = number if space is None else space
+        self.prefix = self.space.to_bytes(4, "big")
+        self.end = (self.space + 1).to_bytes(4, "big")
         self.is_system = name[0] == "_"
         self.by_id = Index(by_id, "by_id", ("_id",), ("_id",))
         self.by_creation_time = Index(by_creation_time, "by_creation_time", (), (CREATION_TIME,))
@@ -107,7 +119,7 @@ class Table:
 class Catalog:
     """All tables of a deployment by name and by number, and the schema they follow."""
 
-    __slots__ = ("next_index", "next_table", "numbers", "schema", "schema_ts", "search_indexes", "tables")
+    __slots__ = ("next_index", "next_table", "numbers", "schema", "schema_ts", "search_indexes", "spaces", "tables")
 
     def __init__(
         self,
@@ -119,6 +131,7 @@ class Catalog:
     ) -> None:
         self.tables = tables
         self.numbers = {table.number: table for table in tables.values()}
+        self.spaces = {table.space: table for table in tables.values()}
         self.next_table = next_table
         self.next_index = next_index
         self.schema = schema
@@ -188,6 +201,7 @@ def dump_table(table: Table) -> bytes:
         {
             "name": table.name,
             "number": table.number,
+            "space": table.space,
             "by_id": table.by_id.number,
             "by_creation_time": table.by_creation_time.number,
             "indexes": [
@@ -204,7 +218,15 @@ def load_table(raw: bytes, validators: dict[str, Validator]) -> Table:
         entry["name"]: user_index(entry["number"], entry["name"], tuple(entry["fields"])) for entry in stored["indexes"]
     }
     name = stored["name"]
-    return Table(stored["number"], name, stored["by_id"], stored["by_creation_time"], indexes, validators.get(name))
+    return Table(
+        stored["number"],
+        name,
+        stored["by_id"],
+        stored["by_creation_time"],
+        indexes,
+        validators.get(name),
+        stored.get("space"),
+    )
 
 
 def _search_indexes(schema: dict[str, Any] | None) -> frozenset[str]:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import orjson
 
-from skerry.database.catalog import Catalog, empty_catalog, load_table
+from skerry.database.catalog import IMPORTED_NUMBER_FIRST, Catalog, empty_catalog, load_table
 from skerry.database.schema_rules import validators_of
 from skerry.errors import DeveloperError, SystemFault
 from skerry.storage import StorageSnapshot, Tree
@@ -53,7 +53,7 @@ def _read(snapshot: StorageSnapshot) -> Catalog:
             tables[table.name] = table
             next_table = max(next_table, table.number + 1)
             numbers = [table.by_id.number, *(index.number for index in table.stored)]
-            next_index = max(next_index, max(numbers) + 1)
+            next_index = max(next_index, 1 + max([n for n in numbers if n < IMPORTED_NUMBER_FIRST], default=0))
         if len(items) < _CHUNK:
             break
         lower = items[-1][0] + b"\0"

@@ -157,7 +157,7 @@ class _Step:
         writes.append((Tree.REPLACED, key, None))
         if not change.is_written or (stored and is_before_milestone(stored)):
             writes.append((Tree.DOCUMENT_HISTORY, change.key + stamp, None))
-        table = database.catalog.numbers.get(int.from_bytes(change.key[:4], "big"))
+        table = database.catalog.spaces.get(int.from_bytes(change.key[:4], "big"))
         if not stored or table is None:
             return
         self._bytes_left -= len(stored)

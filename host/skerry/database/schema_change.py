@@ -99,7 +99,13 @@ class SchemaChange:
                     next_index += 1
             self.dropped += [index.number for key, index in table.indexes.items() if indexes.get(key) is not index]
             changed = Table(
-                table.number, name, table.by_id.number, table.by_creation_time.number, indexes, validators.get(name)
+                table.number,
+                name,
+                table.by_id.number,
+                table.by_creation_time.number,
+                indexes,
+                validators.get(name),
+                table.space,
             )
             tables[name] = changed
             self.tables.append(changed)
@@ -311,7 +317,7 @@ def _pieces(snapshot: StorageSnapshot, table: Table) -> Iterator[tuple[list[Item
     being used again.
     """
     lower: bytes = table.prefix
-    end = (table.number + 1).to_bytes(4, "big")
+    end = table.end
     while True:
         snapshot.renew()
         items, n_bytes = _piece(snapshot, Tree.DOCUMENTS, lower, end)
