@@ -343,6 +343,11 @@ UPKEEP_COMMITS_MAX = 200
 
 assert UPKEEP_COMMITS_MAX <= RETENTION_CHUNK_COMMITS, "a full step is seen as full"
 
+# -- storage care: verifying, measuring, compacting, backing up -----------------------------------------------------
+VERIFY_STEP_ITEMS = 256  # looked at before whoever verifies may rest
+VERIFY_DIFFERENCES_MAX = 1_000  # told one by one; more are counted
+VERIFY_COMMITS_REMEMBERED = 64  # whose documents a walk keeps in memory
+
 # -- supervisor and workers --------------------------------------------------------------------------------------
 WORKERS_MAX = 64
 WORKER_START_SECONDS_MAX = 120  # from its start to its word that it is ready; then it is killed

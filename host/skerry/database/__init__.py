@@ -40,21 +40,25 @@ from skerry.database.history import read_document_at, read_index_at, retain, ret
 from skerry.database.read_set import ReadSet, WriteIndex
 from skerry.database.schema_change import Steps
 from skerry.database.transaction import DocumentWrite, FunctionState, Transaction
+from skerry.database.verification import Difference, Verification, verify
 
 __all__ = [
     "Change",
     "CommitRecord",
     "Conflict",
     "Database",
+    "Difference",
     "DocumentWrite",
     "FunctionState",
     "ReadSet",
     "Steps",
     "Transaction",
+    "Verification",
     "WriteIndex",
     "read_document_at",
     "read_entry",
     "read_index_at",
     "retain",
     "retained_ts",
+    "verify",
 ]

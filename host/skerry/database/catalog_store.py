@@ -11,6 +11,7 @@ import orjson
 
 from skerry.database.catalog import IMPORTED_NUMBER_FIRST, Catalog, empty_catalog, load_table
 from skerry.database.schema_rules import validators_of
+from skerry.database.walking import chunks
 from skerry.errors import DeveloperError, SystemFault
 from skerry.storage import StorageSnapshot, Tree
 
@@ -34,7 +35,8 @@ def load_catalog(snapshot: StorageSnapshot) -> Catalog:
 
 def unfinished_indexes(snapshot: StorageSnapshot) -> list[int]:
     """The index numbers that a crash left with entries of no use."""
-    items = snapshot.scan(Tree.META, UNFINISHED_PREFIX, UNFINISHED_PREFIX + b"\xff" * 5, False)
+    end = UNFINISHED_PREFIX + b"\xff" * 5
+    items = [item for piece in chunks(snapshot, Tree.META, UNFINISHED_PREFIX, end, _CHUNK) for item in piece]
     return [int.from_bytes(key[len(UNFINISHED_PREFIX) :], "big") for key, _ in items]
 
 

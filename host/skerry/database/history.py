@@ -46,6 +46,12 @@ def retained_ts(snapshot: StorageSnapshot) -> int:
     return 0 if raw is None else int.from_bytes(raw, "big")
 
 
+def dropped_in_part(snapshot: StorageSnapshot) -> tuple[bytes, int]:
+    """The commit that is being dropped: its timestamp as it stands in keys, and how many of its changes are gone."""
+    raw = snapshot.get(Tree.META, _BEGUN_KEY)
+    return (b"", 0) if raw is None else (raw[:_TIMESTAMP_BYTES], int.from_bytes(raw[_TIMESTAMP_BYTES:], "big"))
+
+
 def read_document_at(snapshot: StorageSnapshot, table: Table, internal_id: bytes, timestamp: int) -> bytes | None:
     """The JSON of a document as of a timestamp, or None. Raises: DeveloperError `OutOfRetention`."""
     _must_be_retained(snapshot, timestamp)
@@ -201,4 +207,4 @@ def _must_be_retained(snapshot: StorageSnapshot, timestamp: int) -> None:
         raise DeveloperError("OutOfRetention", f"Timestamp {timestamp} lies before {oldest}, the oldest that is kept.")
 
 
-__all__ = ["read_document_at", "read_index_at", "retain", "retained_ts"]
+__all__ = ["dropped_in_part", "read_document_at", "read_index_at", "retain", "retained_ts"]
