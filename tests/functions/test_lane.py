@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from skerry import limits
 from skerry.database import Transaction
 from skerry.errors import SystemFault
 from skerry.functions.request import CallResult
+from skerry.functions.right_of_way import get_right_of_way
 from tests.fixtures.hostile_bundle import hostile_bundle
 from tests.fixtures.world import FOUND_SECONDS_MAX, World
 
@@ -21,9 +22,10 @@ SLOW = 8
 
 
 @pytest.fixture
-def app(empty: World, base: Path) -> World:
+def app(empty: World, base: Path) -> Iterator[World]:
     empty.activate(hostile_bundle(base))
-    return empty
+    yield empty
+    assert get_right_of_way().taken == 0, "whatever became of the calls, the loop thread's right of way has ended"
 
 
 def slow_down(world: World, function: str) -> None:

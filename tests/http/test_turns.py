@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
+from skerry.functions.right_of_way import RightOfWay
 from skerry.http.turns import TurnQueue, Turns
 from skerry.limits import (
     HTTP_CALLS_PER_TURN_MAX,
@@ -170,3 +171,28 @@ def test_what_raises_takes_nobody_elses_turn(caplog: pytest.LogCaptureFixture) -
     assert sorted(ran) == ["broken", "broken", "quiet", "quiet"]
     assert quiet.ends == 2
     assert [record.exc_info[1].args for record in caplog.records if record.exc_info] == [("nobody foresaw this",)] * 4
+
+
+def test_background_work_gives_way_from_the_first_call_that_is_asked_for_until_all_have_run() -> None:
+    loop, ran, way = Loop(), list[str](), RightOfWay()
+    one = Deployment("one", Turns(loop.call_soon, way), ran)
+    assert way.taken == 0
+    one.ask(2)
+    assert way.taken == 1
+    loop.run()
+    assert way.taken == 0 and len(ran) == 2 and not way.is_shared
+
+
+def test_slices_are_short_from_the_second_deployment_that_asks_until_one_was_alone_for_long_enough() -> None:
+    loop, way = Loop(), RightOfWay()
+    turns = Turns(loop.call_soon, way)
+    one, other = (Deployment(name, turns, []) for name in ("one", "other"))
+    one.ask(1)
+    assert not way.is_shared
+    other.ask(1)
+    loop.run()
+    for _ in range(TURNS_SHARED - 1):
+        assert way.is_shared
+        other.ask(1)
+        loop.run()
+    assert not way.is_shared

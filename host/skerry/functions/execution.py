@@ -132,7 +132,7 @@ def _validate(validator: Validator, value: Any, resolve: ResolveTable, cpu: CpuB
     A check costs no more than it has steps, so it is tried with the few that a slice has room for.
     """
     if not cpu.is_slice or limits.INLINE_VALIDATION_STEPS_MAX <= limits.SLICE_VALIDATION_STEPS_MAX:
-        validator.check(value, resolve, steps_max=limits.INLINE_VALIDATION_STEPS_MAX)
+        validator.check(value, resolve, steps_max=limits.INLINE_VALIDATION_STEPS_MAX, look=cpu.look)
         return
     try:
         validator.check(value, resolve, steps_max=limits.SLICE_VALIDATION_STEPS_MAX)

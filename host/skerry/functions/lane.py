@@ -37,8 +37,9 @@ from skerry.functions.frame import Call
 from skerry.functions.metering import CallUsage
 from skerry.functions.patient_threads import PatientQueue, PatientThreads, get_patient_threads
 from skerry.functions.request import CallRequest, CallResult
+from skerry.functions.right_of_way import PatientBudget, get_right_of_way
 from skerry.functions.terms import Terms
-from skerry.isolate import CpuBudget, CpuSlice, Linker, SliceSpent, linker_of_this_thread
+from skerry.isolate import CpuSlice, Linker, SliceSpent, linker_of_this_thread
 
 if TYPE_CHECKING:
     from skerry.functions.function_table import FunctionSpec
@@ -97,6 +98,7 @@ class Lane:
         self.meter = self._terms.meter
         self._background = background or get_patient_threads()
         self._patient_queue = PatientQueue()
+        self._way = get_right_of_way()
         self._patient = 0
         self._holder: object | None = None
         self._next_holder: asyncio.Future[None] | None = None
@@ -193,7 +195,7 @@ class Lane:
         note = self._note
         assert note is not None, "made with the linker"
         begin_ns = perf_counter_ns()
-        cpu = CpuSlice(self._thread_time_ns, limits.INLINE_SLICE_MS, memory_bytes_max=self._terms.memory_bytes)
+        cpu = CpuSlice(self._thread_time_ns, self._way.slice_ms, memory_bytes_max=self._terms.memory_bytes)
         transaction.usage.bound(cpu.look, limits.SLICE_VALIDATION_STEPS_MAX, cpu.leave_slice)
         call = Call(work.version, work.request, transaction, linker, seed, cpu)
         self.calls_inline += 1
@@ -235,7 +237,10 @@ class Lane:
     # -- commit --------------------------------------------------------------------------------------------------
 
     def _commit(self, work: Work, call: Call, value: bytes) -> None:
+        way = self._way
+
         def on_durable(outcome: int | BaseException) -> None:
+            way.release()
             if isinstance(outcome, int):
                 written = call.transaction.usage
                 work.usage.documents_written = written.documents_written
@@ -247,13 +252,17 @@ class Lane:
                 self._finish(work, _fault(work, outcome))
 
         try:
+            way.take()
             self._database.commit(call.transaction, make_call_record(call, work.spec), on_durable)
         except Conflict as conflict:
+            way.release()
             self._retry(work, conflict)
             return
         except SkerryError as error:
+            way.release()
             self._finish(work, error)
         except Exception as error:  # whatever it was, the call ends and nobody waits behind it
+            way.release()
             call.transaction.abort()
             self._finish(work, _fault(work, error))
         if self._holder is work:
@@ -360,7 +369,7 @@ class Lane:
         """On a background thread: runs the call and hands the outcome to the loop thread."""
         seed = self._entropy(32)
         begin_ns = perf_counter_ns()
-        budget = CpuBudget(self._thread_time_ns, self.cpu_ms_max, memory_bytes_max=self._terms.memory_bytes)
+        budget = PatientBudget(self._thread_time_ns, self.cpu_ms_max, memory_bytes_max=self._terms.memory_bytes)
         transaction: Transaction | None = None
         outcome: CallResult | BaseException | tuple[Call, bytes]
         note = note_of_this_thread()
@@ -394,7 +403,7 @@ class Lane:
         self.meter.cpu_ns += cpu_ns
         if isinstance(outcome, tuple):
             call, value = outcome
-            if cpu_ns < limits.INLINE_SLICE_MS * _NS_PER_MS:
+            if cpu_ns < self._way.slice_ms * _NS_PER_MS:
                 work.spec.slowness = max(0, work.spec.slowness - 1)
             if work.spec.kind == "mutation":
                 if self._holder is not None and self._holder is not work:

@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from skerry.functions.right_of_way import RightOfWay, get_right_of_way
 from skerry.limits import (
     HTTP_CALLS_PER_TURN_MAX,
     TURN_CALL_US_MIN,
@@ -62,12 +63,13 @@ class TurnQueue:
 class Turns:
     """The turns of all deployments of a server. Shape: `call_soon` runs a function once the loop's turn is over."""
 
-    def __init__(self, call_soon: Callable[[Callable[[], None]], object]) -> None:
+    def __init__(self, call_soon: Callable[[Callable[[], None]], object], way: RightOfWay | None = None) -> None:
         self._call_soon = call_soon
         self._ring: deque[TurnQueue] = deque()
         self._is_awaited = False
         self._last: TurnQueue | None = None
         self._shared = 0
+        self._way = way or get_right_of_way()
 
     def ask(self, queue: TurnQueue, ask: Ask) -> None:
         """Runs a call when its turn comes."""
@@ -75,12 +77,14 @@ class Turns:
         if queue is not self._last:
             if self._last is not None:
                 self._shared = TURNS_SHARED
+                self._way.is_shared = True
             self._last = queue
         if not queue.is_listed:
             queue.is_listed = True
             self._ring.append(queue)
         if not self._is_awaited:
             self._is_awaited = True
+            self._way.take()
             self._call_soon(self._run)
 
     def _run(self) -> None:
@@ -89,6 +93,7 @@ class Turns:
         calls, left_ns = HTTP_CALLS_PER_TURN_MAX, _ALONE_NS
         if self._shared:
             self._shared -= 1
+            self._way.is_shared = self._shared > 0
             left_ns = _SHARED_NS
         served: list[TurnQueue] = []
         while ring and calls > 0 and left_ns > 0:
@@ -129,3 +134,4 @@ class Turns:
             self._call_soon(self._run)
         else:
             self._is_awaited = False
+            self._way.release()

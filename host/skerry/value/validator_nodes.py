@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
 from skerry.errors import DeveloperError
-from skerry.limits import FIELD_NAME_CHARS_MAX, VALIDATION_MESSAGE_PART_CHARS_MAX
+from skerry.limits import FIELD_NAME_CHARS_MAX, VALIDATION_MESSAGE_PART_CHARS_MAX, VALIDATION_STEPS_PER_LOOK
 from skerry.value.ids import try_decode_document_id
 from skerry.value.kinds import Int64, kind_of
 from skerry.value.order import compare
@@ -44,6 +44,23 @@ class Run:
                 f"Checking the value against its validator takes more than {self.steps_max} steps; "
                 "simplify nested unions or send smaller values.",
             )
+
+
+class LookingRun(Run):
+    """A check that is long: `look` is called every VALIDATION_STEPS_PER_LOOK steps, and may raise to end it."""
+
+    __slots__ = ("look", "look_at")
+
+    def __init__(self, resolve_table: ResolveTable, steps_max: int, look: Callable[[], None]) -> None:
+        super().__init__(resolve_table, steps_max)
+        self.look = look
+        self.look_at = steps_max - VALIDATION_STEPS_PER_LOOK
+
+    def spend(self, steps: int) -> None:
+        super().spend(steps)
+        if self.steps < self.look_at:
+            self.look_at = self.steps - VALIDATION_STEPS_PER_LOOK
+            self.look()
 
 
 class Node:

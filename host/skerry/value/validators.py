@@ -27,6 +27,7 @@ from skerry.value.validator_nodes import (
     ArrayNode,
     IdNode,
     LiteralNode,
+    LookingRun,
     Mismatch,
     Node,
     ObjectNode,
@@ -50,13 +51,20 @@ class Validator:
         self.json = json
         self._root = root
 
-    def check(self, value: Any, resolve_table: ResolveTable, *, steps_max: int = VALIDATOR_STEPS_MAX) -> None:
+    def check(
+        self,
+        value: Any,
+        resolve_table: ResolveTable,
+        *,
+        steps_max: int = VALIDATOR_STEPS_MAX,
+        look: Callable[[], None] | None = None,
+    ) -> None:
         """Returns if a decoded value is accepted. `resolve_table` gives the name of a table by its number, or None.
 
         Raises: Mismatch with the text of the protocol; DeveloperError `ValidationTooExpensive`.
         Limits: `VALIDATOR_STEPS_MAX`, `VALIDATION_MESSAGE_PART_CHARS_MAX`.
         """
-        run = Run(resolve_table, steps_max)
+        run = Run(resolve_table, steps_max) if look is None else LookingRun(resolve_table, steps_max, look)
         if not self._root.accepts(value, run):
             run.steps = steps_max
             self._root.explain(value, None, run)

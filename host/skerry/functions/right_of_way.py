@@ -1,0 +1,84 @@
+"""Who goes first where both want Python's global lock: the loop thread, whose callers wait for short calls.
+
+A background thread that computes in Python gives the lock up soon after it is asked, but the loop thread takes it anew
+for each event and each hostcall, and each time it may have to ask, wait for a thread that the machine has set aside,
+and lose it again. So while calls wait for the loop thread, or commits for the writer, background work stops where it
+looks at its budget, until they are done or `GIVE_WAY_SECONDS_MAX` have passed: it is never starved.
+
+The same object says whether several deployments ask for calls at present, because then a call's slice is shorter.
+
+One object serves a process.
+
+Concurrency: `give_way` any thread but the loop thread; everything else the loop thread.
+"""
+
+from contextlib import suppress
+from threading import Lock
+from typing import Final
+
+from skerry import limits
+from skerry.isolate import CpuBudget
+
+
+class RightOfWay:
+    """Shape: `taken` is for how many reasons the loop thread goes first; `is_shared`, whether deployments share it."""
+
+    __slots__ = ("_waiting", "is_shared", "taken")
+
+    def __init__(self) -> None:
+        self.taken = 0
+        self.is_shared = False
+        self._waiting: list[Lock] = []
+
+    def take(self) -> None:
+        """Background work stops at its next look. Each `take` is ended by one `release`."""
+        self.taken += 1
+
+    def release(self) -> None:
+        """Ends one `take`; after the last one background work goes on."""
+        self.taken -= 1
+        if not self.taken:
+            waiting = self._waiting
+            while waiting:
+                waiting.pop().release()
+
+    def give_way(self) -> None:
+        """Waits while the loop thread goes first, GIVE_WAY_SECONDS_MAX at most."""
+        if not self.taken:
+            return
+        lock = Lock()
+        lock.acquire()
+        waiting = self._waiting
+        waiting.append(lock)
+        # Looked at again: the last release may have come before it could know of this lock.
+        if not self.taken or not lock.acquire(timeout=limits.GIVE_WAY_SECONDS_MAX):
+            with suppress(ValueError):  # released in this very moment
+                waiting.remove(lock)
+
+    @property
+    def n_waiting(self) -> int:
+        """How many threads wait. Any thread."""
+        return len(self._waiting)
+
+    @property
+    def slice_ms(self) -> int:
+        """What a call run on the loop thread may spend there, in milliseconds of CPU time."""
+        return limits.INLINE_SLICE_SHARED_MS if self.is_shared else limits.INLINE_SLICE_MS
+
+
+class PatientBudget(CpuBudget):
+    """The budget of a call on a background thread, which gives way where it looks at it."""
+
+    __slots__ = ()
+
+    def look(self) -> None:
+        _way.give_way()
+        super().look()
+
+
+_way: Final = RightOfWay()
+
+
+def get_right_of_way() -> RightOfWay:
+    """The process's."""
+    return _way
