@@ -167,6 +167,8 @@ ERRORS: Final[dict[str, ErrorSpec]] = {
     "FilterTooExpensive": _developer("Narrow the query with an index range before filtering."),
     "FeatureNotServed": _developer("This server does not serve the feature yet."),
     "IndexNotFoundError": _developer("Declare the index in the schema, or correct its name."),
+    "IndexBackfillingError": _developer("Wait until the index is built and the push that declares it is live."),
+    "IndexStagedError": _developer("Declare the index without `staged: true` and deploy, then query it."),
     "IndexNotADatabaseIndexError": _developer("Use the index with the kind of query it was declared for."),
     "InvalidIndexRange": _developer("Compare the fields of the index in their order."),
     "FieldNotInIndex": _developer("Compare fields of the index only, or use a filter."),

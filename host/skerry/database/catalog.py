@@ -15,14 +15,16 @@ stored, and `by_id`, whose entries are the documents tree itself and which only 
 An index key is the keys of the indexed values, the key of `_creationTime` and the 16 raw bytes of the internal id.
 The last bytes make it unique, order ties, and lead to the document.
 
+A table's `indexes` answer queries. Its `hidden` ones are maintained by every write and refused to queries: those that a
+push registered and that are built while the deployment serves, and the staged ones of the active schema. Whether a
+hidden index has all its entries yet is not told here but by its build record (`catalog_store`).
+
 Index number 0 stands for the catalog itself in read sets: looking for a table that is not there reads a point of
 it, creating the table writes that point.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol, cast
-
-import orjson
 
 from skerry.errors import DeveloperError
 from skerry.limits import INDEX_KEY_BYTES_MAX, TABLES_MAX, VALIDATOR_STEPS_MAX
@@ -47,17 +49,50 @@ class Validator(Protocol):
 
 
 class Index:
-    """One index of a table: number, name and the paths of its fields."""
+    """One index of a table: number, name and the paths of its fields.
 
-    __slots__ = ("fields", "name", "number", "paths", "range_fields", "roots")
+    Shape: `definition` is what makes two indexes of a table the same but for their names; `since_ts` is the commit from
+    which on writes have maintained it, so that the past before is not in its history; `is_staged` as the schema says.
+    An index of another kind is a subclass with a `kind`, `definition` and `keys` of its own (`index_kinds` makes it).
+    """
 
-    def __init__(self, number: int, name: str, fields: tuple[str, ...], range_fields: tuple[str, ...]) -> None:
+    __slots__ = ("definition", "fields", "is_staged", "name", "number", "paths", "range_fields", "roots", "since_ts")
+
+    kind = "database"
+
+    def __init__(
+        self,
+        number: int,
+        name: str,
+        fields: tuple[str, ...],
+        range_fields: tuple[str, ...],
+        *,
+        is_staged: bool = False,
+        since_ts: int = 0,
+    ) -> None:
         self.number = number
         self.name = name
         self.fields = fields
         self.range_fields = range_fields
+        self.is_staged = is_staged
+        self.since_ts = since_ts
+        self.definition: tuple[Any, ...] = (self.kind, fields)
         self.paths = tuple([tuple(field.split(".")) for field in fields])
         self.roots = frozenset(path[0] for path in self.paths)
+
+    def keys(self, document: dict[str, Any], tail: bytes) -> Sequence[bytes]:
+        """All keys of a document in this index. Raises: as `key`."""
+        return (self.key(document, tail),)
+
+    def moves(self, old: dict[str, Any], document: dict[str, Any], tail: bytes) -> list[tuple[bytes, int]]:
+        """What changes where another version replaces a document: keys that go with -1, those that come with 1."""
+        gone, come = self.keys(old, tail), self.keys(document, tail)
+        if gone == come:
+            return []
+        before, after = set(gone), set(come)
+        moved = [(key, -1) for key in gone if key not in after]
+        moved += [(key, 1) for key in come if key not in before]
+        return moved
 
     def key(self, document: dict[str, Any], tail: bytes) -> bytes:
         """The index key of a decoded document; `tail` is `creation_tail` of it.
@@ -84,8 +119,8 @@ class Table:
     """One table: its number, its indexes and the validator its documents must pass, if any."""
 
     __slots__ = (
-        "by_creation_time", "by_id", "end", "indexes", "is_system", "name", "number", "prefix", "space", "stored",
-        "validator",
+        "by_creation_time", "by_id", "declared", "end", "hidden", "indexes", "is_system", "name", "number", "prefix",
+        "space", "stored", "validator",
     )  # fmt: skip
 
     def __init__(
@@ -97,6 +132,7 @@ class Table:
         indexes: dict[str, Index],
         validator: Validator | None,
         space: int | None = None,
+        hidden: tuple[Index, ...] = (),
     ) -> None:
         self.number = number
         self.name = name
@@ -107,13 +143,31 @@ class Table:
         self.by_id = Index(by_id, "by_id", ("_id",), ("_id",))
         self.by_creation_time = Index(by_creation_time, "by_creation_time", (), (CREATION_TIME,))
         self.indexes = indexes
-        self.stored = (self.by_creation_time, *indexes.values())
+        self.hidden = hidden
+        self.declared = (*indexes.values(), *hidden)
+        self.stored = (self.by_creation_time, *self.declared)
         self.validator = validator
 
     def index(self, name: str) -> Index | None:
         if name == "by_creation_time":
             return self.by_creation_time
         return self.by_id if name == "by_id" else self.indexes.get(name)
+
+    def hidden_index(self, name: str) -> Index | None:
+        """The hidden index of this name."""
+        for index in self.hidden:
+            if index.name == name:
+                return index
+        return None
+
+    def with_indexes(
+        self, indexes: dict[str, Index], hidden: tuple[Index, ...], validator: Validator | None
+    ) -> "Table":
+        """This table with other indexes and another validator."""
+        return Table(
+            self.number, self.name, self.by_id.number, self.by_creation_time.number, indexes, validator, self.space,
+            hidden,
+        )  # fmt: skip
 
 
 class Catalog:
@@ -188,45 +242,6 @@ def value_at(document: Any, path: tuple[str, ...]) -> Any:
 def creation_tail(creation_time: int | float, internal_id: bytes) -> bytes:
     """The end of every index key of a document."""
     return key_of(creation_time) + internal_id
-
-
-def user_index(number: int, name: str, fields: tuple[str, ...]) -> Index:
-    """An index that a schema declares."""
-    return Index(number, name, fields, (*fields, CREATION_TIME))
-
-
-def dump_table(table: Table) -> bytes:
-    """The stored form of a table; its validator lives in the schema."""
-    return orjson.dumps(
-        {
-            "name": table.name,
-            "number": table.number,
-            "space": table.space,
-            "by_id": table.by_id.number,
-            "by_creation_time": table.by_creation_time.number,
-            "indexes": [
-                {"name": index.name, "number": index.number, "fields": index.fields} for index in table.indexes.values()
-            ],
-        }
-    )
-
-
-def load_table(raw: bytes, validators: dict[str, Validator]) -> Table:
-    """The table of a stored form."""
-    stored = orjson.loads(raw)
-    indexes = {
-        entry["name"]: user_index(entry["number"], entry["name"], tuple(entry["fields"])) for entry in stored["indexes"]
-    }
-    name = stored["name"]
-    return Table(
-        stored["number"],
-        name,
-        stored["by_id"],
-        stored["by_creation_time"],
-        indexes,
-        validators.get(name),
-        stored.get("space"),
-    )
 
 
 def _search_indexes(schema: dict[str, Any] | None) -> frozenset[str]:

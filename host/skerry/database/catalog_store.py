@@ -9,7 +9,8 @@ from typing import Any, Final
 
 import orjson
 
-from skerry.database.catalog import IMPORTED_NUMBER_FIRST, Catalog, empty_catalog, load_table
+from skerry.database.catalog import IMPORTED_NUMBER_FIRST, Catalog, empty_catalog
+from skerry.database.index_kinds import load_table
 from skerry.database.schema_rules import validators_of
 from skerry.database.walking import chunks
 from skerry.errors import DeveloperError, SystemFault

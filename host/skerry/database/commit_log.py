@@ -75,7 +75,7 @@ class CommitRecord:
                 if json is not None:
                     document = parse_document(json)
                     tail = creation_tail(document["_creationTime"], write.internal_id)
-                    keys += [(index.number, index.key(document, tail)) for index in indexes]
+                    keys += [(index.number, key) for index in indexes for key in index.keys(document, tail)]
         return keys
 
 

@@ -21,10 +21,11 @@ from hashlib import blake2b
 from threading import Lock
 from typing import Final
 
-from skerry.database.catalog import Catalog, dump_table
+from skerry.database.catalog import Catalog
 from skerry.database.catalog_store import TABLE_PREFIX, load_catalog, unfinished_indexes
 from skerry.database.commit_log import CommitRecord, commit_writes, drop_from_overlay
 from skerry.database.document_write import DocumentWrite
+from skerry.database.index_kinds import dump_table
 from skerry.database.overlay import IndexLayer, Overlay
 from skerry.database.plan_cache import PlanCache
 from skerry.database.read_set import WriteIndex

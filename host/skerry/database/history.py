@@ -170,11 +170,11 @@ class _Step:
         document = parse_document(stored[HEADER_BYTES:])
         tail = creation_tail(document["_creationTime"], change.key[4:])
         for index in table.stored:
-            entry = index.key(document, tail)
-            full = index.number.to_bytes(4, "big") + entry
-            removed = snapshot.get(Tree.INDEX_HISTORY, full)
-            if removed is not None and removed <= stamp and not database.is_key_pending(index.number, entry):
-                writes.append((Tree.INDEX_HISTORY, full, None))
+            for entry in index.keys(document, tail):
+                full = index.number.to_bytes(4, "big") + entry
+                removed = snapshot.get(Tree.INDEX_HISTORY, full)
+                if removed is not None and removed <= stamp and not database.is_key_pending(index.number, entry):
+                    writes.append((Tree.INDEX_HISTORY, full, None))
 
 
 def _version_at(snapshot: StorageSnapshot, key: bytes, timestamp: int) -> bytes | None:
@@ -198,7 +198,7 @@ def _version_at(snapshot: StorageSnapshot, key: bytes, timestamp: int) -> bytes 
 
 def _makes_key(index: Index, stored: bytes, key: bytes) -> bool:
     document: dict[str, Any] = parse_document(stored[HEADER_BYTES:])
-    return index.key(document, creation_tail(document["_creationTime"], key[-16:])) == key
+    return key in index.keys(document, creation_tail(document["_creationTime"], key[-16:]))
 
 
 def _must_be_retained(snapshot: StorageSnapshot, timestamp: int) -> None:

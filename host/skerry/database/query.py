@@ -196,13 +196,28 @@ def _index_range(
             raise DeveloperError(
                 "IndexNotADatabaseIndexError", f"Index {full_name} is a search index and cannot be used in `withIndex`."
             )
-        raise DeveloperError("IndexNotFoundError", f"Index {full_name} not found.")
+        hidden = None if table is None else table.hidden_index(index_name)
+        if hidden is None:
+            raise DeveloperError("IndexNotFoundError", f"Index {full_name} not found.")
+        raise index_is_hidden(full_name, hidden.is_staged)
     expressions = source.get("range", [])
     if type(expressions) is not list:
         raise _invalid("The range of a query must be an array.")
     range_fields = _BUILT_IN[index_name] if index is None else index.range_fields
     bounds = compile_range(full_name, range_fields, cast("list[Any]", expressions), table)
     return Plan(catalog, query, table_name, table, index, bounds, _is_reverse(source), operators)
+
+
+def index_is_hidden(full_name: str, is_staged: bool) -> DeveloperError:
+    """The refusal of a query over an index that is maintained and does not answer queries."""
+    if is_staged:
+        return DeveloperError(
+            "IndexStagedError",
+            f"Index {full_name} is currently staged and not available to query until it is enabled.",
+        )
+    return DeveloperError(
+        "IndexBackfillingError", f"Index {full_name} is currently backfilling and not available to query yet."
+    )
 
 
 _BUILT_IN: Final = {"by_id": ("_id",), "by_creation_time": (CREATION_TIME,)}

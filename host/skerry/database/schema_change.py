@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from skerry.database.catalog import Catalog, Index, Table, Validator, creation_tail, dump_table, user_index
+from skerry.database.catalog import Catalog, Index, Table, Validator, creation_tail
 from skerry.database.catalog_store import (
     NEXT_INDEX_KEY,
     SCHEMA_KEY,
@@ -35,6 +35,7 @@ from skerry.database.catalog_store import (
     UNFINISHED_PREFIX,
     unfinished_indexes,
 )
+from skerry.database.index_kinds import declared_indexes, dump_table, make_index
 from skerry.database.schema_rules import parse_schema, validators_of
 from skerry.database.stored import HEADER_BYTES, parse_document
 from skerry.errors import DeveloperError, SystemFault
@@ -85,28 +86,22 @@ class SchemaChange:
             if table.is_system:
                 continue
             wanted = {
-                entry["indexDescriptor"]: tuple(entry["fields"]) for entry in declared.get(name, {}).get("indexes", ())
+                entry.name: entry.definition
+                for entry in declared_indexes(declared.get(name, {}))
+                if not entry.is_staged
             }
             indexes: dict[str, Index] = {}
             added: list[Index] = []
-            for index_name, fields in wanted.items():
+            for index_name, definition in wanted.items():
                 present = table.indexes.get(index_name)
-                if present is not None and present.fields == fields:
+                if present is not None and present.definition == definition:
                     indexes[index_name] = present
                 else:
-                    indexes[index_name] = user_index(next_index, index_name, fields)
+                    indexes[index_name] = make_index(next_index, index_name, definition)
                     added.append(indexes[index_name])
                     next_index += 1
             self.dropped += [index.number for key, index in table.indexes.items() if indexes.get(key) is not index]
-            changed = Table(
-                table.number,
-                name,
-                table.by_id.number,
-                table.by_creation_time.number,
-                indexes,
-                validators.get(name),
-                table.space,
-            )
+            changed = table.with_indexes(indexes, (), validators.get(name))
             tables[name] = changed
             self.tables.append(changed)
             self.building += [(changed, index) for index in added]
@@ -307,7 +302,7 @@ def _entries(table: Table, index: Index, items: list[Item], out: list[Write]) ->
     for key, stored in items:
         document = parse_document(stored[HEADER_BYTES:])
         tail = creation_tail(document["_creationTime"], key[len(table.prefix) :])
-        out.append((Tree.INDEXES, prefix + index.key(document, tail), b""))
+        out += [(Tree.INDEXES, prefix + entry, b"") for entry in index.keys(document, tail)]
 
 
 def _pieces(snapshot: StorageSnapshot, table: Table) -> Iterator[tuple[list[Item], bool]]:

@@ -18,14 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from skerry.database.birth import Birth
-from skerry.database.catalog import (
-    CATALOG_INDEX,
-    Catalog,
-    Table,
-    creation_tail,
-    number_key,
-    table_key,
-)
+from skerry.database.catalog import CATALOG_INDEX, Catalog, Table, creation_tail, number_key, table_key
 from skerry.database.document_write import DocumentWrite
 from skerry.database.overlay import IndexLayer, Overlay
 from skerry.database.page import PageRequest, read_page
@@ -269,7 +262,8 @@ class Transaction:
         key = found.prefix + internal_id
         tail = creation_tail(creation_time, internal_id)
         for index in found.stored:
-            self._mark(index.number, index.key(document, tail), 1)
+            for entry in index.keys(document, tail):
+                self._mark(index.number, entry, 1)
         self._mark(found.by_id.number, internal_id, 1, is_stored=False)
         self._put(key, DocumentWrite(found, internal_id, None, json, size))
         return document_id
@@ -308,7 +302,8 @@ class Transaction:
         internal_id = key[4:]
         tail = creation_tail(old["_creationTime"], internal_id)
         for index in found.stored:
-            self._mark(index.number, index.key(old, tail), -1)
+            for entry in index.keys(old, tail):
+                self._mark(index.number, entry, -1)
         self._mark(found.by_id.number, internal_id, -1, is_stored=False)
         self._put(key, DocumentWrite(found, internal_id, before, None, 0))
         return json
@@ -544,15 +539,13 @@ class Transaction:
         self.usage.write_document(size)
         internal_id = key[4:]
         tail = None
-        for index in table.indexes.values():
+        for index in table.declared:
             for root in index.roots:
                 if old.get(root, UNDEFINED) is not document.get(root, UNDEFINED):
                     if tail is None:
                         tail = creation_tail(creation_time, internal_id)
-                    old_key, new_key = index.key(old, tail), index.key(document, tail)
-                    if old_key != new_key:
-                        self._mark(index.number, old_key, -1)
-                        self._mark(index.number, new_key, 1)
+                    for entry, mark in index.moves(old, document, tail):
+                        self._mark(index.number, entry, mark)
                     break
         json = dumps(document)
         self._put(key, DocumentWrite(table, internal_id, before, json, size))
