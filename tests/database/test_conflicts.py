@@ -1,4 +1,5 @@
-"""Detached transactions against the lane: the Hermitage anomalies by name, ranges to the key, and what is forgotten."""
+"""Detached transactions against the lane: ranges to the key, and what is forgotten. The anomalies by their names are in
+`tests/proof/test_hermitage.py`."""
 
 import pytest
 from orjson import loads
@@ -33,107 +34,6 @@ def conflicts(world: World, transaction: Transaction) -> bool:
         return True
     world.settle()
     return False
-
-
-def test_g0_write_cycles(world: World, pair: tuple[str, str]) -> None:
-    one, two = world.begin(detached=True), world.begin(detached=True)
-    one.patch(pair[0], {"value": 11})
-    two.patch(pair[0], {"value": 12})
-    one.patch(pair[1], {"value": 21})
-    assert not conflicts(world, one)
-    two.patch(pair[1], {"value": 22})
-    assert conflicts(world, two) and values(world) == [11, 21]
-
-
-def test_g1a_aborted_reads(world: World, pair: tuple[str, str]) -> None:
-    one, two = world.begin(detached=True), world.begin(detached=True)
-    one.patch(pair[0], {"value": 101})
-    assert value(two, pair[0]) == 10
-    one.abort()
-    assert value(two, pair[0]) == 10 and not conflicts(world, two)
-
-
-def test_g1b_intermediate_reads(world: World, pair: tuple[str, str]) -> None:
-    one, two = world.begin(detached=True), world.begin(detached=True)
-    one.patch(pair[0], {"value": 101})
-    assert value(two, pair[0]) == 10
-    one.patch(pair[0], {"value": 11})
-    assert not conflicts(world, one)
-    assert value(two, pair[0]) == 10
-    two.insert("test", {"value": 1})
-    assert conflicts(world, two)
-
-
-def test_g1c_circular_information_flow(world: World, pair: tuple[str, str]) -> None:
-    one, two = world.begin(detached=True), world.begin(detached=True)
-    one.patch(pair[0], {"value": 11})
-    two.patch(pair[1], {"value": 22})
-    assert value(one, pair[1]) == 20 and value(two, pair[0]) == 10
-    assert not conflicts(world, one)
-    assert conflicts(world, two) and values(world) == [11, 20]
-
-
-def test_otv_observed_transaction_vanishes(world: World, pair: tuple[str, str]) -> None:
-    one = world.begin(detached=True)
-    one.patch(pair[0], {"value": 11})
-    one.patch(pair[1], {"value": 19})
-    assert not conflicts(world, one)
-    two, three = world.begin(detached=True), world.begin(detached=True)
-    two.patch(pair[0], {"value": 12})
-    assert value(three, pair[0]) == 11
-    two.patch(pair[1], {"value": 18})
-    assert not conflicts(world, two)
-    assert value(three, pair[1]) == 19 and value(three, pair[0]) == 11
-
-
-def test_pmp_predicate_many_preceders(world: World, pair: tuple[str, str]) -> None:
-    thirty = range_query("test.by_value", [("Eq", "value", 30)])
-    one, two = world.begin(detached=True), world.begin(detached=True)
-    assert one.collect_query(thirty) == b"[]"
-    two.insert("test", {"value": 30})
-    assert not conflicts(world, two)
-    assert one.collect_query(thirty) == b"[]"
-    one.insert("test", {"value": 42})
-    assert conflicts(world, one)
-
-
-def test_p4_lost_update(world: World, pair: tuple[str, str]) -> None:
-    one, two = world.begin(detached=True), world.begin(detached=True)
-    for transaction in (one, two):
-        transaction.patch(pair[0], {"value": value(transaction, pair[0]) + 1})
-    assert not conflicts(world, one)
-    assert conflicts(world, two) and values(world) == [11, 20]
-
-
-def test_g_single_read_skew(world: World, pair: tuple[str, str]) -> None:
-    one, two = world.begin(detached=True), world.begin(detached=True)
-    assert value(one, pair[0]) == 10
-    two.patch(pair[0], {"value": 12})
-    two.patch(pair[1], {"value": 18})
-    assert not conflicts(world, two)
-    assert value(one, pair[1]) == 20
-    assert not conflicts(world, one)
-
-
-def test_g2_item_write_skew(world: World, pair: tuple[str, str]) -> None:
-    one, two = world.begin(detached=True), world.begin(detached=True)
-    for transaction in (one, two):
-        assert value(transaction, pair[0]) + value(transaction, pair[1]) == 30
-    one.patch(pair[0], {"value": 11})
-    two.patch(pair[1], {"value": 21})
-    assert not conflicts(world, one)
-    assert conflicts(world, two)
-
-
-def test_g2_anti_dependency_cycles(world: World, pair: tuple[str, str]) -> None:
-    one, two = world.begin(detached=True), world.begin(detached=True)
-    divisible = [{"filter": {"$eq": [{"$mod": [{"$field": "value"}, {"$literal": 3}]}, {"$literal": 0}]}}]
-    for transaction in (one, two):
-        assert transaction.collect_query(scan_query("test", None, divisible)) == b"[]"
-    one.insert("test", {"value": 30})
-    two.insert("test", {"value": 42})
-    assert not conflicts(world, one)
-    assert conflicts(world, two)
 
 
 def test_a_detached_transaction_conflicts_with_the_lane_also_while_it_is_pending(memory: World) -> None:
