@@ -7,7 +7,8 @@ identities.
 A table's documents lie under its *space*: the first bytes of their keys. It is the table's number until an import
 puts other contents in its place: these were written into a space of their own, and one commit moved the table there.
 So what a key begins with is `Table.prefix`, what an id begins with `Table.number`. Spaces and index numbers of imports
-are counted from `IMPORTED_NUMBER_FIRST`, apart from the catalog's own.
+are counted from `IMPORTED_NUMBER_FIRST`, apart from the catalog's own. `since_ts` is when the present contents were put
+there: history before it is not theirs.
 
 Numbers are never reused. Each table takes two index numbers of its own: `by_creation_time`, whose entries are
 stored, and `by_id`, whose entries are the documents tree itself and which only names ranges in read sets.
@@ -23,7 +24,7 @@ Index number 0 stands for the catalog itself in read sets: looking for a table t
 it, creating the table writes that point.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Protocol, cast
 
 from skerry.errors import DeveloperError
@@ -120,7 +121,7 @@ class Table:
 
     __slots__ = (
         "by_creation_time", "by_id", "declared", "end", "hidden", "indexes", "is_system", "name", "number", "prefix",
-        "space", "stored", "validator",
+        "since_ts", "space", "stored", "validator",
     )  # fmt: skip
 
     def __init__(
@@ -133,8 +134,10 @@ class Table:
         validator: Validator | None,
         space: int | None = None,
         hidden: tuple[Index, ...] = (),
+        since_ts: int = 0,
     ) -> None:
         self.number = number
+        self.since_ts = since_ts
         self.name = name
         self.space = number if space is None else space
         self.prefix = self.space.to_bytes(4, "big")
@@ -147,6 +150,16 @@ class Table:
         self.declared = (*indexes.values(), *hidden)
         self.stored = (self.by_creation_time, *self.declared)
         self.validator = validator
+
+    def is_same(self, other: "Table") -> bool:
+        """Whether contents written for one are right for the other: the same indexes and validator."""
+        own, others = self.validator, other.validator
+        return (
+            [index.number for index in self.stored] == [index.number for index in other.stored]
+            and [index.name for index in self.declared] == [index.name for index in other.declared]
+            and self.space == other.space
+            and (None if own is None else own.json) == (None if others is None else others.json)
+        )
 
     def index(self, name: str) -> Index | None:
         if name == "by_creation_time":
@@ -166,7 +179,7 @@ class Table:
         """This table with other indexes and another validator."""
         return Table(
             self.number, self.name, self.by_id.number, self.by_creation_time.number, indexes, validator, self.space,
-            hidden,
+            hidden, self.since_ts,
         )  # fmt: skip
 
 
@@ -212,6 +225,16 @@ class Catalog:
             {**self.tables, name: table}, self.next_table + 1, self.next_index + 2, self.schema, self.schema_ts
         )
         return catalog, table
+
+    def with_tables(self, tables: Iterable[Table]) -> "Catalog":
+        """This catalog with these tables in the place of those of their names, or beside them."""
+        changed = {**self.tables, **{table.name: table for table in tables}}
+        next_table = max([self.next_table, *[table.number + 1 for table in changed.values()]])
+        return Catalog(changed, next_table, self.next_index, self.schema, self.schema_ts)
+
+    def with_numbers_reserved(self, tables: int) -> "Catalog":
+        """This catalog, whose next table gets a number that leaves room for so many others."""
+        return Catalog(self.tables, self.next_table + tables, self.next_index, self.schema, self.schema_ts)
 
 
 def empty_catalog() -> Catalog:

@@ -14,12 +14,14 @@ from skerry.database.index_kinds import load_table
 from skerry.database.schema_rules import validators_of
 from skerry.database.walking import chunks
 from skerry.errors import DeveloperError, SystemFault
+from skerry.limits import TABLES_MAX
 from skerry.storage import StorageSnapshot, Tree
 
 TABLE_PREFIX: Final = b"table/"
 SCHEMA_KEY: Final = b"schema"
 NEXT_INDEX_KEY: Final = b"next_index"
 UNFINISHED_PREFIX: Final = b"unfinished/"
+IMPORTED_PREFIX: Final = b"imported/"
 _CHUNK: Final = 1_000
 
 
@@ -32,6 +34,12 @@ def load_catalog(snapshot: StorageSnapshot) -> Catalog:
             "DataFolderFormat",
             "The deployment's catalog of tables and indexes is damaged: put back a copy of its folder.",
         ) from error
+
+
+def imported_garbage(snapshot: StorageSnapshot) -> dict[int, list[int]]:
+    """The spaces that hold what imports left, or are filling now, each with its index numbers."""
+    items = snapshot.scan_chunk(Tree.META, IMPORTED_PREFIX, IMPORTED_PREFIX + b"\xff" * 5, False, TABLES_MAX)
+    return {int.from_bytes(key[len(IMPORTED_PREFIX) :], "big"): orjson.loads(raw)["indexes"] for key, raw in items}
 
 
 def unfinished_indexes(snapshot: StorageSnapshot) -> list[int]:

@@ -31,6 +31,7 @@ from skerry.database.plan_cache import PlanCache
 from skerry.database.read_set import WriteIndex
 from skerry.database.schema_change import Beside, Steps, clear_indexes, schema_steps
 from skerry.database.transaction import Transaction
+from skerry.database.usage import Usage
 from skerry.database.view import GuardedSnapshot, View
 from skerry.errors import SkerryError, SystemFault
 from skerry.limits import (
@@ -46,6 +47,8 @@ from skerry.limits import (
 from skerry.storage import StorageEngine, StorageSnapshot, Tree, Write
 
 OnDurable = Callable[[int | BaseException], None]
+Mirror = Callable[[list[Write], DocumentWrite, int], None]
+"""Adds to a commit's writes what one of its documents means for a copy of its table; the commit's timestamp."""
 
 _log: Final = logging.getLogger("skerry.database")
 _CURSOR_KEY_BYTES: Final = 64
@@ -96,6 +99,9 @@ class Database:
     ) -> None:
         self.engine = engine
         self.on_commit: Callable[[CommitRecord], None] | None = None
+        self.mirrors: dict[int, Mirror] = {}
+        self.kept_spaces: dict[int, int] = {}
+        self.imported_next = 0
         self.page_key = blake2b(cursor_key, digest_size=_CURSOR_KEY_BYTES, person=b"skerry cursor").digest()
         self._clock_ns = clock_ns
         self._call_soon_threadsafe = call_soon_threadsafe
@@ -136,6 +142,11 @@ class Database:
     def catalog(self) -> Catalog:
         """The newest catalog, which pending commits may have changed."""
         return self._catalog
+
+    @property
+    def epoch(self) -> int:
+        """How often storage has failed."""
+        return self._epoch
 
     @property
     def n_pending(self) -> int:
@@ -367,6 +378,22 @@ class Database:
         self._unsent_commits += 1
         self._send()
 
+    def reserve_table_number(self) -> int:
+        """A table number that no table gets by itself any more, until the process ends or storage fails."""
+        now = self._catalog
+        self._catalog = now.with_numbers_reserved(1)
+        return now.next_table
+
+    def charge(self, n_bytes: int) -> None:
+        """Count what is about to be written beside transactions. Raises: DeveloperError `StorageQuotaReached`."""
+        if self._is_full:
+            Usage().grow(n_bytes)
+        self._storage_bytes += n_bytes
+
+    def is_document_pending(self, key: bytes) -> bool:
+        """Whether a commit that is not durable yet writes this document."""
+        return key in self._view.overlay.documents
+
     def is_key_pending(self, index_number: int, key: bytes) -> bool:
         """Whether a commit that is not durable yet changes an index key."""
         layer = self._view.overlay.indexes.get(index_number)
@@ -383,6 +410,11 @@ class Database:
         commit_ts = self._last_ts = max(self._clock_ns(), self._last_ts + 1)
         writes = self._unsent
         commit_writes(writes, transaction.writes, transaction.layers, commit_ts, call_record, view.overlay)
+        if self.mirrors:
+            for write in written:
+                mirror = self.mirrors.get(write.table.space)
+                if mirror is not None:
+                    mirror(writes, write, commit_ts)
         catalog = self._catalog
         if transaction.created:
             catalog = self._catalog = transaction.catalog

@@ -48,6 +48,16 @@ def under_name(index: Index, name: str, is_staged: bool) -> Index:
     return make_index(index.number, name, index.definition, is_staged=is_staged, since_ts=index.since_ts)
 
 
+def moved_table(table: Table, number: int, space: int, next_number: Callable[[], int]) -> Table:
+    """This table for other contents: another space, new numbers for its indexes, ids with `number` in them."""
+    by_id, by_creation_time = next_number(), next_number()
+    indexes = {
+        name: make_index(next_number(), name, index.definition, is_staged=index.is_staged)
+        for name, index in table.indexes.items()
+    }
+    return Table(number, table.name, by_id, by_creation_time, indexes, table.validator, space)
+
+
 def dump_table(table: Table) -> bytes:
     """The stored form of a table; its validator lives in the schema."""
     return orjson.dumps(
@@ -55,6 +65,7 @@ def dump_table(table: Table) -> bytes:
             "name": table.name,
             "number": table.number,
             "space": table.space,
+            "since": table.since_ts,
             "by_id": table.by_id.number,
             "by_creation_time": table.by_creation_time.number,
             "indexes": [_dumped(index) for index in table.indexes.values()],
@@ -77,6 +88,7 @@ def load_table(raw: bytes, validators: dict[str, Validator]) -> Table:
         validators.get(name),
         stored.get("space"),
         tuple([_loaded(entry) for entry in stored.get("hidden", ())]),
+        stored.get("since", 0),
     )
 
 

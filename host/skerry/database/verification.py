@@ -32,7 +32,7 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from skerry.database.catalog import Catalog, Index, Table, creation_tail
-from skerry.database.catalog_store import load_catalog, unfinished_indexes
+from skerry.database.catalog_store import imported_garbage, load_catalog, unfinished_indexes
 from skerry.database.commit_log import Change, read_entry
 from skerry.database.history import dropped_in_part, retained_ts
 from skerry.database.stored import HEADER_BYTES, SIZE_MASK, commit_ts_of, is_before_milestone, parse_document
@@ -97,6 +97,8 @@ class Verification:
         self._snapshot = snapshot
         self._catalog: Catalog | None = None
         self._newest = 0
+        self._garbage: frozenset[int] = frozenset()
+        self._unfinished: set[int] = set()
         self._retained = retained_ts(snapshot)
         self._partly_ts, self._partly_done = dropped_in_part(snapshot)
         self._found: dict[int, int] = {}
@@ -116,6 +118,9 @@ class Verification:
             return
         newest = self._snapshot.scan_chunk(Tree.COMMIT_LOG, b"", None, True, 1)
         self._newest = int.from_bytes(newest[0][0], "big") if newest else 0
+        garbage = imported_garbage(self._snapshot)
+        self._garbage = frozenset(garbage)
+        self._unfinished.update(unfinished_indexes(self._snapshot), *garbage.values())
         yield from self._documents(self._catalog)
         yield from self._indexes(self._catalog)
         yield from self._log()
@@ -131,7 +136,10 @@ class Verification:
             yield
 
     def _document(self, catalog: Catalog, key: bytes, stored: bytes) -> None:
-        table = catalog.spaces.get(int.from_bytes(key[:4], "big")) if len(key) == _KEY_BYTES else None
+        space = int.from_bytes(key[:4], "big")
+        if space in self._garbage:
+            return  # it is being cleared away, or filled
+        table = catalog.spaces.get(space) if len(key) == _KEY_BYTES else None
         if table is None:
             self._differs("DocumentOfNoTable", Tree.DOCUMENTS, key, "no table has this number")
             return
@@ -156,7 +164,8 @@ class Verification:
     def _stamp(self, table: Table, key: bytes, timestamp: int) -> None:
         """A document's commit: known where the log goes back that far."""
         if timestamp > self._newest or (
-            timestamp > self._retained and key not in self._written_in(timestamp.to_bytes(_TS_BYTES, "big"))
+            timestamp > max(self._retained, table.since_ts)
+            and key not in self._written_in(timestamp.to_bytes(_TS_BYTES, "big"))
         ):
             self._differs("DocumentNotInLog", Tree.DOCUMENTS, key, f"{table.name}: written at {timestamp}")
 
@@ -182,7 +191,6 @@ class Verification:
     def _indexes(self, catalog: Catalog) -> Iterator[None]:
         """The entries of each index counted, and strays searched where there are more than documents made."""
         owners = {index.number: (table, index) for table in catalog.tables.values() for index in table.stored}
-        unfinished = set(unfinished_indexes(self._snapshot))
         lower: bytes | None = b""
         while lower is not None and (first := self._snapshot.scan_chunk(Tree.INDEXES, lower, None, False, 1)):
             number = int.from_bytes(first[0][0][:4], "big")
@@ -192,7 +200,7 @@ class Verification:
                 self.counts["indexEntries"] += n_items
                 yield
             if number not in owners:
-                if number not in unfinished:
+                if number not in self._unfinished:
                     self._differs("IndexOfNobody", Tree.INDEXES, index_prefix(number), f"{present} entries")
             elif present != self._found.get(number, 0):
                 yield from self._strays(*owners[number])
@@ -219,7 +227,7 @@ class Verification:
 
     def _index_history(self, catalog: Catalog) -> Iterator[None]:
         numbers = {index.number for table in catalog.tables.values() for index in table.stored}
-        numbers.update(unfinished_indexes(self._snapshot))
+        numbers.update(self._unfinished)
         told: set[int] = set()
         for items in chunks(self._snapshot, Tree.INDEX_HISTORY, b"", None, VERIFY_STEP_ITEMS):
             for full, stamp in items:
@@ -262,6 +270,8 @@ class Verification:
 
     def _follow(self, stamp: bytes, change: Change) -> None:
         """What a change did is still so, or was followed by another change."""
+        if self._is_replaced(change.key):
+            return
         current = self._snapshot.get(Tree.DOCUMENTS, change.key)
         timestamp = int.from_bytes(stamp, "big")
         if not change.is_written:
@@ -273,6 +283,11 @@ class Verification:
                 self._differs("DocumentLost", Tree.DOCUMENTS, change.key, f"written at {timestamp}")
         elif commit_ts_of(current) < timestamp:
             self._differs("DocumentStale", Tree.DOCUMENTS, change.key, f"written again at {timestamp}")
+
+    def _is_replaced(self, key: bytes) -> bool:
+        """Whether an import has put other contents in the place of those that a document was among."""
+        assert self._catalog is not None
+        return int.from_bytes(key[:4], "big") not in self._catalog.spaces
 
     def _kept(self, stamp: bytes, change: Change) -> tuple[int, int]:
         """The version that a change replaced, and the milestone that goes with it; how many of each are there."""
@@ -287,6 +302,8 @@ class Verification:
         if change.is_written and not is_before_milestone(stored):
             return 1, 0
         milestone = change.key + stamp
+        if self._is_replaced(change.key):  # these go at once, versions in the order of the log
+            return 1, 0 if self._snapshot.get(Tree.DOCUMENT_HISTORY, milestone) is None else 1
         if self._snapshot.get(Tree.DOCUMENT_HISTORY, milestone) is None:
             self._differs("MilestoneMissing", Tree.DOCUMENT_HISTORY, milestone, "not there")
             return 1, 0

@@ -1,0 +1,469 @@
+"""Filling a table that nobody sees yet, and putting it in the place of another in one commit.
+
+An import writes its documents under a space and index numbers of their own, in bounded batches that go straight to
+storage while the deployment serves. Nothing leads there: no catalog names them. One commit then makes the catalog name
+them (`switch_tables`), and marks what the tables held before as garbage. So an import is there as a whole or not at
+all, whatever its size, and what it costs at the end does not depend on it.
+
+    begin   META gets a mark: "space S and index numbers N... are unfinished"; it is durable before anything else
+    fill    documents and index entries, batch by batch: no commit log, no history, no overlay
+    switch  catalog, schema timestamp, marks of the old contents, in one commit; who began before conflicts
+    clear   what is marked is deleted in short steps; what a crash left, after the next opening
+
+**Appending** to a table that has documents fills a copy: the documents there are are copied first, and while that
+goes on each commit writes what it changes in the table to the copy as well (`Database.mirrors`). A document that a
+pending commit has written is left out of copying, because that commit's own writes come after.
+
+Invariants. The numbers of a fill are used once. A document passes the same checks as one that is inserted: names,
+sizes, nesting, validator, index keys; ids are decoded, of the table's number, and occur once. The stamp in the header
+of an imported document is a timestamp before the switch; reads of the past are refused before the switch, because it
+moves the schema's timestamp.
+
+Concurrency: the loop thread, but for `Fill.judge`, which may run on any. Deliberately absent: formats (room
+`transfer`), and resuming: what a crash interrupted is cleared away and begun again.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from math import isfinite
+from typing import Any, Final
+
+import orjson
+
+from skerry.database.birth import Birth
+from skerry.database.catalog import IMPORTED_NUMBER_FIRST, Table, creation_tail
+from skerry.database.catalog_store import IMPORTED_PREFIX, SCHEMA_KEY, TABLE_PREFIX, imported_garbage
+from skerry.database.database import Conflict, Database
+from skerry.database.document_write import DocumentWrite
+from skerry.database.index_kinds import dump_table, moved_table
+from skerry.database.schema_change import Steps
+from skerry.database.stored import HEADER_BYTES, parse_document, stored_form
+from skerry.errors import ClientError, DeveloperError, SystemFault
+from skerry.limits import (
+    BULK_BATCH_BYTES,
+    BULK_BATCH_WRITES,
+    BULK_STEP_ITEMS,
+    DOCUMENT_BYTES_MAX,
+    SLICE_VALIDATION_STEPS_MAX,
+    VALIDATOR_STEPS_MAX,
+)
+from skerry.storage import StorageSnapshot, Tree, Write
+from skerry.value import Mismatch, check_document, dumps, encode_document_id, try_decode_document_id, write_error
+
+NEXT_NUMBER_KEY: Final = b"imported next"
+_NUMBER_BYTES: Final = 4
+_TIMESTAMP_BYTES: Final = 8
+_SPACE_TREES: Final = (Tree.DOCUMENTS, Tree.DOCUMENT_HISTORY)
+_INDEX_TREES: Final = (Tree.INDEXES, Tree.INDEX_HISTORY)
+
+Judged = tuple[bytes, dict[str, Any], bytes, int]
+"""A document that may be stored: internal id, decoded document, its JSON, its size."""
+
+
+class Fill:
+    """One hidden table being filled.
+
+    Shape: `table` is what the switch will put in place of `source` (None: there was none); `resolve` names the table
+    of a number as it will be then. `documents` counts what was added, not what was copied.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        source: Table | None,
+        table: Table,
+        resolve: Callable[[int], str | None],
+        clock_ms: Callable[[], float],
+        entropy: Callable[[int], bytes],
+    ) -> None:
+        self.table = table
+        self.source = source
+        self.documents = 0
+        self.copied = 0
+        self._database = database
+        self._resolve = resolve
+        self._clock_ms = clock_ms
+        self._entropy = entropy
+        self._stamp = max(database.newest_ts, 1).to_bytes(_TIMESTAMP_BYTES, "big")
+        self._birth = Birth(clock_ms(), entropy(32))
+        self._born_ms = clock_ms()
+        self._last_creation = 0.0
+        self._snapshot: StorageSnapshot = database.engine.snapshot()
+        self._writes: list[Write] = []
+        self._bytes = 0
+        self._copies: dict[bytes, list[Write]] = {}
+        self._fresh: set[bytes] = set()
+        self._sent: set[bytes] = set()
+        self._highest = b""
+        self._durable: Future[None] | None = None
+
+    @property
+    def is_batch(self) -> bool:
+        """Whether there is enough for a batch."""
+        return len(self._writes) >= BULK_BATCH_WRITES or self._bytes >= BULK_BATCH_BYTES
+
+    # -- adding ----------------------------------------------------------------------------------------------------
+
+    def judge(self, fields: dict[str, Any], steps_max: int = SLICE_VALIDATION_STEPS_MAX) -> Judged:
+        """What a document of a file becomes; it gets an id and a creation time where it has none.
+
+        Raises: DeveloperError of a document that may not be stored; `ValidationTooExpensive` past `steps_max`, and
+        then it may be judged again with more.
+        """
+        validator = self.table.validator
+        if validator is not None:
+            plain = {name: value for name, value in fields.items() if name != "_id" and name != "_creationTime"}
+            try:
+                validator.check(plain, self._resolve, steps_max=steps_max)
+            except Mismatch as mismatch:
+                raise write_error(self.table.name, mismatch) from None
+        given = fields.get("_id")
+        if given is None and "_id" not in fields:
+            internal_id = self._birth.internal_id()
+            document_id = encode_document_id(self.table.number, internal_id)
+        else:
+            internal_id = self._internal_id(given)
+            document_id = given
+        time = fields.get("_creationTime")
+        if time is None and "_creationTime" not in fields:
+            time = self._birth.creation_time()
+        elif (type(time) is not int and type(time) is not float) or not isfinite(time):
+            raise DeveloperError("InvalidValue", "`_creationTime` must be a number: milliseconds since 1970.")
+        document = {**fields, "_creationTime": time, "_id": document_id}
+        size = check_document(document)
+        return internal_id, document, dumps(document), size
+
+    def judge_long(self, fields: dict[str, Any]) -> Judged:
+        """The same for what is too long for the loop thread."""
+        return self.judge(fields, VALIDATOR_STEPS_MAX)
+
+    def add(self, judged: Judged) -> None:
+        """Take a document. Raises: DeveloperError `DuplicateId`, `IndexKeyTooLarge`, `StorageQuotaReached`."""
+        internal_id, document, json, size = judged
+        table = self.table
+        key = table.prefix + internal_id
+        if key > self._highest:
+            self._highest = key
+        elif key in self._fresh or key in self._sent or self._snapshot.get(Tree.DOCUMENTS, key) is not None:
+            raise DeveloperError("DuplicateId", f"The table has another document with the id {document['_id']}.")
+        self._fresh.add(key)
+        stored = stored_form(json, size, self._stamp, None)
+        n_bytes = len(key) + len(stored)
+        writes = self._writes
+        writes.append((Tree.DOCUMENTS, key, stored))
+        tail = creation_tail(document["_creationTime"], internal_id)
+        for index in table.stored:
+            prefix = index.number.to_bytes(_NUMBER_BYTES, "big")
+            for entry in index.keys(document, tail):
+                n_bytes += _NUMBER_BYTES + len(entry)
+                writes.append((Tree.INDEXES, prefix + entry, b""))
+        self._bytes += n_bytes
+        self.documents += 1
+
+    def _internal_id(self, given: Any) -> bytes:
+        decoded = try_decode_document_id(given) if type(given) is str else None
+        if decoded is None:
+            raise DeveloperError(
+                "InvalidDocumentId", f"`_id` {str(given)[:64]!r} is not a document ID: leave it out to get a new one."
+            )
+        number, internal_id = decoded
+        if number != self.table.number:
+            raise DeveloperError(
+                "InvalidDocumentId",
+                f"`_id` {given} is an id of table number {number}, and {self.table.name} has number "
+                f"{self.table.number}: remove the `_id` fields, or import the documents of one table.",
+            )
+        return internal_id
+
+    # -- batches ---------------------------------------------------------------------------------------------------
+
+    def refresh(self) -> None:
+        """To be called where others have had the thread: a storage that grew has ended the snapshot."""
+        self._snapshot.renew()
+
+    def send(self) -> Steps:
+        """Hand what has gathered to storage, once what was handed over before is durable."""
+        yield from self.settle()
+        writes = self._writes
+        for made in self._copies.values():
+            writes += made
+        self._copies = {}
+        if not writes:
+            return
+        self._database.charge(self._bytes)
+        self._writes, self._bytes = [], 0
+        self._sent, self._fresh = self._fresh, set()
+        self._durable = self._database.engine.commit(writes)
+        # New ids begin with their time: with a later one for each batch they go to the end of the tree, side by side.
+        self._born_ms = max(self._clock_ms(), self._born_ms + 1)
+        self._birth = Birth(self._born_ms, self._entropy(32))
+
+    def settle(self) -> Steps:
+        """Wait until all that was handed over is durable. Raises: SystemFault of storage."""
+        durable, self._durable = self._durable, None
+        if durable is None:
+            return
+        yield durable
+        durable.result()
+        self._sent.clear()
+        self._database.make_room()
+        self._snapshot.renew()
+
+    # -- copying ---------------------------------------------------------------------------------------------------
+
+    def copy(self) -> Steps:
+        """Bring in the documents that the source has, and from here on what commits change in them."""
+        source, database = self.source, self._database
+        assert source is not None
+        database.mirrors[source.space] = self._mirror
+        since_ts = database.newest_ts
+        while database.durable_ts < since_ts:  # what was pending before the mirror has not been through it
+            barrier = database.engine.commit([])
+            yield barrier
+            barrier.result()
+            yield None
+        lower = source.prefix
+        while True:
+            self._snapshot.renew()
+            items = self._snapshot.scan_chunk(Tree.DOCUMENTS, lower, source.end, False, BULK_STEP_ITEMS)
+            for key, stored in items:
+                if not database.is_document_pending(key):
+                    self._copy(key[_NUMBER_BYTES:], stored)
+            if not items:
+                break
+            lower = items[-1][0] + b"\0"
+            yield None
+            if len(self._copies) * (1 + len(source.stored)) >= BULK_BATCH_WRITES or self._bytes >= BULK_BATCH_BYTES:
+                yield from self.send()
+        yield from self.send()
+        yield from self.settle()
+
+    def _copy(self, internal_id: bytes, stored: bytes) -> None:
+        key = self.table.prefix + internal_id
+        made: list[Write] = [(Tree.DOCUMENTS, key, stored)]
+        made += [(Tree.INDEXES, entry, b"") for entry in self._entries(internal_id, stored[HEADER_BYTES:])]
+        self._copies[internal_id] = made
+        self._bytes += len(stored) + sum([len(key) for _, key, _ in made])
+        self._highest = max(self._highest, key)
+        self.copied += 1
+
+    def _entries(self, internal_id: bytes, json: bytes) -> list[bytes]:
+        document = parse_document(json)
+        tail = creation_tail(document["_creationTime"], internal_id)
+        return [
+            index.number.to_bytes(_NUMBER_BYTES, "big") + entry
+            for index in self.table.stored
+            for entry in index.keys(document, tail)
+        ]
+
+    def _mirror(self, writes: list[Write], write: DocumentWrite, commit_ts: int) -> None:
+        internal_id, before, json = write.internal_id, write.before, write.json
+        self._copies.pop(internal_id, None)
+        key = self.table.prefix + internal_id
+        if before is not None:
+            writes += [(Tree.INDEXES, entry, None) for entry in self._entries(internal_id, before[HEADER_BYTES:])]
+        if json is None:
+            writes.append((Tree.DOCUMENTS, key, None))
+            return
+        stamp = commit_ts.to_bytes(_TIMESTAMP_BYTES, "big")
+        writes.append((Tree.DOCUMENTS, key, stored_form(json, write.size, stamp, before)))
+        writes += [(Tree.INDEXES, entry, b"") for entry in self._entries(internal_id, json)]
+        self._highest = max(self._highest, key)
+
+    def close(self) -> None:
+        """Stop: what was written is garbage unless it was switched in."""
+        if self.source is not None:
+            self._database.mirrors.pop(self.source.space, None)
+        self._snapshot.close()
+
+
+class Fills:
+    """The hidden tables of one import, from the mark to the switch. Shape: `fills` by the name of the table."""
+
+    def __init__(self, database: Database, clock_ms: Callable[[], float], entropy: Callable[[int], bytes]) -> None:
+        self.fills: dict[str, Fill] = {}
+        self._database = database
+        self._clock_ms = clock_ms
+        self._entropy = entropy
+        self._epoch = database.epoch
+        self._numbers: dict[int, str] = {}
+        self._marks: dict[str, bytes] = {}
+
+    def begin(self, numbers: dict[str, int]) -> Steps:
+        """Make a hidden table for each name, with the table number that its ids have.
+
+        Raises: ClientError `TableConflict` where a number belongs to a table that stays as it is.
+        """
+        database = self._database
+        catalog = database.catalog
+        for name, number in numbers.items():
+            other = catalog.numbers.get(number)
+            if other is not None and other.name != name and other.name not in numbers:
+                raise ClientError(
+                    "TableConflict",
+                    f"New table `{name}` has IDs that conflict with existing table `{other.name}`: both have number "
+                    f"{number}. Remove the `_id` fields, or import into a new deployment.",
+                )
+        self._numbers = {
+            **{table.number: name for name, table in catalog.tables.items() if name not in numbers},
+            **{number: name for name, number in numbers.items()},
+        }
+        snapshot = database.engine.snapshot()
+        try:
+            raw = snapshot.get(Tree.META, NEXT_NUMBER_KEY)
+        finally:
+            snapshot.close()
+        first = max(IMPORTED_NUMBER_FIRST, database.imported_next, 0 if raw is None else int.from_bytes(raw, "big"))
+        counter = iter(range(first, 1 << 32))
+        made: list[tuple[Table | None, Table]] = []
+        for name, number in numbers.items():
+            source = catalog.tables.get(name)
+            if source is not None and source.hidden:
+                raise ClientError(
+                    "ImportOverlapped", f"An index of table {name} is being built. Import when the deploy is done."
+                )
+            space = next(counter)
+            pattern = source or Table(number, name, 0, 0, {}, None)
+            made.append((source, moved_table(pattern, number, space, lambda: next(counter))))
+        database.imported_next = next(counter)
+        writes: list[Write] = [(Tree.META, NEXT_NUMBER_KEY, database.imported_next.to_bytes(_NUMBER_BYTES, "big"))]
+        for _, table in made:
+            database.kept_spaces[table.space] = 1
+            self._marks[table.name] = _mark_key(table.space)
+            writes.append(_mark(table))
+        for source, table in made:
+            self.fills[table.name] = Fill(database, source, table, self._numbers.get, self._clock_ms, self._entropy)
+        marked = database.engine.commit(writes)
+        yield marked
+        marked.result()
+
+    def switch(self, call_record: bytes) -> Steps:
+        """Put the hidden tables in place, in one commit. Whoever drives this holds the lane, and nothing is pending.
+
+        Raises: SystemFault where storage failed meanwhile; ClientError `ImportOverlapped` where a table got another
+        schema, or a number was taken.
+        """
+        database = self._database
+        catalog = database.catalog
+        if database.epoch != self._epoch:  # what was mirrored may be lost
+            raise SystemFault("StorageFailed", "Storage failed while the import ran; import again.")
+        dropped: list[Table] = []
+        tables: list[Table] = []
+        for name, fill in self.fills.items():
+            present = catalog.tables.get(name)
+            owner = catalog.numbers.get(fill.table.number)
+            is_taken = owner is not None and owner.name not in self.fills
+            if is_taken or (present is None) != (fill.source is None) or not _is_same(present, fill.source):
+                raise ClientError(
+                    "ImportOverlapped",
+                    f"Table {name} was created, or its schema changed, while the import ran. Import it again.",
+                )
+            if present is not None:
+                dropped.append(present)
+            tables.append(fill.table)
+        after = catalog.with_tables(tables)
+        switched = _Switched()
+
+        def writes(commit_ts: int) -> list[Write]:
+            for table in tables:
+                table.since_ts = commit_ts
+                for index in table.stored:
+                    index.since_ts = commit_ts
+            out: list[Write] = [(Tree.META, TABLE_PREFIX + table.name.encode(), dump_table(table)) for table in tables]
+            out += [(Tree.META, mark, None) for mark in self._marks.values()]
+            out += [_mark(table) for table in dropped]
+            if after.schema is not None:
+                stamp = commit_ts.to_bytes(_TIMESTAMP_BYTES, "big")
+                out.append((Tree.META, SCHEMA_KEY, stamp + orjson.dumps(after.schema)))
+            return out
+
+        database.switch_catalog(after, writes, call_record, database.newest_ts, switched)
+        barrier = database.engine.commit([])
+        yield barrier
+        while switched.outcome is None:
+            yield None
+        if isinstance(switched.outcome, BaseException):
+            raise switched.outcome
+
+    def close(self) -> None:
+        """End it, whatever became of it."""
+        for fill in self.fills.values():
+            fill.close()
+            self._database.kept_spaces.pop(fill.table.space, None)
+
+
+class _Switched:
+    """What became of the switch, None until it is known."""
+
+    def __init__(self) -> None:
+        self.outcome: int | BaseException | None = None
+
+    def __call__(self, outcome: int | BaseException) -> None:
+        self.outcome = outcome
+
+
+def clear_imported(database: Database) -> Steps:
+    """Delete what imports have left: contents that were never switched in, and those that were replaced.
+
+    Shape: steps, as of a schema change; what is being filled or still read by an export stays for the next time.
+    """
+    snapshot = database.engine.snapshot()
+    try:
+        marks = imported_garbage(snapshot)
+    finally:
+        snapshot.close()
+    for space, numbers in marks.items():
+        if space in database.kept_spaces:
+            continue
+        for tree in _SPACE_TREES:
+            yield from _clear(database, tree, space)
+        for number in numbers:
+            for tree in _INDEX_TREES:
+                yield from _clear(database, tree, number)
+        done = database.engine.commit([(Tree.META, _mark_key(space), None)])
+        yield done
+        done.result()
+
+
+def has_garbage(snapshot: StorageSnapshot) -> bool:
+    """Whether `clear_imported` may have something to do."""
+    return bool(snapshot.scan_chunk(Tree.META, IMPORTED_PREFIX, IMPORTED_PREFIX + b"\xff" * 5, False, 1))
+
+
+def _clear(database: Database, tree: Tree, number: int) -> Steps:
+    lower, end = number.to_bytes(_NUMBER_BYTES, "big"), (number + 1).to_bytes(_NUMBER_BYTES, "big")
+    while True:
+        snapshot = database.engine.snapshot()
+        try:
+            items: list[bytes] = []
+            n_bytes = 0
+            for key, value in snapshot.scan(tree, lower, end, False):
+                items.append(key)
+                n_bytes += len(key) + len(value)
+                if len(items) >= BULK_STEP_ITEMS or n_bytes >= DOCUMENT_BYTES_MAX:
+                    break
+        finally:
+            snapshot.close()
+        if not items:
+            return
+        cleared = database.engine.commit([(tree, key, None) for key in items])
+        yield cleared
+        cleared.result()
+        lower = items[-1] + b"\0"
+        yield None
+
+
+def _mark_key(space: int) -> bytes:
+    return IMPORTED_PREFIX + space.to_bytes(_NUMBER_BYTES, "big")
+
+
+def _mark(table: Table) -> Write:
+    numbers = [table.by_id.number, *[index.number for index in table.stored]]
+    return (Tree.META, _mark_key(table.space), orjson.dumps({"indexes": numbers}))
+
+
+def _is_same(present: Table | None, source: Table | None) -> bool:
+    return present is source or (present is not None and source is not None and present.is_same(source))
+
+
+__all__ = ["Conflict", "Fill", "Fills", "Judged", "clear_imported", "has_garbage"]

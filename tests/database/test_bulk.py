@@ -1,0 +1,289 @@
+"""Hidden tables: filled beside everything else, switched in by one commit, cleared away whatever became of them."""
+
+from collections.abc import Callable
+from hashlib import blake2b
+from typing import Any
+
+import orjson
+import pytest
+
+from skerry.database import Conflict, Steps, verify
+from skerry.database.bulk import Fill, Fills, clear_imported, has_garbage
+from skerry.errors import ClientError, DeveloperError, SystemFault
+from skerry.limits import BULK_BATCH_BYTES, BULK_BATCH_WRITES
+from skerry.value import encode_document_id
+from tests.database.world import World
+
+USERS = {
+    "tableName": "users",
+    "indexes": [{"indexDescriptor": "by_name", "fields": ["name"]}],
+    "documentType": {
+        "type": "object",
+        "value": {
+            "name": {"fieldType": {"type": "string"}, "optional": False},
+            "friend": {"fieldType": {"type": "id", "tableName": "users"}, "optional": True},
+        },
+    },
+}
+ALL = {"source": {"type": "FullTableScan", "tableName": "users", "order": None}, "operators": []}
+
+
+class Importing:
+    """An import driven by hand: what a step waits for is waited for, and the loop turned."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.chance = 0
+        self.fills = Fills(world.database, lambda: world.now_ms, self.entropy)
+
+    def entropy(self, n_bytes: int) -> bytes:
+        self.chance += 1
+        return blake2b(self.chance.to_bytes(8, "big"), digest_size=n_bytes).digest()
+
+    def drive(self, steps: Steps, between: Callable[[], None] | None = None) -> None:
+        for waited in steps:
+            if between is not None:
+                between()
+            self.world.turn()
+            if waited is not None:
+                waited.exception()
+                self.world.turn()
+
+    def begin(self, name: str, number: int) -> Fill:
+        self.drive(self.fills.begin({name: number}))
+        return self.fills.fills[name]
+
+    def add(self, fill: Fill, *documents: dict[str, Any]) -> None:
+        for document in documents:
+            fill.add(fill.judge(document))
+            if fill.is_batch:
+                self.drive(fill.send())
+        self.drive(fill.send())
+        self.drive(fill.settle())
+
+    def switch(self) -> None:
+        self.world.settle()
+        self.drive(self.fills.switch(b'{"kind":"import"}'))
+        self.fills.close()
+
+
+def documents(world: World) -> list[dict[str, Any]]:
+    return orjson.loads(world.read(lambda t: t.collect_query(ALL)))
+
+
+def names(world: World) -> list[str]:
+    return [document["name"] for document in documents(world)]
+
+
+def by_name(world: World, name: str) -> list[dict[str, Any]]:
+    equal = {"type": "Eq", "fieldPath": "name", "value": name}
+    source = {"type": "IndexRange", "indexName": "users.by_name", "range": [equal], "order": None}
+    return orjson.loads(world.read(lambda t: t.collect_query({"source": source, "operators": []})))
+
+
+def assert_sound(world: World) -> None:
+    world.settle()
+    snapshot = world.engine.snapshot()
+    try:
+        walk = verify(snapshot)
+    finally:
+        snapshot.close()
+    assert walk.is_sound, walk.differences
+
+
+def start(world: World, *present: str) -> Importing:
+    world.schema(USERS, validation=True)
+    if present:
+        world.insert_all("users", [{"name": name} for name in present])
+    return Importing(world)
+
+
+def test_nothing_is_seen_before_the_switch_and_all_of_it_after(world: World) -> None:
+    importing = start(world, "old")
+    fill = importing.begin("users", 10_001)
+    given = encode_document_id(10_001, b"i" * 16)
+    importing.add(fill, {"name": "a"}, {"_id": given, "_creationTime": 12.5, "name": "b", "friend": given})
+    assert names(world) == ["old"]
+    assert_sound(world)
+    importing.switch()
+    assert names(world) == ["b", "a"], "in the order of creation times"
+    assert by_name(world, "b") == [{"_id": given, "_creationTime": 12.5, "name": "b", "friend": given}]
+    assert by_name(world, "old") == []
+    assert_sound(world)
+    importing.drive(clear_imported(world.database))
+    assert_sound(world)
+    world.insert_all("users", [{"name": "c"}])
+    assert names(world) == ["b", "a", "c"]
+
+
+def test_a_database_opened_anew_has_what_was_switched_in_and_nothing_else(world: World) -> None:
+    importing = start(world)
+    fill = importing.begin("users", 10_001)
+    importing.add(fill, {"name": "a"})
+    importing.switch()
+    left = Importing(world)
+    unfinished = left.begin("users", 10_001)
+    left.add(unfinished, {"name": "never"})
+    left.fills.close()
+    world.settle()
+    world.database = world.open()
+    assert names(world) == ["a"]
+    assert_sound(world)
+    left.drive(clear_imported(world.database))
+    snapshot = world.engine.snapshot()
+    assert not has_garbage(snapshot)
+    snapshot.close()
+    assert_sound(world)
+    again = Importing(world)
+    other = again.begin("users", 10_001)
+    assert other.table.space > unfinished.table.space, "a number is used once"
+    again.fills.close()
+
+
+def test_appending_keeps_what_is_written_meanwhile(world: World) -> None:
+    importing = start(world, *[f"old {i}" for i in range(200)])
+    ids = [document["_id"] for document in documents(world)]
+    fill = importing.begin("users", 10_001)
+    turn = iter(range(1_000))
+
+    def write() -> None:
+        i = next(turn)
+        if i < 60:
+            world.run(lambda t: t.patch(ids[3 * i], {"name": f"new {3 * i}"}))
+            world.run(lambda t: t.delete(ids[3 * i + 1]))
+            world.run(lambda t: t.insert("users", {"name": f"born {i}"}))
+
+    importing.drive(fill.copy(), write)
+    importing.add(fill, *[{"name": f"added {i}"} for i in range(50)])
+    while next(turn) < 40:
+        write()
+    before = names(world)
+    importing.switch()
+    assert sorted(names(world)) == sorted([*before, *[f"added {i}" for i in range(50)]])
+    assert fill.documents == 50
+    assert_sound(world)
+    importing.drive(clear_imported(world.database))
+    assert_sound(world)
+
+
+def test_the_same_id_twice_is_refused_wherever_the_other_is(world: World) -> None:
+    importing = start(world, "old")
+    present = documents(world)[0]["_id"]
+    fill = importing.begin("users", 10_001)
+    importing.drive(fill.copy())
+    low, high = encode_document_id(10_001, b"\0" * 16), encode_document_id(10_001, b"\xff" * 16)
+    fill.add(fill.judge({"_id": high, "name": "a"}))
+    fill.add(fill.judge({"_id": low, "name": "b"}))
+    for again in (low, high, present):
+        with pytest.raises(DeveloperError) as refused:
+            fill.add(fill.judge({"_id": again, "name": "c"}))
+        assert refused.value.code == "DuplicateId"
+    importing.drive(fill.send())
+    with pytest.raises(DeveloperError):
+        fill.add(fill.judge({"_id": low, "name": "c"}))
+    importing.drive(fill.settle())
+    with pytest.raises(DeveloperError):
+        fill.add(fill.judge({"_id": low, "name": "c"}))
+    importing.fills.close()
+
+
+@pytest.mark.parametrize(
+    ("document", "code"),
+    [
+        ({"name": 1}, "SchemaEnforcementError"),
+        ({"name": "a", "_id": "nonsense"}, "InvalidDocumentId"),
+        ({"name": "a", "_id": None}, "InvalidDocumentId"),
+        ({"name": "a", "_id": encode_document_id(10_002, b"i" * 16)}, "InvalidDocumentId"),
+        ({"name": "a", "_creationTime": "today"}, "InvalidValue"),
+        ({"name": "a", "_creationTime": float("inf")}, "InvalidValue"),
+        ({"name": "a", "_creationTime": True}, "InvalidValue"),
+    ],
+)
+def test_what_may_not_be_stored(memory: World, document: dict[str, Any], code: str) -> None:
+    importing = start(memory)
+    fill = importing.begin("users", 10_001)
+    with pytest.raises(DeveloperError) as refused:
+        fill.judge(document)
+    assert refused.value.code == code
+    importing.fills.close()
+
+
+def test_a_number_of_another_table_is_refused(memory: World) -> None:
+    importing = start(memory)
+    with pytest.raises(ClientError) as refused:
+        importing.begin("others", 10_001)
+    assert refused.value.code == "TableConflict"
+
+
+def test_a_schema_or_a_table_that_came_between_refuses_the_switch(world: World) -> None:
+    importing = start(world)
+    importing.begin("users", 10_001)
+    world.schema()
+    with pytest.raises(ClientError) as refused:
+        importing.switch()
+    assert refused.value.code == "ImportOverlapped"
+    importing.fills.close()
+    other = Importing(world)
+    number = world.database.reserve_table_number()
+    other.begin("fresh", number)
+    world.insert_all("fresh", [{"name": "a"}])
+    assert world.database.catalog.tables["fresh"].number == number + 1
+    with pytest.raises(ClientError):
+        other.switch()
+    other.fills.close()
+    assert_sound(world)
+
+
+def test_who_read_the_table_before_the_switch_conflicts(world: World) -> None:
+    importing = start(world, "old")
+    fill = importing.begin("users", 10_001)
+    importing.add(fill, {"name": "a"})
+    transaction = world.begin(detached=True)
+    assert transaction.count("users") == 1
+    transaction.insert("users", {"name": "late"})
+    importing.switch()
+    with pytest.raises(Conflict):
+        world.commit(transaction)
+    assert names(world) == ["a"]
+
+
+def test_a_full_deployment_takes_no_more(world: World) -> None:
+    importing = start(world)
+    fill = importing.begin("users", 10_001)
+    fill.add(fill.judge({"name": "a"}))
+    world.database.storage_looked_at(100, 101)
+    importing.drive(fill.send())
+    importing.drive(fill.settle())
+    fill.add(fill.judge({"name": "b"}))
+    with pytest.raises(DeveloperError) as refused:
+        importing.drive(fill.send())
+    assert refused.value.code == "StorageQuotaReached"
+    importing.fills.close()
+
+
+def test_a_batch_is_bounded_in_writes_and_in_bytes(memory: World) -> None:
+    importing = start(memory)
+    fill = importing.begin("users", 10_001)
+    writes = 0
+    while not fill.is_batch:
+        fill.add(fill.judge({"name": "a"}))
+        writes += 3  # the document, and its entries in two indexes
+    assert BULK_BATCH_WRITES <= writes < BULK_BATCH_WRITES + 3
+    importing.drive(fill.send())
+    assert not fill.is_batch
+    fill.add(fill.judge({"name": "x" * (BULK_BATCH_BYTES // 4)}))
+    assert not fill.is_batch
+    fill.add(fill.judge({"name": "x" * (BULK_BATCH_BYTES // 4)}))
+    assert fill.is_batch, "two documents and their names as index keys"
+    importing.fills.close()
+
+
+def test_storage_that_fails_fails_the_import(memory: World) -> None:
+    importing = start(memory, "old")
+    fill = importing.begin("users", 10_001)
+    importing.drive(fill.copy())
+    memory.database._epoch += 1  # pyright: ignore[reportPrivateUsage]  # as after a failure that took mirrored writes along
+    with pytest.raises(SystemFault):
+        importing.switch()
+    importing.fills.close()
+    assert names(memory) == ["old"]
