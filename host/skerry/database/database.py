@@ -26,7 +26,8 @@ from skerry.database.catalog_store import TABLE_PREFIX, load_catalog, unfinished
 from skerry.database.commit_log import CommitRecord, commit_writes, drop_from_overlay
 from skerry.database.document_write import DocumentWrite
 from skerry.database.index_kinds import dump_table
-from skerry.database.overlay import IndexLayer, Overlay
+from skerry.database.overlay import Overlay
+from skerry.database.pending import UNSENT, OnDurable, Pending, last_commit_ts, tell
 from skerry.database.plan_cache import PlanCache
 from skerry.database.read_set import WriteIndex
 from skerry.database.schema_change import Beside, Steps, clear_indexes, schema_steps
@@ -44,16 +45,14 @@ from skerry.limits import (
     WRITE_LOG_BYTES_MAX,
     WRITE_LOG_COMMITS_MAX,
 )
-from skerry.storage import StorageEngine, StorageSnapshot, Tree, Write
+from skerry.storage import StorageEngine, Tree, Write
 
-OnDurable = Callable[[int | BaseException], None]
 Mirror = Callable[[list[Write], DocumentWrite, int], None]
 """Adds to a commit's writes what one of its documents means for a copy of its table; the commit's timestamp."""
 
 _log: Final = logging.getLogger("skerry.database")
 _CURSOR_KEY_BYTES: Final = 64
 _NS_PER_MS: Final = 1_000_000
-_UNSENT: Final = 1 << 63
 
 
 class Conflict(SystemFault):
@@ -61,22 +60,6 @@ class Conflict(SystemFault):
 
     def __init__(self, message: str) -> None:
         super().__init__("OptimisticConcurrencyControlFailure", message)
-
-
-class _Pending:
-    """A commit that is not durable yet; `sequence` is `_UNSENT` until storage has it."""
-
-    __slots__ = ("callbacks", "catalog", "layers", "record", "sequence", "size")
-
-    def __init__(
-        self, record: CommitRecord, layers: dict[int, IndexLayer], catalog: Catalog, size: int, on_durable: OnDurable
-    ) -> None:
-        self.record = record
-        self.layers = layers
-        self.catalog = catalog
-        self.sequence = _UNSENT
-        self.size = size
-        self.callbacks = [on_durable]
 
 
 class Database:
@@ -106,7 +89,7 @@ class Database:
         self._clock_ns = clock_ns
         self._call_soon_threadsafe = call_soon_threadsafe
         self._call_soon = call_soon or call_soon_threadsafe
-        self._pending: deque[_Pending] = deque()
+        self._pending: deque[Pending] = deque()
         self._pending_bytes = 0
         self._storage_bytes = 0
         self._storage_bytes_max: int | None = None
@@ -259,11 +242,11 @@ class Database:
         done = self._take_in()
         if self.engine.filling_percent >= STORAGE_MAP_FILLING_PERCENT and self._grow():
             done += self._take_in()
-        lost: list[_Pending] = []
+        lost: list[Pending] = []
         if failure is not None:
             lost = list(self._pending)
             self._recover()
-        _tell(done, lost, failure)
+        tell(done, lost, failure)
 
     def make_room(self) -> bool:
         """Let storage reserve more space where it fills up, before a commit fails for want of it; whether it did.
@@ -273,13 +256,13 @@ class Database:
         """
         if not self._grow():
             return False
-        _tell(self._take_in(), [], None)
+        tell(self._take_in(), [], None)
         return True
 
-    def _take_in(self) -> list[_Pending]:
+    def _take_in(self) -> list[Pending]:
         """Move on to what storage has made durable; the commits whose callers are to be told."""
         durable, pending = self.engine.durable_sequence, self._pending
-        done: list[_Pending] = []
+        done: list[Pending] = []
         while pending and pending[0].sequence <= durable:
             done.append(pending.popleft())
         if done:
@@ -373,7 +356,7 @@ class Database:
         commit_writes(batch, {}, {}, commit_ts, call_record, self._view.overlay)
         catalog.schema_ts = commit_ts
         self._catalog = catalog
-        self._pending.append(_Pending(CommitRecord(commit_ts, [], [], 0), {}, catalog, 0, on_durable))
+        self._pending.append(Pending(CommitRecord(commit_ts, [], [], 0), {}, catalog, 0, on_durable))
         self._unsent.extend(batch)
         self._unsent_commits += 1
         self._send()
@@ -426,7 +409,7 @@ class Database:
         usage = transaction.usage
         size = usage.bytes_written + usage.index_bytes + len(call_record)
         record = CommitRecord(commit_ts, written, transaction.created, size)
-        self._pending.append(_Pending(record, transaction.layers, catalog, size, on_durable))
+        self._pending.append(Pending(record, transaction.layers, catalog, size, on_durable))
         self._pending_bytes += size
         self._storage_bytes += size
         self._log.append(record)
@@ -447,13 +430,13 @@ class Database:
         try:
             sequence = self.engine.submit(writes)
         except SkerryError as error:  # the engine is closed: no transaction will commit any more
-            lost: list[_Pending] = []
-            while self._pending and self._pending[-1].sequence == _UNSENT:
+            lost: list[Pending] = []
+            while self._pending and self._pending[-1].sequence == UNSENT:
                 lost.insert(0, self._pending.pop())
-            _tell([], lost, error)
+            tell([], lost, error)
             return
         for entry in reversed(self._pending):
-            if entry.sequence != _UNSENT:
+            if entry.sequence != UNSENT:
                 break
             entry.sequence = sequence
 
@@ -489,7 +472,7 @@ class Database:
     def _wake(self) -> None:
         self._call_soon_threadsafe(self.drain)
 
-    def _advance(self, done: list[_Pending]) -> None:
+    def _advance(self, done: list[Pending]) -> None:
         """Move on to a state in which these commits are durable, and those that the new snapshot holds besides."""
         view = self._view
         if view.users:
@@ -602,30 +585,6 @@ class Database:
     def _forget_detached(self, token: int) -> None:
         with self._detached_lock:
             self._detached.pop(token, None)
-
-
-def last_commit_ts(snapshot: StorageSnapshot) -> int:
-    """The timestamp of the newest commit in a snapshot, 0 where there is none."""
-    items = snapshot.scan_chunk(Tree.COMMIT_LOG, b"", None, True, 1)
-    return int.from_bytes(items[0][0], "big") if items else 0
-
-
-def _tell(done: list[_Pending], lost: list[_Pending], failure: BaseException | None) -> None:
-    """Call every callback, whatever the others do; the first error of theirs is raised at the end."""
-    raised: list[BaseException] = []
-    error = (
-        failure if failure is None or isinstance(failure, SkerryError) else SystemFault("StorageFailed", str(failure))
-    )
-    for entries, failed in ((done, False), (lost, True)):
-        for entry in entries:
-            answer = error if failed and error is not None else entry.record.commit_ts
-            for callback in entry.callbacks:
-                try:
-                    callback(answer)
-                except Exception as problem:  # one caller's bug must not keep the others waiting
-                    raised.append(problem)
-    if raised:
-        raise raised[0]
 
 
 __all__ = ["Conflict", "Database", "Write"]
