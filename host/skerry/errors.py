@@ -149,6 +149,8 @@ ERRORS: Final[dict[str, ErrorSpec]] = {
         503, "What the call had read changed before it could commit; retry."
     ),
     "CommitterFullError": _system(503, "Too many writes wait for the disk; retry in a moment."),
+    "CompactionInProgress": _system(409, "The storage is being compacted already; wait for that to end."),
+    "CompactionFailed": _system(503, "The storage is what it was before; the message says why. Try again later."),
     "CommitLogCorrupted": _system(500, "The commit log cannot be read; keep the data folder and report it."),
     "IndexCorrupted": _system(500, "An index and its documents disagree; keep the data folder and report it."),
     "InvalidArgument": _developer(

@@ -353,6 +353,12 @@ assert UPKEEP_COMMITS_MAX <= RETENTION_CHUNK_COMMITS, "a full step is seen as fu
 VERIFY_STEP_ITEMS = 256  # looked at before whoever verifies may rest
 VERIFY_DIFFERENCES_MAX = 1_000  # told one by one; more are counted
 VERIFY_COMMITS_REMEMBERED = 64  # whose documents a walk keeps in memory
+COMPACTION_DISK_SPARE_BYTES = 64 * MIB  # that the disk must have beside the copy
+COMPACTION_PIECE_BYTES = 1 * MIB  # copied before the copy rests
+COMPACTION_PACE_PERCENT = 50  # of the time for copying, the rest of it for others
+COMPACTION_JOURNAL_BYTES_MAX = 4 * 1024 * MIB  # committed while a copy is made; with more the attempt ends
+COMPACTION_REST_BYTES = 256 * KIB  # of the journal, left for the switch
+COMPACTION_ROUNDS_MAX = 30  # of catching up with what is committed meanwhile
 
 # -- supervisor and workers --------------------------------------------------------------------------------------
 WORKERS_MAX = 64

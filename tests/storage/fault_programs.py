@@ -8,12 +8,15 @@ import errno
 import itertools
 import os
 import sys
+import threading
 from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 from skerry.errors import SystemFault
 from skerry.limits import MIB
 from skerry.storage import Tree, Write
+from skerry.storage.compaction import COPY_FOLDER
 from skerry.storage.lmdb_engine import LmdbEngine
 
 disk = ctypes.CDLL(None)
@@ -153,6 +156,112 @@ def commit_for_ever(folder: Path) -> None:
             oldest, future = pending.pop(0)
             future.result(30)
             os.write(1, b"%d\n" % oldest)
+
+
+def mostly_free(folder: Path, keep: int = 3, **options: Any) -> LmdbEngine:
+    """An engine with a file of which most is of no use, and the first batches."""
+    engine = LmdbEngine(folder, map_bytes=64 * MIB, **options)
+    for number in range(1, 60):
+        assert code_of(engine.commit(batch(number, 8_000))) is None
+    trees = (Tree.DOCUMENTS, Tree.INDEXES, Tree.COMMIT_LOG)
+    gone: list[Write] = [(tree, b"%08d" % number, None) for tree in trees for number in range(keep + 1, 60)]
+    assert code_of(engine.commit([*gone, (Tree.META, b"last", b"%08d" % keep)])) is None
+    return engine
+
+
+def compaction_code(engine: LmdbEngine) -> str | None:
+    try:
+        engine.compact()
+    except SystemFault as fault:
+        return fault.code
+    return None
+
+
+def full_disk_in_a_copy(folder: Path) -> None:
+    """The kernel refuses to let the copy grow to its size."""
+    import resource
+
+    engine = mostly_free(folder)
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64 * 1024, hard))
+    assert compaction_code(engine) == "StorageFull"
+    resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    assert engine.failed is None and numbers_there(engine) == {1, 2, 3}
+    assert not (folder / COPY_FOLDER).exists()
+    assert code_of(engine.commit(batch(4))) is None
+    assert compaction_code(engine) is None
+    engine = reopened(engine, folder)
+    assert numbers_there(engine) == {1, 2, 3, 4}
+    engine.close()
+
+
+def full_disk_while_catching_up(folder: Path) -> None:
+    """Writes into the copy fail, those of the deployment do not."""
+    keep = 10
+    numbers = iter(range(keep + 1, 60))
+    engines: list[LmdbEngine] = []
+
+    def pause(_: float) -> None:
+        copy = engines[0]._copy if engines else None
+        if copy is None or threading.current_thread() is not threading.main_thread():
+            return
+        if copy.home is None:
+            assert code_of(engines[0].commit(batch(next(numbers), 20_000))) is None
+        else:
+            disk.interpose_fail_writes(0, errno.ENOSPC)
+
+    engine = mostly_free(folder, keep, pause=pause)
+    engines.append(engine)
+    assert compaction_code(engine) in ("StorageFull", "CompactionFailed")
+    disk.interpose_fail_writes(-1, 0)
+    assert engine.failed is None
+    there = numbers_there(engine)
+    assert there > set(range(1, keep + 1))
+    engines.clear()
+    assert compaction_code(engine) is None
+    engine = reopened(engine, folder)
+    assert numbers_there(engine) == there
+    engine.close()
+
+
+def failed_sync_in_a_switch(folder: Path) -> None:
+    """The copy is in place and its name is not durable: nothing is acknowledged until the file is opened anew."""
+    engines: list[LmdbEngine] = []
+
+    def seconds() -> float:
+        copy = engines[0]._copy if engines else None
+        if copy is not None and copy.home is not None:
+            disk.interpose_fail_syncs(errno.EIO)
+        return 0.0
+
+    engine = mostly_free(folder, seconds=seconds)
+    engines.append(engine)
+    assert compaction_code(engine) == "StorageFailed"
+    assert engine.failed is not None
+    assert code_of(engine.commit(batch(4))) == "StorageFailed"
+    disk.interpose_fail_syncs(0)
+    engine.recover()
+    assert numbers_there(engine) == {1, 2, 3}
+    assert code_of(engine.commit(batch(5))) is None
+    engine = reopened(engine, folder)
+    assert numbers_there(engine) == {1, 2, 3, 5}
+    engine.close()
+
+
+def commit_and_compact(folder: Path) -> None:
+    """Commit and compact until killed, printing the number of each acknowledged batch, and each switch."""
+    engine = LmdbEngine(folder, map_bytes=64 * MIB)
+
+    def shrink() -> None:
+        while True:
+            engine.compact()
+            os.write(1, b"switched\n")
+
+    threading.Thread(target=shrink, daemon=True).start()
+    first = max(numbers_there(engine), default=0) + 1
+    for number in itertools.count(first):
+        engine.commit(batch(number, 10)).result(30)
+        os.write(1, b"%d\n" % number)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,9 @@
 """Acknowledged means synced: held and failing syncs, failing writes, a full disk, and a killed process."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -16,21 +14,6 @@ from tests.storage.fault_programs import numbers_there
 
 HERE = Path(__file__).parent
 TIMEOUT_S = 60
-
-
-@pytest.fixture(scope="session")
-def interposer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The compiled `interpose.c`."""
-    if find_spec("ziglang"):
-        compiler = [sys.executable, "-m", "ziglang", "cc"]
-    elif shutil.which("cc"):
-        compiler = ["cc"]
-    else:
-        pytest.skip("needs a C compiler: ziglang, of the dev extra, or cc")
-    library = tmp_path_factory.mktemp("interpose") / "interpose.so"
-    command = [*compiler, "-shared", "-fPIC", "-O1", "-o", str(library), str(HERE / "interpose.c"), "-ldl", "-lpthread"]
-    subprocess.run(command, check=True, capture_output=True, timeout=TIMEOUT_S)
-    return library
 
 
 def environment(**more: str) -> dict[str, str]:

@@ -9,21 +9,18 @@ Failure. Any error in a group fails the group, and the engine is `failed`: all t
 `recover()` has reopened the environment. LMDB writes its root page only after the data is synced, so nothing of a
 failed group is ever reachable.
 
+Compaction. `compact` makes the file as small as its data while commits and reads go on, and puts the copy in the file's
+place on the writer thread (`compaction`). No snapshot ends for it: each goes on reading the file it began in.
+
 Map. The map is reserved sparse within the process's `AddressSpace`. Its size changes only in `recover` and `grow`, on
 the writer thread with no transaction open: every snapshot is ended first, its next use raises SnapshotGone, and
 `renew()` brings it back. The engine says how full the map is; when to grow it is its owner's to decide.
 
-Opening. No read-ahead (deployments are many and reads are points), no zeroing of fresh pages (every byte that is read
-was written), no writable map (a stray pointer of native code must not reach the file, and measured commits were not
-faster), readers not bound to threads.
-
 Deliberately absent: two openings of one environment in a process (LMDB forbids it; the folder's lock refuses it),
-shrinking of files.
+and when to compact: its owner decides.
 """
 
-import errno
 import logging
-import os
 import threading
 import time
 import weakref
@@ -31,7 +28,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any, Final, NamedTuple
+from typing import NamedTuple
 
 import lmdb
 
@@ -39,7 +36,6 @@ from skerry.errors import SystemFault
 from skerry.limits import (
     STORAGE_GROUP_BATCHES_MAX,
     STORAGE_GROUP_BYTES_MAX,
-    STORAGE_LMDB_KEY_BYTES_MAX,
     STORAGE_MAP_BYTES_INITIAL,
     STORAGE_MAP_BYTES_MAX,
     STORAGE_READERS_MAX,
@@ -47,20 +43,21 @@ from skerry.limits import (
     STORAGE_WRITES_PER_SLICE,
 )
 from skerry.storage.address_space import PROCESS_ADDRESS_SPACE, AddressSpace
-from skerry.storage.folder import DeploymentFolder, Hold, sync_folder
+from skerry.storage.compaction import Compacted, Copy, remove_copy
+from skerry.storage.environment import Home, map_bytes_for, write_fault
+from skerry.storage.folder import DeploymentFolder, Hold
 from skerry.storage.interface import Tree, Write
 from skerry.storage.lmdb_snapshot import LmdbSnapshot
 from skerry.storage.write_group import checked_size_of, merge, slices
 
 _log = logging.getLogger(__name__)
-_SPARE_READERS_MAX: Final = 8
-_FULL_REASONS: Final = tuple(os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 
 
 class StorageUsage(NamedTuple):
-    """What an environment takes. Units: bytes; readers are open snapshots of all processes."""
+    """What an environment takes. Units: bytes, `free_bytes` of them of no use; readers are open snapshots."""
 
     used_bytes: int
+    free_bytes: int
     map_bytes: int
     readers: int
 
@@ -68,10 +65,11 @@ class StorageUsage(NamedTuple):
 class _Command:
     """Work for the writer thread other than a batch: what to do and where to answer."""
 
-    __slots__ = ("answer", "name")
+    __slots__ = ("answer", "copy", "name")
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, copy: Copy | None = None) -> None:
         self.name = name
+        self.copy = copy
         self.answer: Future[None] = Future()
 
 
@@ -97,6 +95,7 @@ class LmdbEngine:
         hold: Hold = Hold.ALONE,
         lock_seconds_max: float = 0,
         pause: Callable[[float], None] = time.sleep,
+        seconds: Callable[[], float] = time.monotonic,
     ) -> None:
         self.on_group_durable: Callable[[], None] | None = None
         self.durable_sequence = 0
@@ -106,7 +105,11 @@ class LmdbEngine:
         self._group_bytes_max = group_bytes_max
         self._address_space = address_space
         self._pause = pause
-        self._reserved_bytes = 0
+        self._seconds = seconds
+        self._is_alone = hold is Hold.ALONE
+        self._compacting = threading.Lock()
+        self._copy: Copy | None = None
+        self._retired: list[Home] = []
         self._submitted = 0
         self._closed = False
         self._lock = threading.Lock()
@@ -114,7 +117,9 @@ class LmdbEngine:
         self._queue: SimpleQueue[_Batch | _Command] = SimpleQueue()
         self._folder = DeploymentFolder(path, folder_format, hold, lock_seconds_max)
         try:
-            self._open(_map_bytes_for(self._folder.trees, map_bytes, map_bytes_max))
+            if self._is_alone:
+                remove_copy(self._folder.trees)
+            self._home = self._opened(map_bytes_for(self._folder.trees, map_bytes, map_bytes_max))
         except BaseException:
             self._folder.close()
             raise
@@ -127,20 +132,19 @@ class LmdbEngine:
 
     @property
     def usage(self) -> StorageUsage:
-        info = self._env.info()
-        return StorageUsage((info["last_pgno"] + 1) * self._page_bytes, info["map_size"], len(self._snapshots))
+        home = self._home
+        return StorageUsage(home.file_bytes(), home.free_bytes(), home.map_bytes, len(self._snapshots))
 
     def data_bytes(self) -> int:
         """The pages that the trees fill, as LMDB counts them: what is free inside the file is not among them.
 
         Concurrency: the thread that may call `recover`; not while `failed` is set.
         """
-        pages = 0
-        with self._env.begin() as reading:
-            for tree in self._dbs:
-                counted = reading.stat(tree)
-                pages += counted["branch_pages"] + counted["leaf_pages"] + counted["overflow_pages"]
-        return pages * self._page_bytes
+        return self._home.data_bytes()
+
+    def items(self) -> dict[Tree, int]:
+        """The number of items in each tree. Concurrency: as `data_bytes`."""
+        return self._home.items()
 
     def snapshot(self) -> LmdbSnapshot:
         with self._lock:
@@ -165,7 +169,7 @@ class LmdbEngine:
     @property
     def last_change(self) -> int:
         """The number of the last durable group, of whichever process."""
-        return self._env.info()["last_txnid"]
+        return self._home.env.info()["last_txnid"]
 
     def recover(self) -> None:
         self._command("recover")
@@ -179,7 +183,40 @@ class LmdbEngine:
 
     def clear_stale_readers(self) -> int:
         """Free reader slots of processes that died; the number freed. Call now and then; done at every opening."""
-        return self._env.reader_check()
+        return self._home.env.reader_check()
+
+    @property
+    def is_compacting(self) -> bool:
+        """Whether a copy is being made."""
+        return self._compacting.locked()
+
+    def compact(self) -> Compacted:
+        """Makes the file as small as its data. Blocks for as long as a copy takes; commits and reads go on.
+
+        Raises: SystemFault `CompactionInProgress`; `CompactionFailed` or `StorageFull`, and nothing has changed then.
+        Concurrency: any thread but the one that calls `recover`, `grow` and `close`. One of these ends the attempt.
+        """
+        assert self._is_alone, "what other processes have open cannot change its file"
+        if not self._compacting.acquire(blocking=False):
+            raise SystemFault("CompactionInProgress", "The storage is being compacted already; wait for that to end.")
+        copy: Copy | None = None
+        try:
+            before_bytes = self._home.file_bytes()
+            copy = Copy(self._folder.trees, self._pause, self._seconds)
+            copy.check_room(self._home.data_bytes())
+            self._command("begin copy", copy)
+            copy.copy(self._home)
+            map_bytes = map_bytes_for(copy.folder, self._home.map_bytes, self._map_bytes_max)
+            copy.home = Home(copy.folder, map_bytes, self._address_space)
+            copy.catch_up()
+            begin = self._seconds()
+            self._command("end copy", copy)
+            return Compacted(before_bytes, copy.home.file_bytes(), self._seconds() - begin)
+        finally:
+            self._copy = None
+            if copy is not None:
+                copy.discard()
+            self._compacting.release()
 
     def close(self) -> None:
         with self._lock:
@@ -194,9 +231,14 @@ class LmdbEngine:
 
     # -- for snapshots ---------------------------------------------------------------------------------------------
 
-    def begin_read(self) -> tuple[Any, list[Any]]:
-        """A read transaction and the trees' handles."""
-        return self._env.begin(), self._dbs
+    def home(self) -> Home:
+        """The environment to read, entered."""
+        while True:
+            home = self._home
+            if home.enter():
+                return home
+            if home is self._home:
+                raise SystemFault("SnapshotGone", "The storage is closed; begin again.")
 
     def forget(self, snapshot: LmdbSnapshot) -> None:
         """Drop a closed snapshot from those that a reopening has to end."""
@@ -215,8 +257,8 @@ class LmdbEngine:
             self._queue.put((sequence, n_bytes, writes, future))
         return sequence
 
-    def _command(self, name: str) -> None:
-        command = _Command(name)
+    def _command(self, name: str, copy: Copy | None = None) -> None:
+        command = _Command(name, copy)
         with self._lock:
             if self._closed:
                 raise SystemFault("StorageFailed", "The storage engine is closed.")
@@ -264,21 +306,26 @@ class LmdbEngine:
         """
         try:
             merged = merge(writes for _, _, writes, _ in group)
-            with self._env.begin(write=True) as txn:
+            dbs = self._home.dbs
+            with self._home.env.begin(write=True) as txn:
                 n_written = 0
                 for tree, piece, is_put in slices(merged):
                     if n_written >= STORAGE_WRITES_PER_SLICE:
                         self._pause(STORAGE_SLICE_PAUSE_SECONDS)
                         n_written = 0
                     n_written += len(piece)
-                    db = self._dbs[tree]
+                    db = dbs[tree]
                     if is_put:
                         txn.cursor(db).putmulti(piece)
                         continue
                     for key in piece:
                         txn.delete(key, b"", db)
+            copy = self._copy
+            if copy is not None:
+                for tree, piece, is_put in slices(merged):
+                    copy.journal.add(tree, piece, is_put)
         except lmdb.Error as error:
-            self._failed = _write_fault(error)
+            self._failed = write_fault(error)
             self._failed.__cause__ = error
         except Exception as error:  # whatever it was, the group is not durable and the thread must live on to say so
             self._failed = SystemFault("StorageFailed", f"Storage could not write: {type(error).__name__}.")
@@ -287,9 +334,9 @@ class LmdbEngine:
         return self._failed
 
     def _look_at_map(self) -> None:
-        used_bytes = self._env.info()["last_pgno"] * self._page_bytes
-        is_largest = self._env_map_bytes >= self._map_bytes_max
-        self.filling_percent = 0 if is_largest else used_bytes * 100 // self._env_map_bytes
+        home = self._home
+        is_largest = home.map_bytes >= self._map_bytes_max
+        self.filling_percent = 0 if is_largest else home.file_bytes() * 100 // home.map_bytes
 
     def _settle(self, group: list[_Batch], fault: SystemFault | None) -> None:
         if fault is None:
@@ -315,9 +362,16 @@ class LmdbEngine:
                 self._recover()
             elif command.name == "grow":
                 self._grow()
+            elif command.name == "begin copy":
+                self._copy = command.copy
+            elif command.name == "end copy":
+                assert command.copy is not None
+                self._switch(command.copy)
             else:
-                self._end_snapshots()
-                self._close_environment()
+                self._end_use()
+                self._home.close()
+                for home in self._retired:
+                    home.closed.wait()
         except BaseException as error:
             command.answer.set_exception(error)
         else:
@@ -325,18 +379,18 @@ class LmdbEngine:
 
     def _recover(self) -> None:
         cause = self._failed.__cause__ if self._failed else None
-        before = map_bytes = self._env_map_bytes
+        before = map_bytes = self._home.map_bytes
         if isinstance(cause, lmdb.MapFullError):
             map_bytes = min(before * 2, self._map_bytes_max)
-        self._end_snapshots()
-        self._close_environment()
+        self._end_use()
+        self._home.close()
         try:
             try:
-                self._open(map_bytes)
+                self._home = self._opened(map_bytes)
             except SystemFault:
                 if map_bytes == before:
                     raise
-                self._open(before)  # no room for more: what is there can be read all the same
+                self._home = self._opened(before)  # no room for more: what is there can be read all the same
         except SystemFault as error:
             self._failed = error
             raise
@@ -345,82 +399,38 @@ class LmdbEngine:
     def _grow(self) -> None:
         if self._failed is not None:
             raise self._failed
-        map_bytes = min(self._env_map_bytes * 2, self._map_bytes_max)
-        if map_bytes == self._env_map_bytes:
+        home = self._home
+        map_bytes = min(home.map_bytes * 2, self._map_bytes_max)
+        if map_bytes == home.map_bytes:
             raise SystemFault("StorageFull", f"The storage of this deployment is at its largest, {map_bytes} bytes.")
-        self._address_space.reserve(map_bytes - self._reserved_bytes)
-        self._reserved_bytes = map_bytes
-        self._end_snapshots()
-        self._env.set_mapsize(map_bytes)
-        self._env_map_bytes = map_bytes
+        self._end_use()
+        home.grow(map_bytes)
         self._look_at_map()
 
-    def _end_snapshots(self) -> None:
+    def _switch(self, copy: Copy) -> None:
+        """Goes on in the copy. Snapshots of the file that was go on there, and the last of them closes it."""
+        if self._failed is not None:
+            raise self._failed
+        old = self._home
+        self._home = copy.finish()
+        self._copy = None
+        self._retired = [home for home in (*self._retired, old) if not home.closed.is_set()]
+        old.retire()
+        self._look_at_map()
+        if copy.unsynced is not None:  # a crash may bring the old file back: nothing is acknowledged until it is synced
+            self._failed = write_fault(copy.unsynced)
+            self._failed.__cause__ = copy.unsynced
+            raise self._failed
+
+    def _end_use(self) -> None:
+        """Ends whatever uses the environment beside this thread: a copy in the making, snapshots."""
+        if self._copy is not None:
+            self._copy.cancel()
+            self._copy = None
         with self._lock:
             snapshots = list(self._snapshots)
         for snapshot in snapshots:
             snapshot.end()
 
-    def _open(self, map_bytes: int) -> None:
-        self._env_map_bytes = map_bytes
-        self._address_space.reserve(map_bytes)
-        self._reserved_bytes = map_bytes
-        try:
-            self._env, self._dbs = _open_environment(self._folder.trees, map_bytes)
-            self._page_bytes: int = self._env.stat()["psize"]
-        except BaseException:
-            self._release()
-            raise
-
-    def _close_environment(self) -> None:
-        self._env.close()
-        self._release()
-
-    def _release(self) -> None:
-        self._address_space.release(self._reserved_bytes)
-        self._reserved_bytes = 0
-
-
-def _open_environment(folder: Path, map_bytes: int) -> tuple[Any, list[Any]]:
-    try:
-        env = lmdb.open(
-            str(folder),
-            map_size=map_bytes,
-            max_dbs=len(Tree),
-            max_readers=STORAGE_READERS_MAX + _SPARE_READERS_MAX,
-            max_spare_txns=_SPARE_READERS_MAX,
-            mode=0o600,
-            readahead=False,
-            meminit=True,  # else pages hold what was in freed memory: keys, other tenants
-            writemap=False,
-            sync=True,
-            metasync=True,
-            lock=True,
-        )
-        try:
-            assert env.max_key_size() >= STORAGE_LMDB_KEY_BYTES_MAX
-            env.reader_check()
-            dbs = [env.open_db(tree.name.lower().encode()) for tree in Tree]
-            sync_folder(folder)
-        except BaseException:
-            env.close()
-            raise
-    except (lmdb.Error, OSError) as error:
-        raise _write_fault(error) from error
-    return env, dbs
-
-
-def _map_bytes_for(trees: Path, map_bytes: int, map_bytes_max: int) -> int:
-    """The map to open with: as asked, and twice to four times the file when that is more."""
-    data = trees / "data.mdb"
-    wanted = data.stat().st_size * 2 if data.exists() else 0
-    while map_bytes < wanted:
-        map_bytes *= 2
-    return min(map_bytes, map_bytes_max)
-
-
-def _write_fault(error: Exception) -> SystemFault:
-    text = str(error)  # the binding keeps no errno, only what the C library calls it
-    if isinstance(error, (lmdb.MapFullError, lmdb.DiskError)) or any(reason in text for reason in _FULL_REASONS):
-        return SystemFault("StorageFull", "The storage of this deployment is full; free or add space.")
-    return SystemFault("StorageFailed", f"The storage engine could not make a write durable: {type(error).__name__}.")
+    def _opened(self, map_bytes: int) -> Home:
+        return Home(self._folder.trees, map_bytes, self._address_space)

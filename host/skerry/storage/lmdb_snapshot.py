@@ -16,6 +16,7 @@ import lmdb
 
 from skerry.errors import SystemFault
 from skerry.limits import STORAGE_LMDB_KEY_BYTES_MAX
+from skerry.storage.environment import Home
 from skerry.storage.interface import Charge, Item, Tree, index_end, index_prefix
 from skerry.storage.key_layout import (
     LONG_BYTES,
@@ -33,8 +34,8 @@ _PAST_EVERY_KEY: Final = b"\xff" * (STORAGE_LMDB_KEY_BYTES_MAX + 1)
 class ReadSource(Protocol):
     """What a snapshot needs of its engine."""
 
-    def begin_read(self) -> tuple[Any, list[Any]]:
-        """A read transaction and the trees' handles."""
+    def home(self) -> Home:
+        """The environment to read, entered."""
         ...
 
     def forget(self, snapshot: "LmdbSnapshot") -> None:
@@ -45,10 +46,11 @@ class ReadSource(Protocol):
 class LmdbSnapshot:
     """One durable state of an environment; see `StorageSnapshot`."""
 
-    __slots__ = ("__weakref__", "_dbs", "_engine", "_txn")
+    __slots__ = ("__weakref__", "_dbs", "_engine", "_home", "_txn")
 
     def __init__(self, engine: ReadSource) -> None:
         self._engine = engine
+        self._home: Home | None = None
         self._begin()
 
     def get(self, tree: Tree, key: bytes) -> bytes | None:
@@ -128,22 +130,31 @@ class LmdbSnapshot:
         return keys
 
     def renew(self) -> None:
-        self._txn.abort()
+        self._end()
         self._begin()
 
     def close(self) -> None:
-        self._txn.abort()
+        self._end()
         self._engine.forget(self)
 
     def end(self) -> None:
         """End the snapshot for a reopening of the environment; its next use raises SnapshotGone."""
+        self._end()
+
+    def _end(self) -> None:
         self._txn.abort()
+        home, self._home = self._home, None
+        if home is not None:
+            home.leave()
 
     def _begin(self) -> None:
+        home = self._engine.home()
         try:
-            self._txn, self._dbs = self._engine.begin_read()
+            self._txn, self._dbs = home.env.begin(), home.dbs
         except lmdb.Error as error:
+            home.leave()
             raise _read_fault(error) from error
+        self._home = home
 
     def _pairs(self, tree: Tree, first: bytes, end: bytes | None, reverse: bool) -> Iterator[Item]:
         """Stored pairs from where a scan begins, without its other end."""
