@@ -87,6 +87,12 @@ export const runLong = mutation(async (ctx, { steps, rounds }: any) => {
   return [...first, ...(await runAll(ctx, steps.slice(half)))];
 });
 
+/** Empties the lists. */
+export const forget = mutation(async (ctx) => {
+  for (const table of ["lists", "rows"]) for (const { _id } of await ctx.db.query(table).collect()) await ctx.db.delete(_id);
+  return null;
+});
+
 export const look = query(async (ctx, { steps }: any) => await runAll(ctx, steps));
 
 /** Takes its steps one by one from the hand of a test, which answers this operation in the host's place. */
@@ -98,3 +104,99 @@ export const converse = mutation(async (ctx, { side }: any) => {
     answer = (await runAll(ctx, [JSON.parse(next)]))[0];
   }
 });
+
+// -- invariants over many documents ------------------------------------------------------------------------------------
+
+const busy = (rounds: number) => {
+  let sum = 0;
+  for (let i = 0; i < rounds; i++) sum = (sum * 31 + i) | 0;
+  return sum;
+};
+
+const account = (ctx: any, number: number) =>
+  ctx.db.query("accounts").withIndex("by_number", (q: any) => q.eq("number", number)).unique();
+
+const link = (ctx: any, name: number) =>
+  ctx.db.query("links").withIndex("by_name", (q: any) => q.eq("name", name)).unique();
+
+/** So many accounts of 100 each, and a ring of so many links: each knows the next. */
+export const found = mutation(async (ctx, { count }: any) => {
+  for (let i = 0; i < count; i++) {
+    await ctx.db.insert("accounts", { number: i, balance: 100 });
+    await ctx.db.insert("links", { name: i, next: (i + 1) % count });
+  }
+  return null;
+});
+
+export const deposit = mutation(async (ctx, { to, amount }: any) => {
+  const { _id, balance } = await account(ctx, to);
+  await ctx.db.patch(_id, { balance: balance + amount });
+  if (amount > 90) throw new Error("that is too much at once");
+  return null;
+});
+
+/** Withdraws here and deposits in a sub-transaction; where that fails, the amount goes back to where it was. */
+const transferBetween = async (ctx: any, { from, to, amount, rounds }: any) => {
+  const { _id, balance } = await account(ctx, from);
+  if (balance < amount) throw new Error("there is not enough");
+  await ctx.db.patch(_id, { balance: balance - amount });
+  busy(rounds);
+  try {
+    await ctx.runMutation(api.proof.deposit, { to, amount });
+  } catch {
+    await ctx.db.patch(_id, { balance });
+    return false;
+  }
+  return true;
+};
+export const transfer = mutation(transferBetween);
+export const transferLong = mutation(transferBetween);
+
+const sumUp = async (ctx: any, { rounds }: any) => {
+  const all = await ctx.db.query("accounts").collect();
+  busy(rounds);
+  let sum = 0;
+  for (let number = 0; number < all.length; number++) sum += (await account(ctx, number)).balance;
+  return [sum, all.reduce((so_far: number, { balance }: any) => so_far + balance, 0)];
+};
+export const total = query(sumUp);
+export const totalLong = query(sumUp);
+
+/** Closes an account and opens it again as a new document: the sum and the count stay. */
+export const reopen = mutation(async (ctx, { number }: any) => {
+  const { _id, balance } = await account(ctx, number);
+  await ctx.db.delete(_id);
+  await ctx.db.insert("accounts", { number, balance });
+  return null;
+});
+
+/** Takes a link out of the ring and puts it in behind another one. */
+const moveBehind = async (ctx: any, { name, behind, rounds }: any) => {
+  if (name === behind) return null;
+  const taken = await link(ctx, name);
+  const before = await ctx.db.query("links").filter((q: any) => q.eq(q.field("next"), name)).unique();
+  if (before.name === behind) return null;
+  await ctx.db.patch(before._id, { next: taken.next });
+  busy(rounds);
+  const place = await link(ctx, behind);
+  await ctx.db.patch(taken._id, { next: place.next });
+  await ctx.db.patch(place._id, { next: name });
+  return null;
+};
+export const move = mutation(moveBehind);
+export const moveLong = mutation(moveBehind);
+
+const walkRound = async (ctx: any, { rounds }: any) => {
+  const names: number[] = [];
+  for (let name = 0; names.length < 100; ) {
+    names.push(name);
+    name = (await link(ctx, name)).next;
+    if (name === 0) break;
+    busy(rounds / 8);
+  }
+  return names;
+};
+export const walk = query(walkRound);
+export const walkLong = query(walkRound);
+/** The same in a mutation, which sees what is not durable yet. */
+export const walkNow = mutation(walkRound);
