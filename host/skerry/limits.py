@@ -20,6 +20,9 @@ VALUE_JSON_NESTING_MAX = VALUE_NESTING_MAX + 1  # the innermost value may be wri
 VALUE_JSON_BYTES_MAX = 64 * MIB  # text of any value, before it is parsed
 VALUE_JSON_VALUES_MAX = 2_000_000  # in any text, before it is parsed; as many numbers fit the largest arguments
 VALUE_JSON_CONTAINERS_MAX = 500_000  # arrays and objects among them: a parser spends most on these
+JSON_WHOLE_BYTES_MAX = 256 * KIB  # of text that is parsed or written in one go; longer text goes in pieces
+JSON_PIECE_BYTES = 32 * KIB  # of text that is parsed in one go: Python's global lock is held meanwhile
+JSON_PIECE_VALUES = 8_192  # written, or freed, in one go
 FUNCTION_RESULT_JSON_BYTES_MAX = 32 * MIB  # text of a result, before it is parsed
 MODULE_PATH_CHARS_MAX = 512
 MODULE_PATH_COMPONENT_CHARS_MAX = 64
@@ -50,6 +53,7 @@ TRANSACTION_BYTES_WRITTEN_MAX = 16 * MIB
 assert DOCUMENT_BYTES_MAX <= TRANSACTION_BYTES_WRITTEN_MAX <= VALUE_BYTES_MAX
 assert DOCUMENT_NESTING_MAX <= VALUE_NESTING_MAX
 assert VALUE_BYTES_MAX <= VALUE_JSON_BYTES_MAX
+assert JSON_PIECE_BYTES < JSON_WHOLE_BYTES_MAX and JSON_PIECE_VALUES <= VALUE_ARRAY_ELEMENTS_MAX
 assert FUNCTION_ARGS_BYTES_MAX // 9 < VALUE_JSON_VALUES_MAX, "a number counts nine bytes"
 assert FUNCTION_RESULT_BYTES_MAX <= FUNCTION_RESULT_JSON_BYTES_MAX <= VALUE_JSON_BYTES_MAX
 
@@ -245,6 +249,8 @@ assert QUERY_JSON_BYTES_MAX < HOSTCALL_ARGUMENT_BYTES_MAX
 
 # -- HTTP --------------------------------------------------------------------------------------------------------
 HTTP_BODY_BYTES_MAX = 2 * FUNCTION_ARGS_BYTES_MAX + 64 * KIB  # of a call: arguments grow when written as JSON
+HTTP_LONG_BYTES_WAITING_MAX = 256 * MIB  # of a deployment's bodies that wait to be parsed beside the loop thread
+HTTP_FIELDS_MAX = 64  # of a call in a long body
 HTTP_BODY_NESTING_MAX = VALUE_JSON_NESTING_MAX + 2  # the body's object, and the array around positional arguments
 HTTP_ACCEPTS_PER_TURN_MAX = 256  # connections taken each time the loop looks; the rest waits for the next turn
 HTTP_ACCEPT_PAUSE_SECONDS = 0.1  # after running out of descriptors
@@ -276,6 +282,7 @@ ADMIN_KEY_CHARS_WANTED = 16  # a shorter one can be guessed; it works, with a wa
 IDENTITY_JSON_BYTES_MAX = 16 * KIB
 
 assert FUNCTION_ARGS_BYTES_MAX < HTTP_BODY_BYTES_MAX < VALUE_JSON_BYTES_MAX
+assert JSON_WHOLE_BYTES_MAX < HTTP_BODY_BYTES_MAX < HTTP_LONG_BYTES_WAITING_MAX
 assert TURN_CALL_US_MIN < TURN_QUANTUM_US < TURN_DEBT_US_MAX
 assert HTTP_QUERY_STRING_BYTES_MAX < HTTP_HEAD_BYTES_MAX
 assert HTTP_SWEEP_SECONDS < HTTP_HEAD_SECONDS_MAX < HTTP_BODY_SECONDS_MAX

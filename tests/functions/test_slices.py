@@ -13,6 +13,7 @@ from skerry.functions.function_table import FunctionSpec
 from skerry.isolate import CpuSlice, ModuleCache, SliceSpent, build_runner_at
 from skerry.limits import (
     FILTER_STEPS_PER_LOOK,
+    JSON_WHOLE_BYTES_MAX,
     SLICE_RESULT_BYTES_MAX,
     SLICE_SOURCE_MAP_BYTES_MAX,
     SLICE_VALIDATION_STEPS_MAX,
@@ -132,3 +133,17 @@ def test_a_result_at_the_bound_and_one_past_it() -> None:
     check_result(spec, text, lambda number: None, cpu)
     with pytest.raises(SliceSpent):
         check_result(spec, b" " + text, lambda number: None, cpu)
+
+
+def test_long_arguments_are_read_in_the_background(world: World) -> None:
+    before = patient(world)
+    around = len(b'{"value":[""]}')
+    for size, expected in ((JSON_WHOLE_BYTES_MAX - around, 0), (JSON_WHOLE_BYTES_MAX - around + 1, 1)):
+        args = {"value": ["x" * size]}
+        failed = world.call("query", "s:returned", args)
+        assert not failed.ok and failed.error_code == "ReturnsValidationError"
+        assert patient(world) == before + expected
+    bad = world.call("query", "s:union", {"nested": ["x" * JSON_WHOLE_BYTES_MAX]})
+    assert not bad.ok and bad.error_code == "ArgumentValidationError"
+    broken = world.call("query", "s:union", b'{"nested":"%b}' % (b"x" * JSON_WHOLE_BYTES_MAX))
+    assert not broken.ok and broken.error_code == "InvalidJson"

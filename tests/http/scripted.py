@@ -17,6 +17,7 @@ from skerry.admin.access import Scope
 from skerry.errors import SkerryError
 from skerry.functions.metering import Meter
 from skerry.functions.request import CallRequest, CallResult
+from skerry.functions.terms import Terms
 from skerry.http.app import ServerState, make_app
 from skerry.http.front import Front
 from skerry.http.server import _Port
@@ -40,6 +41,7 @@ class ScriptedDeployment:
         self.pending: dict[str, Done] = {}
         self.changed = threading.Condition()
         self.meter = Meter(self.name)
+        self.share = Terms(self.meter)
         self.refusal: Callable[[int, int], SkerryError | None] = lambda queued, calls: None
 
     def admit(self, queued: int, calls: int = 1) -> SkerryError | None:
@@ -100,6 +102,7 @@ def front_of(
         entropy=lambda n: bytes(n),
         monotonic=lambda: 0.0,
         call_soon=call_soon or asyncio.get_running_loop().call_soon,
+        call_soon_threadsafe=asyncio.get_running_loop().call_soon_threadsafe,
     )
 
 

@@ -16,6 +16,7 @@ from skerry.admin.shares import Share
 from skerry.errors import ClientError, SkerryError
 from skerry.functions.metering import Meter
 from skerry.functions.request import CallRequest, CallResult
+from skerry.functions.terms import Terms
 from skerry.http.app import ServerState
 from skerry.http.bodies import ClientGone, drain, read_body
 from skerry.http.headers import RequestIds, expects_encoded_json
@@ -39,6 +40,7 @@ class TimedDeployment:
         self.timestamps = timestamps
         self.asked: list[CallRequest] = []
         self.meter = Meter(self.name)
+        self.share = Terms(self.meter)
 
     def admit(self, queued: int, calls: int = 1) -> SkerryError | None:
         return None
@@ -100,7 +102,7 @@ class SharedDeployment(TimedDeployment):
 
     def __init__(self, quotas: Quotas) -> None:
         super().__init__([1] * 100)
-        self.share = Share(self.name, quotas, lambda: 0.0)
+        self.share: Share = Share(self.name, quotas, lambda: 0.0)
 
     def admit(self, queued: int, calls: int = 1) -> SkerryError | None:
         return self.share.admit(queued, calls)

@@ -29,12 +29,11 @@ from skerry.functions.action_fetch import Fetches
 from skerry.functions.action_frame import ActionCall, ActionFrame, Step
 from skerry.functions.action_operations import ACTION_OPERATIONS, FunctionToCall
 from skerry.functions.crash_notes import note_of_this_thread
-from skerry.functions.execution import check_arguments, check_result, error_object, request_bytes
+from skerry.functions.execution import check_result, checked_arguments, error_object, request_bytes
 from skerry.functions.failures import FunctionFailure, error_message, host_failure, log_line, thrown_failure
 from skerry.functions.metering import CallUsage
 from skerry.functions.request import CallRequest, CallResult
 from skerry.isolate import DONE, PENDING, ActionBudget, EntropyStream, Isolate, get_action_world
-from skerry.value import dumps
 
 if TYPE_CHECKING:
     from skerry.functions.actions import Actions, Cancellable
@@ -56,7 +55,7 @@ class RunningAction:
         actions: "Actions",
         version: "Version",
         spec: "FunctionSpec",
-        args: dict[str, Any],
+        args: dict[str, Any] | None,
         request: CallRequest,
         done: Done,
         depth: int,
@@ -125,11 +124,11 @@ class RunningAction:
 
     def _first_entry(self) -> tuple[int, bytes]:
         args, self._args = self._args, None
-        assert args is not None
-        check_arguments(self._spec, args, self.actions.resolve_table, self._budget)
+        request = self.frame.call.request
+        raw_args = checked_arguments(self._spec, args, request, self.actions.resolve_table, self._budget)
         module = self.actions.code_of(self._version)
         self._isolate = isolate = get_action_world().open(module, self.frame, ACTION_OPERATIONS, self._budget)
-        return isolate.invoke(request_bytes(self._spec, self.frame.call.request.request_id, dumps(args)))
+        return isolate.invoke(request_bytes(self._spec, request.request_id, raw_args))
 
     def _judged(self, status: int, payload: bytes) -> Entry:
         if status != DONE:

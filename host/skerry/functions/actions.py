@@ -90,7 +90,7 @@ class Actions:
         self,
         version: "Version",
         spec: "FunctionSpec",
-        args: dict[str, Any],
+        args: dict[str, Any] | None,
         request: CallRequest,
         done: Done,
         parent: RunningAction | None,

@@ -33,7 +33,7 @@ from skerry.functions.action_run import RunningAction
 from skerry.functions.actions import Actions, Timers
 from skerry.functions.awaited import awaited
 from skerry.functions.checked_versions import CheckedVersions
-from skerry.functions.execution import parse_arguments
+from skerry.functions.execution import is_long, parse_arguments
 from skerry.functions.failures import error_message, host_failure
 from skerry.functions.function_table import Description, FunctionSpec, normalise_path
 from skerry.functions.kept_versions import KeptVersion, KeptVersions, Upload
@@ -142,7 +142,7 @@ class Deployment:
         try:
             version = self._version_for(request)
             spec = _find(version, request)
-            args = parse_arguments(request.args)
+            args = None if is_long(request) else parse_arguments(request.args)
         except SkerryError as error:
             done(_refused(request, error))
             return

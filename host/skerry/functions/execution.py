@@ -11,6 +11,7 @@ nothing else is reachable from here.
 """
 
 import struct
+from collections.abc import Callable
 from typing import Any, Final, cast
 
 import orjson
@@ -21,6 +22,7 @@ from skerry.functions.failures import FunctionFailure, host_failure, thrown_fail
 from skerry.functions.frame import Call, Frame, NestedCall
 from skerry.functions.function_table import KIND_NUMBERS, FunctionSpec
 from skerry.functions.operations import OPERATIONS
+from skerry.functions.request import CallRequest
 from skerry.isolate import DONE, PENDING, CpuBudget, Isolate
 from skerry.value import (
     Mismatch,
@@ -29,7 +31,9 @@ from skerry.value import (
     argument_error,
     check_encoded_result,
     check_value,
+    dismantle,
     dumps,
+    dumps_long,
     loads,
     returns_error,
     show_bytes,
@@ -42,14 +46,14 @@ _ARGS_MAX_SHOWN: Final[str] = show_bytes(limits.FUNCTION_ARGS_BYTES_MAX)
 _RESULT_MAX_SHOWN: Final[str] = show_bytes(limits.FUNCTION_RESULT_BYTES_MAX)
 
 
-def parse_arguments(raw: bytes | None) -> dict[str, Any]:
+def parse_arguments(raw: bytes | None, look: Callable[[], None] | None = None) -> dict[str, Any]:
     """The decoded arguments object from a request's raw JSON (an object, or an array with one).
 
     Raises: DeveloperError `InvalidJson`, `InvalidValue`, `ArgumentValidationError` and the codes of values.
     """
     if raw is None:
         return {}
-    args: Any = loads(raw)
+    args: Any = loads(raw, look=look)
     if type(args) is list:
         positional = cast("list[Any]", args)
         args = positional[0] if len(positional) == 1 else None if positional else {}
@@ -58,16 +62,38 @@ def parse_arguments(raw: bytes | None) -> dict[str, Any]:
     return cast("dict[str, Any]", args)
 
 
-def run_function(call: Call, spec: FunctionSpec, args: dict[str, Any], depth: int) -> bytes:
-    """Runs a function to its end and gives the JSON of its value.
+def is_long(request: CallRequest) -> bool:
+    """Whether a request's arguments are read where its function runs, off the loop thread."""
+    return request.args is not None and len(request.args) > limits.JSON_WHOLE_BYTES_MAX
+
+
+def checked_arguments(
+    spec: FunctionSpec, args: dict[str, Any] | None, request: CallRequest, resolve: ResolveTable, cpu: CpuBudget
+) -> bytes:
+    """The canonical JSON of a call's arguments, once they are what the function asks for.
+
+    Shape: None for `args` that are long and still to be read from the request. Raises: DeveloperError.
+    """
+    if args is not None:
+        check_arguments(spec, args, resolve, cpu)
+        return dumps(args)
+    args = parse_arguments(request.args, cpu.look)
+    try:
+        check_arguments(spec, args, resolve, cpu)
+        return dumps_long(args, dumps)
+    finally:
+        dismantle(args)
+
+
+def run_function(call: Call, spec: FunctionSpec, args: dict[str, Any] | None, depth: int) -> bytes:
+    """Runs a function to its end and gives the JSON of its value. Shape: `args` as for `checked_arguments`.
 
     Raises: FunctionFailure; SliceSpent where the call's slice ended; SystemFault.
     """
     try:
         resolve = call.transaction.catalog.resolve
-        check_arguments(spec, args, resolve, call.cpu)
+        raw_args = checked_arguments(spec, args, call.request, resolve, call.cpu)
         frame = Frame(call, spec, depth)
-        raw_args = dumps(args)
         if depth == 0:
             call.raw_args = raw_args
         request = request_bytes(spec, call.request.request_id, raw_args)
@@ -93,9 +119,9 @@ def run_function(call: Call, spec: FunctionSpec, args: dict[str, Any], depth: in
 
 def request_bytes(spec: FunctionSpec, request_id: str, raw_args: bytes) -> bytes:
     """The request of ABI.md. Shape: `raw_args` is the canonical JSON of the arguments object."""
-    name, raw_id, arguments = spec.name_bytes, request_id.encode(), b"[" + raw_args + b"]"
-    header = _HEADER(KIND_NUMBERS[spec.kind], len(name), len(raw_id), len(arguments))
-    return header + name + raw_id + arguments
+    name, raw_id = spec.name_bytes, request_id.encode()
+    header = _HEADER(KIND_NUMBERS[spec.kind], len(name), len(raw_id), len(raw_args) + 2)
+    return b"".join((header, name, raw_id, b"[", raw_args, b"]"))
 
 
 def _no_single_object() -> DeveloperError:

@@ -35,7 +35,7 @@ from skerry.functions.execution import run_function
 from skerry.functions.failures import FunctionFailure, error_message
 from skerry.functions.frame import Call
 from skerry.functions.metering import CallUsage
-from skerry.functions.patient_threads import PatientQueue, PatientThreads, get_patient_threads
+from skerry.functions.patient_threads import PatientThreads, get_patient_threads
 from skerry.functions.request import CallRequest, CallResult
 from skerry.functions.right_of_way import PatientBudget, get_right_of_way
 from skerry.functions.terms import Terms
@@ -57,13 +57,14 @@ _SLOWNESS_MAX: Final = 8
 class Work:
     """One call on its way.
 
-    Shape: `args` decoded; `conflicts` and `snapshots_lost` so far; `usage` of all its attempts.
+    Shape: `args` decoded, None for long ones, which are read where it runs, in the background; `conflicts` and
+    `snapshots_lost` so far; `usage` of all its attempts.
     """
 
     __slots__ = ("args", "conflicts", "done", "request", "snapshots_lost", "spec", "usage", "version")
 
     def __init__(
-        self, version: "Version", spec: "FunctionSpec", args: dict[str, Any], request: CallRequest, done: Done
+        self, version: "Version", spec: "FunctionSpec", args: dict[str, Any] | None, request: CallRequest, done: Done
     ) -> None:
         self.version = version
         self.spec = spec
@@ -97,7 +98,7 @@ class Lane:
         self._terms = terms or Terms()
         self.meter = self._terms.meter
         self._background = background or get_patient_threads()
-        self._patient_queue = PatientQueue()
+        self._patient_queue = self._terms.patient_queue
         self._way = get_right_of_way()
         self._patient = 0
         self._holder: object | None = None
@@ -118,7 +119,7 @@ class Lane:
         if work.spec.kind == "mutation" and (self._holder is not None or self._waiting):
             self._wait(work)
             return
-        if work.spec.slowness >= _SLOW:
+        if work.spec.slowness >= _SLOW or work.args is None:
             self._go_patient(work)
             return
         self._run_inline(work)
@@ -341,7 +342,7 @@ class Lane:
             work = self._waiting.popleft()
             if work.conflicts >= limits.CONFLICT_RETRIES_MAX:
                 self._hold_lane(work)
-            elif work.spec.slowness >= _SLOW:
+            elif work.spec.slowness >= _SLOW or work.args is None:
                 self._go_patient(work)
             else:
                 self._run_inline(work)

@@ -28,9 +28,11 @@ from skerry.value import (
     dumps,
     has_large_integer,
     is_plain,
+    parse_json,
     values_are_within,
 )
 
+_NO_OBJECT: Final = "The argument of an operation must be the JSON of an object."
 _LEVELS: Final = frozenset(("DEBUG", "LOG", "INFO", "WARN", "ERROR"))
 
 
@@ -38,6 +40,8 @@ _LEVELS: Final = frozenset(("DEBUG", "LOG", "INFO", "WARN", "ERROR"))
 
 
 def fields_of(argument: bytes) -> dict[str, Any]:
+    if len(argument) > limits.JSON_WHOLE_BYTES_MAX:
+        return _long_fields_of(argument)
     if not values_are_within(argument):
         raise DeveloperError("InvalidArgument", f"The argument of an operation: {TOO_MANY_VALUES}")
     try:
@@ -45,7 +49,21 @@ def fields_of(argument: bytes) -> dict[str, Any]:
     except orjson.JSONDecodeError:
         parsed = None
     if type(parsed) is not dict:
-        raise DeveloperError("InvalidArgument", "The argument of an operation must be the JSON of an object.")
+        raise DeveloperError("InvalidArgument", _NO_OBJECT)
+    return cast("dict[str, Any]", parsed)
+
+
+def _long_fields_of(argument: bytes) -> dict[str, Any]:
+    try:
+        parsed = parse_json(
+            argument, depth_max=4 * limits.VALUE_JSON_NESTING_MAX, bytes_max=limits.HOSTCALL_ARGUMENT_BYTES_MAX
+        )
+    except DeveloperError as error:
+        if error.code == "ValueTooLargeError":
+            raise DeveloperError("InvalidArgument", f"The argument of an operation: {TOO_MANY_VALUES}") from None
+        parsed = None
+    if type(parsed) is not dict:
+        raise DeveloperError("InvalidArgument", _NO_OBJECT)
     return cast("dict[str, Any]", parsed)
 
 

@@ -9,15 +9,20 @@ Concurrency: the loop thread.
 from skerry import limits
 from skerry.errors import SkerryError
 from skerry.functions.metering import Meter
+from skerry.functions.patient_threads import PatientQueue
 
 
 class Terms:
-    """Terms without quotas. Shape: `meter` counts what is used."""
+    """Terms without quotas.
 
-    __slots__ = ("meter",)
+    Shape: `meter` counts what is used; `patient_queue` is the deployment's turn at the background threads.
+    """
+
+    __slots__ = ("meter", "patient_queue")
 
     def __init__(self, meter: Meter | None = None) -> None:
         self.meter = meter or Meter()
+        self.patient_queue = PatientQueue()
 
     @property
     def memory_bytes(self) -> int:

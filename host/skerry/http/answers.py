@@ -13,8 +13,9 @@ import orjson
 
 from skerry.errors import ClientError, Family, SkerryError
 from skerry.functions.request import CallResult
-from skerry.limits import HTTP_RETRY_AFTER_SECONDS
-from skerry.value import dumps_clean, dumps_export, is_plain, loads
+from skerry.functions.right_of_way import get_right_of_way
+from skerry.limits import HTTP_RETRY_AFTER_SECONDS, JSON_WHOLE_BYTES_MAX
+from skerry.value import dismantle, dumps_clean, dumps_export, dumps_long, is_plain, loads
 
 ENCODED: Final = 0
 CLEAN: Final = 1
@@ -48,21 +49,34 @@ def result_json(result: CallResult, value_format: int, redacted: bool) -> bytes:
     Redacted, it keeps of a message the line with the request's id, and no log lines.
     """
     if result.ok:
-        answer = b'{"status":"success","value":' + _in_format(result.value, value_format)
+        parts = [b'{"status":"success","value":', _in_format(result.value, value_format)]
     else:
         message = result.error_message
-        answer = b'{"status":"error","errorMessage":' + _text(message.partition("\n")[0] if redacted else message)
+        parts = [b'{"status":"error","errorMessage":', _text(message.partition("\n")[0] if redacted else message)]
         if result.error_data is not None:
-            answer += b',"errorData":' + _in_format(result.error_data, value_format)
+            parts += (b',"errorData":', _in_format(result.error_data, value_format))
     if result.log_lines and not redacted:
-        answer += b',"logLines":[' + b",".join(map(_text, result.log_lines)) + b"]"
-    return answer + b"}"
+        parts += (b',"logLines":[', b",".join(map(_text, result.log_lines)), b"]")
+    parts.append(b"}")
+    return b"".join(parts)
+
+
+def is_long(result: CallResult) -> bool:
+    """Whether making the answer is too long for the loop thread."""
+    data = result.error_data
+    return len(result.value) > JSON_WHOLE_BYTES_MAX or (data is not None and len(data) > JSON_WHOLE_BYTES_MAX)
 
 
 def _in_format(value: bytes, value_format: int) -> bytes:
     if value_format == ENCODED or (value_format == CLEAN and is_plain(value)):
         return value
-    return _WRITERS[value_format](loads(value))
+    if len(value) <= JSON_WHOLE_BYTES_MAX:
+        return _WRITERS[value_format](loads(value))
+    decoded = loads(value, look=get_right_of_way().give_way)
+    try:
+        return dumps_long(decoded, _WRITERS[value_format])
+    finally:
+        dismantle(decoded)
 
 
 def _text(text: str) -> bytes:

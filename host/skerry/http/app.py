@@ -25,6 +25,7 @@ from skerry.admin.host import Host
 from skerry.admin.hosted import Hosted
 from skerry.admin.registry import not_found
 from skerry.errors import ClientError, SkerryError, SystemFault
+from skerry.functions.patient_threads import get_patient_threads
 from skerry.http.addresses import Addresses
 from skerry.http.answers import error_answer, retry_after
 from skerry.http.bodies import ClientGone, drain, read_body, stream_body
@@ -32,6 +33,7 @@ from skerry.http.calls import CallEndpoints
 from skerry.http.front import Front, one_host
 from skerry.http.headers import RequestIds, host_credential, require_admin
 from skerry.http.host_routes import Handler, HostRoutes, answer, fields_of, text_field
+from skerry.http.long_bodies import LongWork
 from skerry.http.metrics import CONTENT_TYPE, Metrics
 from skerry.http.routes import DEPLOYMENT_ROUTES
 from skerry.http.turns import Turns
@@ -210,6 +212,7 @@ def make_app(
     entropy: Callable[[int], bytes],
     monotonic: Callable[[], float],
     call_soon: Callable[[Callable[[], None]], object],
+    call_soon_threadsafe: Callable[..., object],
 ) -> Front:
     """The application on the main port."""
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
@@ -225,6 +228,7 @@ def make_app(
             monotonic=monotonic,
             turns=turns,
             metrics=state.metrics,
+            long=LongWork(hosted.share, get_patient_threads(), call_soon_threadsafe),
         )
 
     return Front(host, Addresses(domain), endpoints_of, app, RequestIds(entropy), state.metrics)

@@ -11,7 +11,7 @@ import orjson
 from starlette.types import Receive
 
 from skerry.errors import ClientError, DeveloperError, SkerryError
-from skerry.limits import HTTP_BODY_BYTES_MAX, HTTP_BODY_NESTING_MAX, HTTP_DRAIN_BYTES_MAX
+from skerry.limits import HTTP_BODY_BYTES_MAX, HTTP_BODY_NESTING_MAX, HTTP_DRAIN_BYTES_MAX, JSON_WHOLE_BYTES_MAX
 from skerry.value import TOO_MANY_VALUES, depth_is_within, parse_json, values_are_within
 from skerry.value.kinds import kind_of
 
@@ -49,6 +49,16 @@ class ArrivingBody:
             self._rest.append(piece)
         return True
 
+    @property
+    def is_long(self) -> bool:
+        """Whether it is more than the loop thread takes apart, and not too large."""
+        return JSON_WHOLE_BYTES_MAX < self._size <= self._bytes_max
+
+    @property
+    def size(self) -> int:
+        """How many bytes have arrived."""
+        return self._size
+
     def whole(self) -> bytes:
         """All of it. Raises: ClientError `RequestTooLarge`."""
         if self._size > self._bytes_max:
@@ -58,15 +68,20 @@ class ArrivingBody:
         return self._first + b"".join(self._rest)
 
 
-async def read_body(receive: Receive, bytes_max: int = HTTP_BODY_BYTES_MAX) -> bytes:
-    """The whole body. Raises: ClientError `RequestTooLarge`; ClientGone."""
+async def collect_body(receive: Receive, bytes_max: int = HTTP_BODY_BYTES_MAX) -> ArrivingBody:
+    """The body, once it has arrived or is too large. Raises: ClientGone."""
     body = ArrivingBody(bytes_max)
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientGone
         if not body.add(message.get("body", b"")) or not message.get("more_body"):
-            return body.whole()
+            return body
+
+
+async def read_body(receive: Receive, bytes_max: int = HTTP_BODY_BYTES_MAX) -> bytes:
+    """The whole body. Raises: ClientError `RequestTooLarge`; ClientGone."""
+    return (await collect_body(receive, bytes_max)).whole()
 
 
 async def stream_body(receive: Receive, take: Callable[[bytes], None]) -> None:
@@ -96,16 +111,44 @@ async def drain(receive: Receive) -> None:
         more = message.get("more_body", False)
 
 
-def parse_body(raw: bytes) -> dict[str, Any]:
-    """The JSON object in a body. Raises: ClientError `BadJsonBody`, `RequestTooDeep`, `RequestTooLarge`."""
+def parse_body(raw: bytes, look: Callable[[], None] | None = None) -> dict[str, Any]:
+    """The JSON object in a body; a long one is parsed in pieces, with `look` between them.
+
+    Raises: ClientError `BadJsonBody`, `RequestTooDeep`, `RequestTooLarge`.
+    """
+    if len(raw) > JSON_WHOLE_BYTES_MAX:
+        return _an_object(_parse_long(raw, look))
     if not values_are_within(raw):
         raise ClientError("RequestTooLarge", f"The body: {TOO_MANY_VALUES}")
     if not depth_is_within(raw, HTTP_BODY_NESTING_MAX):
-        raise ClientError("RequestTooDeep", f"The body nests its JSON more than {HTTP_BODY_NESTING_MAX} levels deep.")
+        raise _too_deep()
     try:
-        parsed: Any = orjson.loads(raw)
+        return _an_object(orjson.loads(raw))
     except ValueError as error:
         raise ClientError("BadJsonBody", f"The body is not valid JSON: {error}.") from None
+
+
+def fields_of(body: bytes | dict[str, Any]) -> dict[str, Any]:
+    """The JSON object in a body, which was taken apart already where it was long. Raises: as `parse_body`."""
+    return parse_body(body) if type(body) is bytes else cast("dict[str, Any]", body)
+
+
+def _parse_long(raw: bytes, look: Callable[[], None] | None) -> Any:
+    try:
+        return parse_json(raw, depth_max=HTTP_BODY_NESTING_MAX, bytes_max=HTTP_BODY_BYTES_MAX, look=look)
+    except DeveloperError as error:
+        if error.code == "ValueTooLargeError":
+            raise ClientError("RequestTooLarge", f"The body: {error.message}") from None
+        if error.code == "TooNestedError":
+            raise _too_deep() from None
+        raise ClientError("BadJsonBody", f"The body: {error.message}.") from None
+
+
+def _too_deep() -> ClientError:
+    return ClientError("RequestTooDeep", f"The body nests its JSON more than {HTTP_BODY_NESTING_MAX} levels deep.")
+
+
+def _an_object(parsed: Any) -> dict[str, Any]:
     if type(parsed) is not dict:
         raise ClientError("BadJsonBody", "The body is not a JSON object.")
     return cast("dict[str, Any]", parsed)
@@ -133,16 +176,18 @@ def path_of(fields: dict[str, Any]) -> str:
     return path
 
 
-def args_of(fields: dict[str, Any]) -> bytes | None:
+def args_of(fields: dict[str, Any], dumps: Callable[[Any], bytes] = orjson.dumps) -> bytes | None:
     """The JSON of the arguments, None where there are none. Raises: ClientError `BadJsonBody`."""
     args = fields.get("args")
     kind = kind_of(args)
     if kind is dict:
-        return orjson.dumps(args)
+        return dumps(args)
     if kind is list:
         positional = cast("list[Any]", args)
         if len(positional) == 1 and type(positional[0]) is dict:
-            return orjson.dumps(positional[0])
+            return dumps(positional[0])
+    elif kind is bytes:  # of a long body
+        return args
     elif args is None and "args" not in fields:
         return None
     raise ClientError(

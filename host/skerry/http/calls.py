@@ -22,10 +22,11 @@ from urllib.parse import parse_qs, unquote
 from skerry.admin.hosted import Hosted
 from skerry.errors import ClientError, SkerryError, SystemFault
 from skerry.functions.request import CallRequest, CallResult
-from skerry.http.answers import ENCODED, error_answer, format_of, result_json, retry_after
-from skerry.http.bodies import args_of, parse_body, parse_text_args, path_of
+from skerry.http.answers import ENCODED, error_answer, format_of, is_long, result_json, retry_after
+from skerry.http.bodies import ArrivingBody, args_of, fields_of, parse_text_args, path_of
 from skerry.http.exchange import Exchange
 from skerry.http.headers import Judge, authenticate, expects_encoded_json, require_admin
+from skerry.http.long_bodies import LongWork, Outcome
 from skerry.http.metrics import Metrics
 from skerry.http.routes import CALL_ROUTES, RUN_PREFIX
 from skerry.http.turns import Ask, TurnQueue, Turns
@@ -33,13 +34,17 @@ from skerry.limits import (
     HTTP_BATCH_ATTEMPTS_MAX,
     HTTP_BATCH_QUERIES_MAX,
     HTTP_QUERY_STRING_BYTES_MAX,
+    JSON_WHOLE_BYTES_MAX,
     USER_AGENT_CHARS_MAX,
 )
 
 _log: Final = logging.getLogger("skerry.http")
 
+# A request's body, or its fields where it was long and was taken apart beside the loop thread.
+Body = bytes | dict[str, Any]
+
 # Takes a request and its body, and sees to it that it is answered. Raises: what the request is to be refused with.
-Endpoint = Callable[[Exchange, bytes], None]
+Endpoint = Callable[[Exchange, Body], None]
 
 
 class CallEndpoints:
@@ -54,8 +59,10 @@ class CallEndpoints:
         monotonic: Callable[[], float],
         turns: Turns,
         metrics: Metrics,
+        long: LongWork,
     ) -> None:
         self._deployment = deployment
+        self._long = long
         self._judge = judge
         self._redacted = redacted
         self._monotonic = monotonic
@@ -95,9 +102,20 @@ class CallEndpoints:
         if authorization is not None:
             exchange.caller = authenticate(authorization, self._judge)
 
-    def serve(self, exchange: Exchange, endpoint: Endpoint, body: bytes) -> None:
+    def serve(self, exchange: Exchange, endpoint: Endpoint, body: ArrivingBody) -> None:
         """Answers a request that was admitted, now or when its call is done, whatever becomes of it."""
         try:
+            if body.is_long:
+                self._long.read(body, partial(self._serve_long, exchange, endpoint))
+            else:
+                endpoint(exchange, body.whole())
+        except Exception as error:
+            self.fail(exchange, error)
+
+    def _serve_long(self, exchange: Exchange, endpoint: Endpoint, body: Outcome) -> None:
+        try:
+            if isinstance(body, Exception):
+                raise body
             endpoint(exchange, body)
         except Exception as error:
             self.fail(exchange, error)
@@ -123,19 +141,19 @@ class CallEndpoints:
 
     # -- endpoints -----------------------------------------------------------------------------------------------
 
-    def _query(self, exchange: Exchange, raw: bytes) -> None:
-        fields = parse_body(raw)
+    def _query(self, exchange: Exchange, raw: Body) -> None:
+        fields = fields_of(raw)
         self._call(exchange, fields, "query", path_of(fields))
 
-    def _mutation(self, exchange: Exchange, raw: bytes) -> None:
-        fields = parse_body(raw)
+    def _mutation(self, exchange: Exchange, raw: Body) -> None:
+        fields = fields_of(raw)
         self._call(exchange, fields, "mutation", path_of(fields))
 
-    def _action(self, exchange: Exchange, raw: bytes) -> None:
-        fields = parse_body(raw)
+    def _action(self, exchange: Exchange, raw: Body) -> None:
+        fields = fields_of(raw)
         self._call(exchange, fields, "action", path_of(fields))
 
-    def _get_query(self, exchange: Exchange, raw: bytes) -> None:
+    def _get_query(self, exchange: Exchange, raw: Body) -> None:
         if len(exchange.query) > HTTP_QUERY_STRING_BYTES_MAX:
             raise ClientError(
                 "RequestTooLarge", f"The query string is longer than {HTTP_QUERY_STRING_BYTES_MAX} bytes: use POST."
@@ -146,8 +164,8 @@ class CallEndpoints:
             fields["args"] = parse_text_args(fields["args"])
         self._call(exchange, fields, "query", path_of(fields))
 
-    def _call_any(self, exchange: Exchange, raw: bytes) -> None:
-        fields = parse_body(raw)
+    def _call_any(self, exchange: Exchange, raw: Body) -> None:
+        fields = fields_of(raw)
         exchange.caller = require_admin(
             exchange.headers.get(b"authorization"),
             self._judge,
@@ -158,8 +176,8 @@ class CallEndpoints:
             raise ClientError("InvalidComponentPath", "This deployment has no components: leave componentPath out.")
         self._call(exchange, fields, None, path_of(fields))
 
-    def _run(self, exchange: Exchange, raw: bytes) -> None:
-        fields: dict[str, Any] = parse_body(raw) if raw.strip() else {}
+    def _run(self, exchange: Exchange, raw: Body) -> None:
+        fields: dict[str, Any] = fields_of(raw) if type(raw) is not bytes or raw.strip() else {}
         parts = [unquote(part) for part in exchange.target.decode("ascii").partition(RUN_PREFIX)[2].split("/")]
         if len(parts) < 2 or not all(parts):
             raise ClientError(
@@ -169,11 +187,11 @@ class CallEndpoints:
         path = "/".join(parts[:-1]) + ":" + parts[-1]
         self._call(exchange, fields, None, path, is_public=True)
 
-    def _past_read(self, exchange: Exchange, raw: bytes) -> NoReturn:
+    def _past_read(self, exchange: Exchange, raw: Body) -> NoReturn:
         raise ClientError("PastReadsNotServed", "Reads at a past timestamp are not served by this version.")
 
-    def _query_batch(self, exchange: Exchange, raw: bytes) -> None:
-        queries = parse_body(raw).get("queries")
+    def _query_batch(self, exchange: Exchange, raw: Body) -> None:
+        queries = fields_of(raw).get("queries")
         if type(queries) is not list:
             raise ClientError("BadJsonBody", 'A batch needs an array of queries: {"queries": [...]}.')
         batch = cast("list[Any]", queries)
@@ -248,9 +266,29 @@ class CallEndpoints:
                 self.fail(exchange, outcome)
                 return
             metrics.call_done(exchange.kind or "any", outcome.ok, self._monotonic() - exchange.started)
+            if is_long(outcome):
+                make = partial(result_json, outcome, exchange.value_format, self._redacted)
+                self.answer_long(exchange, len(outcome.value), make, outcome)
+                return
             body = result_json(outcome, exchange.value_format, self._redacted)
             self.sent(outcome, body)
             exchange.answer(200, body)
+        except Exception as error:
+            self.fail(exchange, error)
+
+    def answer_long(
+        self, exchange: Exchange, size: int, make: Callable[[], bytes], outcome: CallResult | None = None
+    ) -> None:
+        """Answers with what `make` makes beside the loop thread."""
+        self._long.write(size, make, partial(self._answer_made, exchange, outcome))
+
+    def _answer_made(self, exchange: Exchange, outcome: CallResult | None, made: Outcome) -> None:
+        try:
+            if isinstance(made, Exception):
+                raise made
+            assert type(made) is bytes, "it is an answer"
+            self.sent(outcome, made)
+            exchange.answer(200, made)
         except Exception as error:
             self.fail(exchange, error)
 
@@ -336,8 +374,15 @@ class _Batch:
                 )
             self.ask()
             return
-        answers = (result_json(*pair, self._redacted) for pair in zip(results, self._formats, strict=True))
-        self._exchange.answer(200, b'{"results":[' + b",".join(answers) + b"]}")
+        size = sum(len(result.value) for result in results)
+        if size > JSON_WHOLE_BYTES_MAX:
+            self._endpoints.answer_long(self._exchange, size, partial(self._made, results))
+            return
+        self._exchange.answer(200, self._made(results))
+
+    def _made(self, results: list[CallResult]) -> bytes:
+        answers = [result_json(*pair, self._redacted) for pair in zip(results, self._formats, strict=True)]
+        return b"".join((b'{"results":[', b",".join(answers), b"]}"))
 
 
 def _format(exchange: Exchange, fields: dict[str, Any]) -> int:

@@ -273,7 +273,10 @@ class BoundedProtocol(HttpToolsProtocol):
         if exchange.disconnected or wire.is_closing():
             return
         start = self._share.start_of_answer(status, self.server_state.default_headers)
-        wire.write(exchange.bytes_of_answer(start, body))
+        whole, rest = exchange.bytes_of_answer(start, body)
+        wire.write(whole)
+        if rest:
+            wire.write(rest)
         if not exchange.keep_alive:
             wire.close()
         self.on_response_complete()

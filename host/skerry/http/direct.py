@@ -14,6 +14,7 @@ from skerry.http.calls import CallEndpoints, Endpoint
 from skerry.http.cors import cross_origin
 from skerry.http.exchange import CONTENT_TYPE, Exchange
 from skerry.http.front import Front
+from skerry.limits import JSON_WHOLE_BYTES_MAX
 
 _AFTER_ID: Final = b"\r\ncontent-type: " + CONTENT_TYPE + b"\r\ncontent-length: "
 
@@ -68,21 +69,21 @@ class DirectExchange(Exchange):
         endpoints = self.endpoints
         try:
             endpoints.admit(self)
-            body = self.body.whole()
         except Exception as error:
             endpoints.fail(self, error)
             return
-        endpoints.serve(self, self.endpoint, body)
+        endpoints.serve(self, self.endpoint, self.body)
 
     def answer(self, status: int, body: bytes) -> None:
         if not self.response_complete:
             self.response_complete = True
             self._send(self, status, body)
 
-    def bytes_of_answer(self, start: bytes, body: bytes) -> bytes:
-        """The whole answer, after its first lines."""
+    def bytes_of_answer(self, start: bytes, body: bytes) -> tuple[bytes, bytes]:
+        """The whole answer, after its first lines, and apart from it a body that is too long to be copied."""
         origin = self.headers.get(b"origin")
-        return b"".join(
+        is_long = len(body) > JSON_WHOLE_BYTES_MAX
+        whole = b"".join(
             (
                 start,
                 b"\r\nconvex-request-id: ",
@@ -91,9 +92,10 @@ class DirectExchange(Exchange):
                 b"" if self.retry_after_s is None else b"\r\nretry-after: %d" % self.retry_after_s,
                 _AFTER_ID,
                 b"%d\r\n\r\n" % len(body) if self.keep_alive else b"%d\r\nconnection: close\r\n\r\n" % len(body),
-                body,
+                b"" if is_long else body,
             )
         )
+        return whole, body if is_long else b""
 
 
 def direct_endpoint(front: Front, host: bytes | None, target: bytes) -> tuple[CallEndpoints, Endpoint] | None:

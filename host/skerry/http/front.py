@@ -17,7 +17,7 @@ from skerry.admin.registry import not_found
 from skerry.errors import ClientError
 from skerry.http.addresses import Addresses, invalid_host, split_prefix
 from skerry.http.answers import error_answer
-from skerry.http.bodies import ClientGone, read_body
+from skerry.http.bodies import ArrivingBody, ClientGone, collect_body
 from skerry.http.calls import CallEndpoints
 from skerry.http.cors import cross_origin, preflight
 from skerry.http.exchange import CONTENT_TYPE, Exchange
@@ -125,7 +125,7 @@ class Front:
                     "MethodNotAllowed", f"This route takes {' or '.join(sorted(methods))}, not {method[:16]}."
                 )
             endpoints.admit(exchange)
-            body = b"" if method == "GET" else await read_body(receive)
+            body = ArrivingBody() if method == "GET" else await collect_body(receive)
         except ClientGone:
             return
         except Exception as error:

@@ -121,6 +121,7 @@ async def serve_on(
             entropy=os.urandom,
             monotonic=time.perf_counter,
             call_soon=loop.call_soon,
+            call_soon_threadsafe=loop.call_soon_threadsafe,
         )
         _calm_the_collector()
         _take_the_lock_back_soon()

@@ -167,7 +167,7 @@ class Linker:
         """The hottest function of the host: everything it touches is local, and it allocates only what it returns."""
         numbers, numbers_at = self._numbers, self._numbers_at
         name_max, argument_max = limits.HOSTCALL_NAME_BYTES_MAX, limits.HOSTCALL_ARGUMENT_BYTES_MAX
-        result_max = limits.HOSTCALL_RESULT_BYTES_MAX
+        result_max, long = limits.HOSTCALL_RESULT_BYTES_MAX, limits.JSON_WHOLE_BYTES_MAX
 
         def hostcall(_env: int, _caller: int, at: Pointer, _count: int) -> int:
             isolate = self.current
@@ -189,8 +189,10 @@ class Linker:
                 isolate.hostcalls_left -= 1
                 if isolate.hostcalls_left < 0:
                     raise GuestFault("TooManyHostcalls", _TOO_MANY_HOSTCALLS)
-                if name_length > name_max or argument_length > argument_max or raw_length > argument_max:
-                    raise DeveloperError("HostcallTooLarge", _HOSTCALL_TOO_LARGE)
+                if name_length > name_max or argument_length > long or raw_length > argument_max:
+                    if name_length > name_max or argument_length > argument_max or raw_length > argument_max:
+                        raise DeveloperError("HostcallTooLarge", _HOSTCALL_TOO_LARGE)
+                    isolate.cpu.leave_slice()
                 memory = isolate.memory
                 name = bytes(memory[name_at:name_end])
                 handler = isolate.hostcalls.get(name)

@@ -33,6 +33,7 @@ from skerry.value.ids import (
     try_decode_document_id,
 )
 from skerry.value.kinds import UNDEFINED, Int64, Undefined, Value, normalize_number
+from skerry.value.long_json import dismantle, dumps_long
 from skerry.value.names import (
     RESERVED_INDEXES,
     SYSTEM_FIELDS,
@@ -104,6 +105,8 @@ __all__ = [
     "nesting_of",
     "normalize_id",
     "normalize_number",
+    "dismantle",
+    "dumps_long",
     "parse_json",
     "render_value",
     "returns_error",

@@ -23,7 +23,7 @@ from typing import Any, Final
 import orjson
 
 from skerry.errors import DeveloperError
-from skerry.limits import VALUE_JSON_BYTES_MAX, VALUE_JSON_NESTING_MAX
+from skerry.limits import JSON_WHOLE_BYTES_MAX, VALUE_JSON_BYTES_MAX, VALUE_JSON_NESTING_MAX
 from skerry.value.kinds import (
     FLOAT_INTEGER_MAX,
     INT64_MAX,
@@ -34,7 +34,8 @@ from skerry.value.kinds import (
     kind_of,
     normalize_number,
 )
-from skerry.value.raw_json import is_plain, parse_json
+from skerry.value.long_json import dismantle
+from skerry.value.raw_json import is_plain, parse_json, windows
 
 _FLOAT_INTEGER_MIN: Final = -FLOAT_INTEGER_MAX
 _LONG_DIGITS: Final = b"0" * 16
@@ -59,20 +60,33 @@ class UndefinedAt(Enum):
     TOP_FIELDS = 2
 
 
-def loads(raw: bytes, *, undefined: UndefinedAt = UndefinedAt.NOWHERE, bytes_max: int = VALUE_JSON_BYTES_MAX) -> Any:
-    """The decoded value of an encoded JSON text.
+def loads(
+    raw: bytes,
+    *,
+    undefined: UndefinedAt = UndefinedAt.NOWHERE,
+    bytes_max: int = VALUE_JSON_BYTES_MAX,
+    look: Callable[[], None] | None = None,
+) -> Any:
+    """The decoded value of an encoded JSON text; a long one is read in pieces, with `look` between them.
 
     Raises: DeveloperError `InvalidJson`, `InvalidValue`, `TooNestedError`, `ValueTooLargeError`. Counts and names are
     the business of `check_value`.
     """
-    parsed = parse_json(raw, depth_max=VALUE_JSON_NESTING_MAX, bytes_max=bytes_max)
+    parsed = parse_json(raw, depth_max=VALUE_JSON_NESTING_MAX, bytes_max=bytes_max, look=look)
     if is_plain(raw) and not has_large_integer(raw):
         return parsed
-    return decode(parsed, undefined=undefined)
+    if len(raw) <= JSON_WHOLE_BYTES_MAX:
+        return decode(parsed, undefined=undefined)
+    try:
+        return decode(parsed, undefined=undefined)
+    finally:
+        dismantle(parsed)
 
 
 def has_large_integer(raw: bytes) -> bool:
     """Whether a JSON text may hold an integer that is exact in Python and not in float64; True may be a false alarm."""
+    if len(raw) > JSON_WHOLE_BYTES_MAX:
+        return any(_LONG_DIGITS in part.translate(_DIGITS) for part in windows(raw, len(_LONG_DIGITS)))
     return _LONG_DIGITS in raw.translate(_DIGITS)
 
 

@@ -9,12 +9,14 @@ Rules of the parser underneath: a repeated key means its last value; a lone surr
 bytes that are not UTF-8 are refused; the number `-0` is 0 (minus zero travels as `$float` or `-0.0`).
 """
 
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import orjson
 
 from skerry.errors import DeveloperError
-from skerry.limits import VALUE_JSON_CONTAINERS_MAX, VALUE_JSON_VALUES_MAX
+from skerry.limits import JSON_WHOLE_BYTES_MAX, VALUE_JSON_CONTAINERS_MAX, VALUE_JSON_VALUES_MAX
+from skerry.value.long_json import NotJson, TooDeep, TooManyValues, parse_long
 
 _NOT_STRUCTURE: Final = bytes(sorted(set(range(256)) - set(b'"[]{}')))
 _COUNTED_BYTES_MAX: Final = 4096  # in a longer text, lifting the brackets out costs less than counting them
@@ -24,8 +26,8 @@ TOO_MANY_VALUES: Final = (
 _ONE_BRACKET: Final = bytes.maketrans(b"[]{}", b"()()")
 
 
-def parse_json(raw: bytes, *, depth_max: int, bytes_max: int) -> Any:
-    """The Python form of a JSON text from a stranger.
+def parse_json(raw: bytes, *, depth_max: int, bytes_max: int, look: Callable[[], None] | None = None) -> Any:
+    """The Python form of a JSON text from a stranger; a long one is parsed in pieces, with `look` between them.
 
     Raises: DeveloperError `ValueTooLargeError` (bytes or values) or `TooNestedError` before any parsing, `InvalidJson`
     for anything that is not JSON. A repeated key means its last value.
@@ -34,6 +36,8 @@ def parse_json(raw: bytes, *, depth_max: int, bytes_max: int) -> Any:
         raise DeveloperError(
             "ValueTooLargeError", f"JSON text is too large ({len(raw)} bytes > maximum size {bytes_max} bytes)"
         )
+    if len(raw) > JSON_WHOLE_BYTES_MAX:
+        return _parse_long(raw, depth_max, look)
     if not values_are_within(raw):
         raise DeveloperError("ValueTooLargeError", TOO_MANY_VALUES)
     if not depth_is_within(raw, depth_max):
@@ -41,6 +45,24 @@ def parse_json(raw: bytes, *, depth_max: int, bytes_max: int) -> Any:
     try:
         return orjson.loads(raw)
     except ValueError as error:
+        raise DeveloperError("InvalidJson", f"Not valid JSON: {error}") from None
+
+
+def _parse_long(raw: bytes, depth_max: int, look: Callable[[], None] | None) -> Any:
+    try:
+        return parse_long(
+            raw,
+            depth_max=depth_max,
+            values_max=VALUE_JSON_VALUES_MAX,
+            containers_max=VALUE_JSON_CONTAINERS_MAX,
+            depth_is_within=depth_is_within,
+            look=look,
+        )
+    except TooManyValues:
+        raise DeveloperError("ValueTooLargeError", TOO_MANY_VALUES) from None
+    except TooDeep:
+        raise DeveloperError("TooNestedError", f"JSON text is nested more than {depth_max} levels deep.") from None
+    except NotJson as error:
         raise DeveloperError("InvalidJson", f"Not valid JSON: {error}") from None
 
 
@@ -87,7 +109,15 @@ def depth_is_within(raw: bytes, depth_max: int) -> bool:
     return not brackets or brackets.count(b"(") == 0
 
 
+def windows(raw: bytes, overlap: int) -> Iterator[bytes]:
+    """A long text in parts that a search may hold the global lock for; what is `overlap` long lies whole in one."""
+    for begin in range(0, len(raw), JSON_WHOLE_BYTES_MAX - overlap):
+        yield raw[begin : begin + JSON_WHOLE_BYTES_MAX]
+
+
 def is_plain(raw: bytes) -> bool:
     """Whether encoded and decoded forms are the same: no key starts with `$`, not even spelled as an escape."""
+    if len(raw) > JSON_WHOLE_BYTES_MAX:
+        return all(map(is_plain, windows(raw, 6)))
     # One byte is searched for many times faster than two, and most texts have no `$` and no escape at all.
     return (b"$" not in raw or b'"$' not in raw) and (b"\\" not in raw or b"\\u0024" not in raw)
