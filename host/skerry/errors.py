@@ -181,7 +181,8 @@ ERRORS: Final[dict[str, ErrorSpec]] = {
     "InvalidCursor": _developer("Start paginating from the beginning again."),
     "InvalidPageSize": _developer("Ask for at least one document a page and at most the limit."),
     "MultiplePaginatedQueries": _developer("Paginate one query in each function."),
-    "OutOfRetention": _developer("Read at a later timestamp; older states are no longer kept."),
+    "OutOfRetention": _system(503, "Read at a later timestamp; older states are no longer kept."),
+    "TimestampInFuture": _client(400, "Read at a timestamp that the server gave out, such as that of /api/query_ts."),
     "TooManyReads": _developer("Read fewer ranges and documents in one function."),
     "TooManyDocumentsRead": _developer("Paginate, or use an index range."),
     "TooManyBytesRead": _developer("Paginate, or use an index range."),
@@ -234,10 +235,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = {
     "InvalidComponentPath": _client(400, "Leave componentPath out: this deployment has no components."),
     "RouteNotFound": _client(404, "Check the address; docs/http.md lists the routes."),
     "MethodNotAllowed": _client(405, "Use a method of the route; docs/http.md lists them."),
-    "PastReadsNotServed": _client(400, "Query the newest state; this version serves no reads of the past."),
-    "QueriesUnsettled": _client(
-        503, "Writes kept changing the state between the queries; try again, or ask for fewer."
-    ),
+    "BadTimestamp": _client(400, "Send a timestamp as /api/query_ts gives it: 8 bytes, little-endian, in base64."),
     "DigestRequired": _client(400, "Send Content-Digest: sha-256=:<base64>: with the bundle."),
     "DigestMismatch": _client(400, "The upload was damaged on the way; send it again."),
     "DeployInProgress": _client(409, "Another deploy is under way; try again when it is done."),

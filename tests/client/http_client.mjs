@@ -122,3 +122,15 @@ test("a mutation that is skipped ahead of the queue is applied too", async () =>
   await client.mutation(api.messages.send, { channel: "skip", author: "Ada", body: "now" }, { skipQueue: true });
   assert.equal((await client.query(api.messages.list, { channel: "skip" })).length, 1);
 });
+
+test("consistent queries of one client read one state", async () => {
+  const client = connect();
+  const send = (body) => client.mutation(api.messages.send, { channel: "consistent", author: "Ada", body });
+  const listed = async (ask) => (await ask(api.messages.list, { channel: "consistent" })).map((message) => message.body);
+  await send("one");
+  assert.deepEqual(await listed(client.consistentQuery.bind(client)), ["one"]);
+  await send("two");
+  assert.deepEqual(await listed(client.consistentQuery.bind(client)), ["one"]);
+  assert.deepEqual(await listed(client.query.bind(client)), ["two", "one"]);
+  assert.deepEqual(await listed((...call) => connect().consistentQuery(...call)), ["two", "one"]);
+});

@@ -10,7 +10,7 @@ from orjson import loads
 from skerry.database import history
 from skerry.database.commit_log import read_entry
 from skerry.database.history import read_document_at, read_index_at, retain, retained_ts
-from skerry.errors import DeveloperError, SystemFault
+from skerry.errors import SystemFault
 from skerry.limits import COMMIT_TS_MAX, HISTORY_MILESTONE_VERSIONS, RETENTION_CHUNK_COMMITS
 from skerry.storage import StorageSnapshot, Tree
 from skerry.value import decode_document_id
@@ -196,7 +196,7 @@ def test_retention_keeps_every_state_it_promises_and_drops_the_rest(data: st.Dat
         left[Tree.COMMIT_LOG] == 1
         and left[Tree.DOCUMENT_HISTORY] == left[Tree.INDEX_HISTORY] == left[Tree.REPLACED] == 0
     )
-    with pytest.raises(DeveloperError, check=lambda e: e.code == "OutOfRetention"):
+    with pytest.raises(SystemFault, check=lambda e: e.code == "OutOfRetention"):
         past(min(states) - 1)
     reopened = World(world.engine)
     assert reopened.database.durable_ts == world.database.durable_ts
@@ -274,7 +274,7 @@ def test_a_large_commit_is_dropped_in_parts(memory: World, monkeypatch: pytest.M
 
     every = len(ids) + most
     assert step() == (50, every - most)
-    with pytest.raises(DeveloperError, check=lambda e: e.code == "OutOfRetention"):
+    with pytest.raises(SystemFault, check=lambda e: e.code == "OutOfRetention"):
         numbers(before)
     assert numbers(patched) == [100 + n for n in range(len(ids))]
     assert step() == (50, every - 2 * most)

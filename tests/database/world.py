@@ -48,7 +48,14 @@ class World:
         while self.database.n_pending:
             self.queue.get(timeout=WAIT_SECONDS)()
 
-    def begin(self, *, writable: bool = True, detached: bool = False, journal: str | None = None) -> Transaction:
+    def begin(
+        self,
+        *,
+        writable: bool = True,
+        detached: bool = False,
+        journal: str | None = None,
+        at_ts: int | None = None,
+    ) -> Transaction:
         self.seeds += 1
         self.now_ms += 1
         return self.database.begin(
@@ -57,6 +64,7 @@ class World:
             seed=self.seeds.to_bytes(16, "big"),
             detached=detached,
             journal=journal,
+            at_ts=at_ts,
         )
 
     def commit(self, transaction: Transaction, record: bytes = b"call") -> list[Any]:

@@ -1,7 +1,7 @@
 """Calls that succeed or whose function fails: bodies, formats, headers, log lines, redaction."""
 
 import json
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -159,6 +159,36 @@ def test_a_batch_answers_in_order(server: RunningServer) -> None:
     results = server.ask("POST", "/api/query_batch", json.dumps({"queries": queries})).json()["results"]
     assert [result.get("value") for result in results] == [{"n": 0}, {"n": 1}, {"n": 2}, None]
     assert results[3]["status"] == "error"
+
+
+def test_a_query_at_a_timestamp_reads_what_was_then(server: RunningServer) -> None:
+    def listed(**more: object) -> list[str]:
+        fields = {"path": "messages:list", "args": {"channel": "past"}, **more}
+        answer = server.ask("POST", "/api/query_at_ts" if more else "/api/query", json.dumps(fields))
+        assert answer.status == 200, answer.body
+        return [message["body"] for message in answer.json()["value"]]
+
+    def send(body: str) -> str:
+        server.call("mutation", "messages:send", {"channel": "past", "author": "Ada", "body": body})
+        return server.ask("POST", "/api/query_ts").json()["ts"]
+
+    first, second = send("one"), send("two")
+    assert len(b64decode(first)) == 8
+    assert listed(ts=first) == ["one"]
+    assert listed(ts=second) == listed() == ["two", "one"]
+    later = (int.from_bytes(b64decode(second), "little") + 10**18).to_bytes(8, "little")
+    for ts, status, code in (
+        (b64encode(later).decode(), 400, "TimestampInFuture"),
+        ("", 400, "BadTimestamp"),
+        ("AAAA", 400, "BadTimestamp"),
+        (5, 400, "BadTimestamp"),
+        (first + "!", 400, "BadTimestamp"),
+    ):
+        answer = server.ask("POST", "/api/query_at_ts", json.dumps({"path": "messages:list", "args": {}, "ts": ts}))
+        assert (answer.status, answer.json()["code"]) == (status, code), ts
+    fields = {"path": "messages:send", "args": {}, "ts": first}
+    refused = server.ask("POST", "/api/query_at_ts", json.dumps(fields)).json()
+    assert "defined as Mutation" in refused["errorMessage"]
 
 
 def test_production_shows_callers_no_more_than_they_need(app_bundle: Path, tmp_path: Path) -> None:

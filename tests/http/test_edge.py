@@ -22,7 +22,6 @@ from skerry.http.bodies import ClientGone, drain, read_body
 from skerry.http.headers import RequestIds, expects_encoded_json
 from skerry.limits import (
     CLIENT_HEADER_CACHE_ENTRIES_MAX,
-    HTTP_BATCH_ATTEMPTS_MAX,
     HTTP_DRAIN_BYTES_MAX,
     HTTP_REQUEST_ID_CHARS_MAX,
     MIB,
@@ -82,19 +81,18 @@ def ask(
 BATCH = json.dumps({"queries": [{"path": "a:b"}, {"path": "a:c"}]}).encode()
 
 
-def test_a_batch_is_asked_again_until_its_queries_read_one_state() -> None:
-    unsettled = [1, 2] * (HTTP_BATCH_ATTEMPTS_MAX - 1)
-    deployment = TimedDeployment([*unsettled, 3, 3])
+def test_the_queries_of_a_batch_share_the_time_that_they_read_at() -> None:
+    deployment = TimedDeployment([3, 3])
     status, answer = ask(deployment, "POST", "/api/query_batch", BATCH)
     assert (status, len(answer["results"])) == (200, 2)
-    assert deployment.timestamps == []
+    first, second = deployment.asked
+    assert first.at is not None and first.at is second.at and first.at.ts is None
 
 
-def test_a_batch_that_never_settles_is_refused() -> None:
-    deployment = TimedDeployment([1, 2] * HTTP_BATCH_ATTEMPTS_MAX)
-    status, answer = ask(deployment, "POST", "/api/query_batch", BATCH)
-    assert (status, answer["code"]) == (503, "QueriesUnsettled")
-    assert deployment.timestamps == []
+def test_a_query_without_a_time_reads_the_newest_state() -> None:
+    deployment = TimedDeployment([3])
+    assert ask(deployment, "POST", "/api/query", b'{"path": "a:b"}')[0] == 200
+    assert deployment.asked[0].at is None
 
 
 class SharedDeployment(TimedDeployment):

@@ -60,7 +60,7 @@ class Hosted:
     """
 
     __slots__ = (
-        "_closing", "_deployment", "_failed", "_failed_at", "_opener", "_opening", "_users", "_waiting",
+        "_closing", "_deployment", "_failed", "_failed_at", "_opener", "_opening", "_telling", "_users", "_waiting",
         "attached", "idle_since", "is_pinned", "name", "opened_count", "share", "state", "used",
     )  # fmt: skip
 
@@ -78,6 +78,7 @@ class Hosted:
         self._opening: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
         self._waiting: list[tuple[CallRequest, Done]] = []
+        self._telling: set[asyncio.Task[None]] = set()
         self._users = 0
         self._failed: SkerryError | None = None
         self._failed_at = 0.0
@@ -109,10 +110,33 @@ class Hosted:
         if refusal is not None:
             done(refusal)
         elif len(self._waiting) >= limits.DEPLOYMENT_OPENING_CALLS_MAX:
-            done(SystemFault("TooManyConcurrentRequests", "Too many calls wait for the deployment to open. Try again."))
+            done(_too_many())
         else:
             self._waiting.append((request, done))
             self._open_soon()
+
+    def newest_ts(self, done: Callable[[int | SkerryError], None]) -> None:
+        """Tells the timestamp of the newest durable commit, once the deployment is open."""
+        deployment = self._deployment
+        if deployment is not None and self.state is State.ACTIVE:
+            self.used = True
+            done(deployment.database.durable_ts)
+            return
+        if len(self._telling) >= limits.DEPLOYMENT_OPENING_CALLS_MAX:
+            done(_too_many())
+            return
+
+        async def open_and_tell() -> None:
+            try:
+                async with self.using() as opened:
+                    outcome: int | SkerryError = opened.database.durable_ts
+            except SkerryError as error:
+                outcome = error
+            done(outcome)
+
+        task = self._opener.loop.create_task(open_and_tell())
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
 
     async def run(self, request: CallRequest) -> CallResult:
         """The same as a coroutine. Raises: SkerryError."""
@@ -278,3 +302,7 @@ class Hosted:
                 done(failure)
             else:
                 self.start(request, done)
+
+
+def _too_many() -> SystemFault:
+    return SystemFault("TooManyConcurrentRequests", "Too many calls wait for the deployment to open. Try again.")

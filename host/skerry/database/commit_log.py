@@ -43,11 +43,14 @@ class Change(NamedTuple):
 
 
 class CommitRecord:
-    """A commit as later transactions and subscriptions see it: its timestamp and what it wrote."""
+    """A commit as later transactions and subscriptions see it: its timestamp, its call record and what it wrote."""
 
-    __slots__ = ("commit_ts", "created", "size", "writes")
+    __slots__ = ("call_record", "commit_ts", "created", "size", "writes")
 
-    def __init__(self, commit_ts: int, writes: list[DocumentWrite], created: list[Table], size: int) -> None:
+    def __init__(
+        self, commit_ts: int, writes: list[DocumentWrite], created: list[Table], size: int, call_record: bytes = b""
+    ) -> None:
+        self.call_record = call_record
         self.commit_ts = commit_ts
         self.writes = writes
         self.created = created

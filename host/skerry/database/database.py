@@ -27,13 +27,14 @@ from skerry.database.commit_log import CommitRecord, commit_writes, drop_from_ov
 from skerry.database.document_write import DocumentWrite
 from skerry.database.index_kinds import dump_table
 from skerry.database.overlay import Overlay
+from skerry.database.past import bound_past, past_snapshot
 from skerry.database.pending import UNSENT, OnDurable, Pending, last_commit_ts, tell
 from skerry.database.plan_cache import PlanCache
-from skerry.database.read_set import WriteIndex
 from skerry.database.schema_change import Beside, Steps, clear_indexes, schema_steps
 from skerry.database.transaction import Transaction
 from skerry.database.usage import Usage
 from skerry.database.view import GuardedSnapshot, View
+from skerry.database.write_log import Conflict, WriteLog
 from skerry.errors import SkerryError, SystemFault
 from skerry.limits import (
     COMMITS_PENDING_BYTES_MAX,
@@ -42,10 +43,8 @@ from skerry.limits import (
     COMMITS_TOGETHER_MAX,
     STORAGE_MAP_FILLING_PERCENT,
     STORAGE_MAP_URGENT_PERCENT,
-    WRITE_LOG_BYTES_MAX,
-    WRITE_LOG_COMMITS_MAX,
 )
-from skerry.storage import StorageEngine, Tree, Write
+from skerry.storage import StorageEngine, StorageSnapshot, Tree, Write
 
 Mirror = Callable[[list[Write], DocumentWrite, int], None]
 """Adds to a commit's writes what one of its documents means for a copy of its table; the commit's timestamp."""
@@ -53,13 +52,6 @@ Mirror = Callable[[list[Write], DocumentWrite, int], None]
 _log: Final = logging.getLogger("skerry.database")
 _CURSOR_KEY_BYTES: Final = 64
 _NS_PER_MS: Final = 1_000_000
-
-
-class Conflict(SystemFault):
-    """What a transaction has read was changed before it could commit; run it again."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__("OptimisticConcurrencyControlFailure", message)
 
 
 class Database:
@@ -96,9 +88,6 @@ class Database:
         self._unsent: list[Write] = []
         self._unsent_commits = 0
         self._unsent_bytes = 0
-        self._log: deque[CommitRecord] = deque()
-        self._forgotten_ts = 0
-        self._log_bytes = 0
         self._detached: dict[int, int] = {}
         self._detached_count = 0
         self._detached_lock = Lock()
@@ -110,7 +99,8 @@ class Database:
         clear_indexes(engine, unfinished_indexes(snapshot))
         self._view = View(snapshot, Overlay())
         self._catalog = load_catalog(snapshot)
-        self._last_ts = self._forgotten_ts = last_commit_ts(snapshot)
+        self._last_ts = last_commit_ts(snapshot)
+        self._log = WriteLog(self._last_ts)
         # One tuple, because other threads read both and must not see one of them older than the other.
         self._durable = (self._last_ts, self._catalog)
         self._creation_floor_ms = self._last_ts / _NS_PER_MS
@@ -137,26 +127,38 @@ class Database:
         return len(self._pending)
 
     def begin(
-        self, *, writable: bool, now_ms: float, seed: bytes, detached: bool = False, journal: str | None = None
+        self,
+        *,
+        writable: bool,
+        now_ms: float,
+        seed: bytes,
+        detached: bool = False,
+        journal: str | None = None,
+        at_ts: int | None = None,
     ) -> Transaction:
         """A new transaction.
 
         Shape: not writable, over the durable state; writable, over the newest state including pending commits (the
         lane); detached, over the durable state with a snapshot of its own, on any thread. `seed` has at least 16
         secret bytes, different for each transaction. `now_ms` may be raised for a writable one, so that creation
-        times never go backwards: take `Transaction.now_ms` for the call's clock and its record.
+        times never go backwards: take `Transaction.now_ms` for the call's clock and its record. `at_ts`, for one that
+        is not writable, is the timestamp whose state it reads.
 
-        Raises: SystemFault StorageFailed, while storage cannot be reopened.
+        Raises: SystemFault StorageFailed, while storage cannot be reopened; SystemFault `OutOfRetention`, ClientError
+        `TimestampInFuture`.
         """
         if writable and now_ms <= self._creation_floor_ms:
             now_ms = self._creation_floor_ms
         if detached:
-            transaction = self._begin_detached(writable, now_ms, seed, journal)
+            transaction = self._begin_detached(writable, now_ms, seed, journal, at_ts)
             transaction.usage.is_full = self._is_full
             return transaction
         if self.engine.failed is not None:
             self._reopen()
         view = self._view
+        snapshot: StorageSnapshot = view.snapshot
+        if at_ts is not None:
+            snapshot = past_snapshot(snapshot, self._durable[1], at_ts, self._durable[0])
         view.users += 1
         overlay = None
         if writable:
@@ -166,9 +168,11 @@ class Database:
             catalog, begin_ts = self._catalog, self._last_ts
         else:
             begin_ts, catalog = self._durable
+            if at_ts is not None:
+                begin_ts = at_ts
         transaction = Transaction(
             view,
-            view.snapshot,
+            snapshot,
             overlay,
             catalog,
             self._plans,
@@ -183,6 +187,8 @@ class Database:
         )
         if writable and self._is_full:
             transaction.usage.is_full = True
+        if at_ts is not None:
+            bound_past(snapshot, transaction.usage)
         return transaction
 
     @property
@@ -220,7 +226,7 @@ class Database:
             self._tell_after(transaction.begin_ts, on_durable)
             return
         if transaction.detached or transaction.begin_ts != self._last_ts:
-            self._check(transaction)
+            self._log.check(transaction, self._catalog)
         if len(self._pending) >= COMMITS_PENDING_MAX or self._pending_bytes >= COMMITS_PENDING_BYTES_MAX:
             raise SystemFault("CommitterFullError", "Too many commits wait for storage; try again in a moment.")
         self._apply(transaction, written, call_record, on_durable)
@@ -356,7 +362,7 @@ class Database:
         commit_writes(batch, {}, {}, commit_ts, call_record, self._view.overlay)
         catalog.schema_ts = commit_ts
         self._catalog = catalog
-        self._pending.append(Pending(CommitRecord(commit_ts, [], [], 0), {}, catalog, 0, on_durable))
+        self._pending.append(Pending(CommitRecord(commit_ts, [], [], 0, call_record), {}, catalog, 0, on_durable))
         self._unsent.extend(batch)
         self._unsent_commits += 1
         self._send()
@@ -408,12 +414,11 @@ class Database:
             self._creation_floor_ms = transaction.last_creation
         usage = transaction.usage
         size = usage.bytes_written + usage.index_bytes + len(call_record)
-        record = CommitRecord(commit_ts, written, transaction.created, size)
+        record = CommitRecord(commit_ts, written, transaction.created, size, call_record)
         self._pending.append(Pending(record, transaction.layers, catalog, size, on_durable))
         self._pending_bytes += size
         self._storage_bytes += size
         self._log.append(record)
-        self._log_bytes += size
         self._unsent_bytes += size
         self._unsent_commits += 1
         if self._unsent_commits >= COMMITS_TOGETHER_MAX or self._unsent_bytes >= COMMITS_TOGETHER_BYTES_MAX:
@@ -439,26 +444,6 @@ class Database:
             if entry.sequence != UNSENT:
                 break
             entry.sequence = sequence
-
-    def _check(self, transaction: Transaction) -> None:
-        """Raise Conflict if a commit since the transaction's begin changed what it read, or the tables under it."""
-        begin_ts = transaction.begin_ts
-        if begin_ts < self._forgotten_ts:
-            raise Conflict("The transaction ran for so long that the commits since its begin are no longer known.")
-        now, then = self._catalog, transaction.base_catalog
-        if now.schema_ts != then.schema_ts or (
-            transaction.created and (now.next_table, now.next_index) != (then.next_table, then.next_index)
-        ):
-            raise Conflict("The tables or the schema changed while the transaction ran.")
-        read_set = transaction.read_set
-        numbers = {number for number, _, _ in read_set.ranges}
-        written = WriteIndex()
-        for record in reversed(self._log):
-            if record.commit_ts <= begin_ts:
-                break
-            written.add(record.documents(), record.keys_in(numbers))
-        if read_set.touched_by(written):
-            raise Conflict("Documents the transaction read were changed while it ran.")
 
     def _tell_after(self, timestamp: int, on_durable: OnDurable) -> None:
         for entry in reversed(self._pending):
@@ -510,14 +495,7 @@ class Database:
         """Forget commits that no transaction can conflict with any more."""
         with self._detached_lock:
             keep_after = min(self._detached.values(), default=self.durable_ts)
-        log = self._log
-        keep_after = min(keep_after, self.durable_ts)
-        while log and (
-            log[0].commit_ts <= keep_after or len(log) > WRITE_LOG_COMMITS_MAX or self._log_bytes > WRITE_LOG_BYTES_MAX
-        ):
-            record = log.popleft()
-            self._log_bytes -= record.size
-            self._forgotten_ts = record.commit_ts
+        self._log.trim(min(keep_after, self.durable_ts))
 
     def _reopen(self) -> None:
         """Take in a failure of storage before anything else begins."""
@@ -532,9 +510,7 @@ class Database:
         self._pending_bytes = 0
         self._unsent = []
         self._unsent_commits = self._unsent_bytes = 0
-        self._log.clear()
-        self._log_bytes = 0
-        self._forgotten_ts = self._last_ts
+        self._log.clear(self._last_ts)
         self._catalog = self._durable[1]
         old = self._view
         try:
@@ -548,7 +524,9 @@ class Database:
 
     # -- detached transactions ---------------------------------------------------------------------------------------
 
-    def _begin_detached(self, writable: bool, now_ms: float, seed: bytes, journal: str | None) -> Transaction:
+    def _begin_detached(
+        self, writable: bool, now_ms: float, seed: bytes, journal: str | None, at_ts: int | None
+    ) -> Transaction:
         with self._detached_lock:
             token = self._detached_count
             self._detached_count += 1
@@ -560,15 +538,18 @@ class Database:
             durable_ts, catalog = self._durable
             if begin_ts != durable_ts:
                 catalog = load_catalog(snapshot)
+            seen: StorageSnapshot = snapshot
+            if at_ts is not None:
+                seen, begin_ts = past_snapshot(snapshot, catalog, at_ts, begin_ts), at_ts
         except BaseException:
             self._forget_detached(token)
             raise
         view = View(snapshot, Overlay(), lambda: self._forget_detached(token))
         view.users = 1
         view.retired = True
-        return Transaction(
+        transaction = Transaction(
             view,
-            snapshot,
+            seen,
             None,
             catalog,
             PlanCache(),
@@ -581,6 +562,9 @@ class Database:
             page_key=self.page_key,
             journal=journal,
         )
+        if at_ts is not None:
+            bound_past(seen, transaction.usage)
+        return transaction
 
     def _forget_detached(self, token: int) -> None:
         with self._detached_lock:

@@ -24,15 +24,17 @@ commits, for it holds the loop thread up: of a large commit it drops a part, and
 Concurrency: reads on any thread with a snapshot of its own; `retain` on the loop thread.
 """
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from skerry.database.catalog import Index, Table, creation_tail
 from skerry.database.commit_log import Change, read_entry
-from skerry.database.database import Database
 from skerry.database.stored import HEADER_BYTES, commit_ts_of, is_before_milestone, parse_document, timestamp_bytes
-from skerry.errors import DeveloperError
+from skerry.errors import SystemFault
 from skerry.limits import COMMIT_TS_MAX, RETENTION_CHUNK_BYTES, RETENTION_CHUNK_CHANGES, RETENTION_CHUNK_COMMITS
 from skerry.storage import StorageSnapshot, Tree, Write
+
+if TYPE_CHECKING:
+    from skerry.database.database import Database
 
 RETAINED_KEY: Final = b"retained"
 _BEGUN_KEY: Final = b"retained in part"
@@ -53,21 +55,21 @@ def dropped_in_part(snapshot: StorageSnapshot) -> tuple[bytes, int]:
 
 
 def read_document_at(snapshot: StorageSnapshot, table: Table, internal_id: bytes, timestamp: int) -> bytes | None:
-    """The JSON of a document as of a timestamp, or None. Raises: DeveloperError `OutOfRetention`."""
-    _must_be_retained(snapshot, timestamp)
-    stored = _version_at(snapshot, table.prefix + internal_id, timestamp)
+    """The JSON of a document as of a timestamp, or None. Raises: SystemFault `OutOfRetention`."""
+    must_be_retained(snapshot, timestamp)
+    stored = version_at(snapshot, table.prefix + internal_id, timestamp)
     return None if stored is None else stored[HEADER_BYTES:]
 
 
 def read_index_at(
     snapshot: StorageSnapshot, table: Table, index: Index, lower: bytes, upper: bytes | None, timestamp: int, count: int
 ) -> list[bytes]:
-    """The JSON of up to `count` first documents of an index range as of a timestamp. Raises: DeveloperError
+    """The JSON of up to `count` first documents of an index range as of a timestamp. Raises: SystemFault
     `OutOfRetention`.
 
     Limits: reads every key of the range, now or taken out since, until it has found enough.
     """
-    _must_be_retained(snapshot, timestamp)
+    must_be_retained(snapshot, timestamp)
     prefix = index.number.to_bytes(4, "big")
     first = prefix + lower
     end = (index.number + 1).to_bytes(4, "big") if upper is None else prefix + upper
@@ -79,15 +81,15 @@ def read_index_at(
     present = [key for key, _ in snapshot.scan_index(index.number, lower, upper, False)]
     documents: list[bytes] = []
     for key in sorted({*gone, *present}):
-        stored = _version_at(snapshot, table.prefix + key[-16:], timestamp)
-        if stored is not None and _makes_key(index, stored, key):
+        stored = version_at(snapshot, table.prefix + key[-16:], timestamp)
+        if stored is not None and makes_key(index, stored, key):
             documents.append(stored[HEADER_BYTES:])
             if len(documents) == count:
                 break
     return documents
 
 
-def retain(database: Database, before_ts: int, budget_commits: int) -> int:
+def retain(database: "Database", before_ts: int, budget_commits: int) -> int:
     """Drop what only reads before `before_ts` need, up to `budget_commits` commits of it; how much of the budget was
     spent. All of it is spent as well where the step came to one of its own bounds: a commit may be large, and then
     several steps drop it.
@@ -119,7 +121,7 @@ def retain(database: Database, before_ts: int, budget_commits: int) -> int:
 class _Step:
     """The deletes of one step. Shape: `writes` what it comes to so far."""
 
-    def __init__(self, database: Database, snapshot: StorageSnapshot) -> None:
+    def __init__(self, database: "Database", snapshot: StorageSnapshot) -> None:
         self._database = database
         self._snapshot = snapshot
         self.writes: list[Write] = []
@@ -177,7 +179,8 @@ class _Step:
                     writes.append((Tree.INDEX_HISTORY, full, None))
 
 
-def _version_at(snapshot: StorageSnapshot, key: bytes, timestamp: int) -> bytes | None:
+def version_at(snapshot: StorageSnapshot, key: bytes, timestamp: int) -> bytes | None:
+    """The stored form under a document key as of a timestamp that is retained, or None."""
     current = snapshot.get(Tree.DOCUMENTS, key)
     if current is not None and commit_ts_of(current) <= timestamp:
         return current
@@ -196,15 +199,29 @@ def _version_at(snapshot: StorageSnapshot, key: bytes, timestamp: int) -> bytes 
         stamp = timestamp_bytes(stored)
 
 
-def _makes_key(index: Index, stored: bytes, key: bytes) -> bool:
+def makes_key(index: Index, stored: bytes, key: bytes) -> bool:
+    """Whether a stored version has this index key."""
     document: dict[str, Any] = parse_document(stored[HEADER_BYTES:])
     return key in index.keys(document, creation_tail(document["_creationTime"], key[-16:]))
 
 
-def _must_be_retained(snapshot: StorageSnapshot, timestamp: int) -> None:
+def must_be_retained(snapshot: StorageSnapshot, timestamp: int) -> None:
+    """Raises: SystemFault `OutOfRetention`."""
     oldest = retained_ts(snapshot)
     if timestamp < oldest:
-        raise DeveloperError("OutOfRetention", f"Timestamp {timestamp} lies before {oldest}, the oldest that is kept.")
+        raise SystemFault(
+            "OutOfRetention",
+            f"Timestamp {timestamp} lies before {oldest}, the oldest that is kept. Read at a newer one.",
+        )
 
 
-__all__ = ["dropped_in_part", "read_document_at", "read_index_at", "retain", "retained_ts"]
+__all__ = [
+    "dropped_in_part",
+    "makes_key",
+    "must_be_retained",
+    "read_document_at",
+    "read_index_at",
+    "retain",
+    "retained_ts",
+    "version_at",
+]

@@ -20,6 +20,13 @@ class ReadSet:
         self.documents = documents
         self.ranges = ranges
 
+    def holds(self, number: int, key: bytes) -> bool:
+        """Whether a key of an index lies in a range that was read."""
+        return any(
+            range_number == number and lower <= key and (upper is None or key < upper)
+            for range_number, lower, upper in self.ranges
+        )
+
     def touched_by(self, written: "WriteIndex") -> bool:
         """Whether any of the writes changed what was read."""
         if not self.documents.isdisjoint(written.documents):

@@ -30,6 +30,7 @@ from skerry import limits
 from skerry.database import Conflict, Database, Transaction
 from skerry.errors import SkerryError, SystemFault
 from skerry.functions.call_record import make_call_record
+from skerry.functions.conflict_report import conflict_message, conflict_report
 from skerry.functions.crash_notes import note_of_this_thread
 from skerry.functions.execution import run_function
 from skerry.functions.failures import FunctionFailure, error_message
@@ -58,10 +59,10 @@ class Work:
     """One call on its way.
 
     Shape: `args` decoded, None for long ones, which are read where it runs, in the background; `conflicts` and
-    `snapshots_lost` so far; `usage` of all its attempts.
+    `snapshots_lost` so far; `conflict` tells of the last one; `usage` of all its attempts.
     """
 
-    __slots__ = ("args", "conflicts", "done", "request", "snapshots_lost", "spec", "usage", "version")
+    __slots__ = ("args", "conflict", "conflicts", "done", "request", "snapshots_lost", "spec", "usage", "version")
 
     def __init__(
         self, version: "Version", spec: "FunctionSpec", args: dict[str, Any] | None, request: CallRequest, done: Done
@@ -72,6 +73,7 @@ class Work:
         self.request = request
         self.done = done
         self.conflicts = 0
+        self.conflict = ""
         self.snapshots_lost = 0
         self.usage = CallUsage()
 
@@ -116,6 +118,9 @@ class Lane:
     def run(self, work: Work) -> None:
         """Runs a call; `work.done` hears of the outcome on the loop thread, once; of a mutation when durable."""
         self.in_flight += 1
+        at = work.request.at
+        if at is not None and at.ts is None:
+            at.ts = self._database.durable_ts
         if work.spec.kind == "mutation" and (self._holder is not None or self._waiting):
             self._wait(work)
             return
@@ -185,7 +190,13 @@ class Lane:
         is_mutation = work.spec.kind == "mutation"
         seed = self._entropy(32)
         try:
-            transaction = self._database.begin(writable=is_mutation, now_ms=self._clock_ns() / _NS_PER_MS, seed=seed)
+            at = work.request.at
+            transaction = self._database.begin(
+                writable=is_mutation,
+                now_ms=self._clock_ns() / _NS_PER_MS,
+                seed=seed,
+                at_ts=None if at is None else at.ts,
+            )
         except SkerryError as error:
             self._finish(work, error)
             return
@@ -246,7 +257,10 @@ class Lane:
                 written = call.transaction.usage
                 work.usage.documents_written = written.documents_written
                 work.usage.bytes_written = written.bytes_written
-                self._finish(work, _succeeded(call, value, outcome))
+                result = _succeeded(call, value, outcome)
+                if work.conflicts:
+                    result.log_lines.append(_run_again(work))
+                self._finish(work, result)
             elif isinstance(outcome, SkerryError):
                 self._finish(work, outcome)
             else:
@@ -287,9 +301,11 @@ class Lane:
     def _retry(self, work: Work, conflict: Conflict) -> None:
         work.conflicts += 1
         self.conflicts += 1
+        work.conflict = conflict_report(conflict, work.spec.name)
+        _log.info("call %s conflicts: %s", work.request.request_id, work.conflict)
         if self._holder is work:  # the storage failed under it: nothing else can come between
             self._release_lane()
-            self._finish(work, conflict)
+            self._finish(work, SystemFault(conflict.code, conflict_message(conflict, work.spec.name)))
         elif self._holder is not None:
             self._wait(work)
         elif work.conflicts < limits.CONFLICT_RETRIES_MAX:
@@ -376,8 +392,13 @@ class Lane:
         note = note_of_this_thread()
         note[0] = work.version.crash_number
         try:
+            at = work.request.at
             transaction = self._database.begin(
-                writable=work.spec.kind == "mutation", now_ms=self._clock_ns() / _NS_PER_MS, seed=seed, detached=True
+                writable=work.spec.kind == "mutation",
+                now_ms=self._clock_ns() / _NS_PER_MS,
+                seed=seed,
+                detached=True,
+                at_ts=None if at is None else at.ts,
             )
             transaction.usage.look = budget.look
             call = Call(work.version, work.request, transaction, linker_of_this_thread(), seed, budget)
@@ -453,6 +474,12 @@ def _succeeded(call: Call, value: bytes, ts: int) -> CallResult:
 def _failed(call: Call, failure: FunctionFailure) -> CallResult:
     message = error_message(call.request.request_id, failure)
     return CallResult(False, b"", call.log_lines, None, message, failure.data, failure.code)
+
+
+def _run_again(work: Work) -> str:
+    return (
+        f"[WARN] This mutation was run {work.conflicts + 1} times, because of conflicts. The last one: {work.conflict}"
+    )
 
 
 def _lost_snapshot(outcome: object) -> bool:

@@ -8,16 +8,26 @@ if TYPE_CHECKING:
 KINDS = ("query", "mutation", "action")
 
 
+class ReadTime:
+    """The timestamp whose state queries read: `ts`, or, while it is None, that of the first of them to begin."""
+
+    __slots__ = ("ts",)
+
+    def __init__(self, ts: int | None = None) -> None:
+        self.ts = ts
+
+
 class CallRequest:
     """One call of a function.
 
     Shape: `kind` is what the caller takes the function for, None where any will do; `path` as given
     (`dir/module:function`, `.js` optional, the default export where no function is named); `args` the raw JSON of one
     object, or of an array with one, None for none; `is_admin` lets internal functions be called; `wording` says how a
-    missing function is reported: "public" or "any" (protocol reference 2.3); `request_id` 16 hexadecimal digits.
+    missing function is reported: "public" or "any" (protocol reference 2.3); `request_id` 16 hexadecimal digits; `at`
+    what a query is to read, None for the newest state.
     """
 
-    __slots__ = ("args", "identity", "ip", "is_admin", "kind", "path", "request_id", "user_agent", "wording")
+    __slots__ = ("args", "at", "identity", "ip", "is_admin", "kind", "path", "request_id", "user_agent", "wording")
 
     def __init__(
         self,
@@ -31,7 +41,9 @@ class CallRequest:
         wording: str = "public",
         ip: str | None = None,
         user_agent: str | None = None,
+        at: ReadTime | None = None,
     ) -> None:
+        self.at = at
         self.kind = kind
         self.path = path
         self.args = args

@@ -4,8 +4,9 @@ Nobody's `Content-Length` is believed: the bytes are counted. A body that is too
 away, because a client that is still sending does not listen to an answer.
 """
 
+from base64 import b64decode, b64encode
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import orjson
 from starlette.types import Receive
@@ -14,6 +15,8 @@ from skerry.errors import ClientError, DeveloperError, SkerryError
 from skerry.limits import HTTP_BODY_BYTES_MAX, HTTP_BODY_NESTING_MAX, HTTP_DRAIN_BYTES_MAX, JSON_WHOLE_BYTES_MAX
 from skerry.value import TOO_MANY_VALUES, depth_is_within, parse_json, values_are_within
 from skerry.value.kinds import kind_of
+
+_TIMESTAMP_BYTES: Final = 8
 
 
 class ClientGone(Exception):
@@ -174,6 +177,23 @@ def path_of(fields: dict[str, Any]) -> str:
     if type(path) is not str:
         raise ClientError("BadJsonBody", 'The request names no function: it needs a string "path".')
     return path
+
+
+def dump_timestamp(timestamp: int) -> bytes:
+    """A timestamp as it travels: 8 bytes, little-endian, in base64."""
+    return b64encode(timestamp.to_bytes(_TIMESTAMP_BYTES, "little"))
+
+
+def timestamp_of(fields: dict[str, Any]) -> int:
+    """The timestamp that the request names. Raises: ClientError `BadTimestamp`."""
+    text = fields.get("ts")
+    try:
+        raw = b64decode(text, validate=True) if type(text) is str else b""
+    except ValueError:
+        raw = b""
+    if len(raw) != _TIMESTAMP_BYTES:
+        raise ClientError("BadTimestamp", 'The request names no time: it needs a "ts" as /api/query_ts gives it.')
+    return int.from_bytes(raw, "little")
 
 
 def args_of(fields: dict[str, Any], dumps: Callable[[Any], bytes] = orjson.dumps) -> bytes | None:

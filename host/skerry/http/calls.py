@@ -16,14 +16,22 @@ Source: protocol reference 2.1 to 2.5.
 import logging
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final, NoReturn, cast
+from typing import Any, Final, cast
 from urllib.parse import parse_qs, unquote
 
 from skerry.admin.hosted import Hosted
 from skerry.errors import ClientError, SkerryError, SystemFault
-from skerry.functions.request import CallRequest, CallResult
+from skerry.functions.request import CallRequest, CallResult, ReadTime
 from skerry.http.answers import ENCODED, error_answer, format_of, is_long, result_json, retry_after
-from skerry.http.bodies import ArrivingBody, args_of, fields_of, parse_text_args, path_of
+from skerry.http.bodies import (
+    ArrivingBody,
+    args_of,
+    dump_timestamp,
+    fields_of,
+    parse_text_args,
+    path_of,
+    timestamp_of,
+)
 from skerry.http.exchange import Exchange
 from skerry.http.headers import Judge, authenticate, expects_encoded_json, require_admin
 from skerry.http.long_bodies import LongWork, Outcome
@@ -31,7 +39,6 @@ from skerry.http.metrics import Metrics
 from skerry.http.routes import CALL_ROUTES, RUN_PREFIX
 from skerry.http.turns import Ask, TurnQueue, Turns
 from skerry.limits import (
-    HTTP_BATCH_ATTEMPTS_MAX,
     HTTP_BATCH_QUERIES_MAX,
     HTTP_QUERY_STRING_BYTES_MAX,
     JSON_WHOLE_BYTES_MAX,
@@ -75,8 +82,8 @@ class CallEndpoints:
             "/api/mutation": {"POST": self._mutation},
             "/api/action": {"POST": self._action},
             "/api/function": {"POST": self._call_any},
-            "/api/query_ts": {"POST": self._past_read},
-            "/api/query_at_ts": {"POST": self._past_read},
+            "/api/query_ts": {"POST": self._query_ts},
+            "/api/query_at_ts": {"POST": self._query_at_ts},
             "/api/query_batch": {"POST": self._query_batch},
             RUN_PREFIX: {"POST": self._run},
         }
@@ -187,8 +194,23 @@ class CallEndpoints:
         path = "/".join(parts[:-1]) + ":" + parts[-1]
         self._call(exchange, fields, None, path, is_public=True)
 
-    def _past_read(self, exchange: Exchange, raw: Body) -> NoReturn:
-        raise ClientError("PastReadsNotServed", "Reads at a past timestamp are not served by this version.")
+    def _query_ts(self, exchange: Exchange, raw: Body) -> None:
+        refusal = self._deployment.admit(len(self._queue.asked))
+        if refusal is not None:
+            raise refusal
+        self._deployment.newest_ts(partial(self._answer_ts, exchange))
+
+    def _answer_ts(self, exchange: Exchange, outcome: int | SkerryError) -> None:
+        if isinstance(outcome, SkerryError):
+            self.fail(exchange, outcome)
+            return
+        body = b'{"ts":"' + dump_timestamp(outcome) + b'"}'
+        self.sent(None, body)
+        exchange.answer(200, body)
+
+    def _query_at_ts(self, exchange: Exchange, raw: Body) -> None:
+        fields = fields_of(raw)
+        self._call(exchange, fields, "query", path_of(fields), at=ReadTime(timestamp_of(fields)))
 
     def _query_batch(self, exchange: Exchange, raw: Body) -> None:
         queries = fields_of(raw).get("queries")
@@ -201,18 +223,26 @@ class CallEndpoints:
             raise ClientError("BadJsonBody", "Each query of a batch is a JSON object.")
         asked = cast("list[dict[str, Any]]", batch)
         formats = [_format(exchange, fields) for fields in asked]
-        requests = [self._request(exchange, fields, "query", path_of(fields)) for fields in asked]
+        at = ReadTime()
+        requests = [self._request(exchange, fields, "query", path_of(fields), at=at) for fields in asked]
         _Batch(self, self._deployment, exchange, requests, formats, self._redacted).ask()
 
     # -- calling -------------------------------------------------------------------------------------------------
 
     def _call(
-        self, exchange: Exchange, fields: dict[str, Any], kind: str | None, path: str, *, is_public: bool = False
+        self,
+        exchange: Exchange,
+        fields: dict[str, Any],
+        kind: str | None,
+        path: str,
+        *,
+        is_public: bool = False,
+        at: ReadTime | None = None,
     ) -> None:
         exchange.started = self._monotonic()
         exchange.kind = kind
         exchange.value_format = _format(exchange, fields)
-        request = self._request(exchange, fields, kind, path, is_public=is_public)
+        request = self._request(exchange, fields, kind, path, is_public=is_public, at=at)
         self.ask(partial(self._run_call, exchange, request))
         self._metrics.in_flight += 1
 
@@ -293,7 +323,14 @@ class CallEndpoints:
             self.fail(exchange, error)
 
     def _request(
-        self, exchange: Exchange, fields: dict[str, Any], kind: str | None, path: str, *, is_public: bool = False
+        self,
+        exchange: Exchange,
+        fields: dict[str, Any],
+        kind: str | None,
+        path: str,
+        *,
+        is_public: bool = False,
+        at: ReadTime | None = None,
     ) -> CallRequest:
         caller = exchange.caller
         user_agent = exchange.headers.get(b"user-agent")
@@ -307,11 +344,12 @@ class CallEndpoints:
             wording="any" if kind is None and not is_public else "public",
             ip=exchange.ip,
             user_agent=None if user_agent is None else user_agent[:USER_AGENT_CHARS_MAX].decode("latin-1"),
+            at=at,
         )
 
 
 class _Batch:
-    """Queries that are answered from one state: all are begun in one go, and again where writes came between."""
+    """Queries that are answered together, from one state: their requests share the time that they read at."""
 
     def __init__(
         self,
@@ -328,15 +366,11 @@ class _Batch:
         self._requests = requests
         self._formats = formats
         self._redacted = redacted
-        self._attempts = 0
-        self._missing = 0
-        self._outcomes: list[CallResult | SkerryError | None] = []
+        self._missing = len(requests)
+        self._outcomes: list[CallResult | SkerryError | None] = [None] * self._missing
 
     def ask(self) -> None:
         """Begins all queries, or answers where there are none."""
-        self._attempts += 1
-        self._missing = len(self._requests)
-        self._outcomes = [None] * self._missing
         if not self._requests:
             self._settle()
             return
@@ -367,13 +401,6 @@ class _Batch:
                 raise outcome
             assert outcome is not None
             results.append(outcome)
-        if len({result.ts for result in results if result.ts is not None}) > 1:  # a failure may carry none
-            if self._attempts >= HTTP_BATCH_ATTEMPTS_MAX:
-                raise ClientError(
-                    "QueriesUnsettled", "Writes kept changing the state between the queries of the batch."
-                )
-            self.ask()
-            return
         size = sum(len(result.value) for result in results)
         if size > JSON_WHOLE_BYTES_MAX:
             self._endpoints.answer_long(self._exchange, size, partial(self._made, results))
