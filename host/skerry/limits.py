@@ -249,6 +249,32 @@ assert COMMITS_TOGETHER_MAX < COMMITS_PENDING_MAX and COMMITS_TOGETHER_BYTES_MAX
 assert COMMITS_PENDING_MAX < WRITE_LOG_COMMITS_MAX and COMMITS_PENDING_BYTES_MAX < WRITE_LOG_BYTES_MAX
 assert QUERY_JSON_BYTES_MAX < HOSTCALL_ARGUMENT_BYTES_MAX
 
+# -- search (protocol reference 9.1) -------------------------------------------------------------------------------
+SEARCH_TEXT_CHARS_MAX = 256 * KIB  # of a text, counted from its beginning, that are indexed
+SEARCH_TOKENS_PER_TEXT_MAX = 32_767  # likewise; what comes behind is not found
+SEARCH_TERMS_PER_TEXT_MAX = 8_192  # different ones; another that comes behind is not found
+SEARCH_TERM_BYTES_MAX = 32  # a longer one is cut, in texts and in queries
+SEARCH_RUN_CHARS_MAX = 256  # characters that are normalised at a time: marks in one run cost the square of their number
+SEARCH_TERM_COUNT_MAX = 255  # occurrences in a text that count
+SEARCH_QUERY_TERMS_MAX = 16  # of a query; what comes behind is ignored
+SEARCH_PREFIX_TERMS_MAX = 16  # indexed terms that the last term of a query stands for
+SEARCH_FILTERS_MAX = 8
+SEARCH_RESULTS_MAX = 1_024  # a query that comes to this one fails
+SEARCH_POSTINGS_MAX = 1_024  # read of one term; the strongest ones where there are more
+SEARCH_CANDIDATES_READ_MAX = 1_024  # documents that are read to complete their score
+SEARCH_BATCH_POSTINGS = 32  # read of a term that has more than SEARCH_POSTINGS_MAX before looking whether they suffice
+SEARCH_PROBED_POSTINGS = 256  # counted to tell which of several filters leaves the fewest
+SEARCH_SAMPLE_KEYS = 128  # from which the number of documents with a common term is estimated
+SEARCH_SAMPLED_ONE_IN = 16  # documents; a power of two
+SLICE_SEARCH_CHARS_MAX = (
+    16 * KIB
+)  # of a text that is indexed on the loop thread; a longer one is left to the background
+TRANSACTION_SEARCH_KEYS_MAX = 1_000_000  # that the searches of one function execution read
+
+assert SEARCH_TOKENS_PER_TEXT_MAX < 1 << 15 and 256 % SEARCH_SAMPLED_ONE_IN == 0
+assert 2 * SEARCH_TERM_BYTES_MAX + 64 < STORAGE_SHORT_KEY_BYTES_MAX
+assert SEARCH_RESULTS_MAX <= SEARCH_POSTINGS_MAX
+
 # -- HTTP --------------------------------------------------------------------------------------------------------
 HTTP_BODY_BYTES_MAX = 2 * FUNCTION_ARGS_BYTES_MAX + 64 * KIB  # of a call: arguments grow when written as JSON
 HTTP_LONG_BYTES_WAITING_MAX = 256 * MIB  # of a deployment's bodies that wait to be parsed beside the loop thread

@@ -31,6 +31,7 @@ from skerry.database.past import bound_past, past_snapshot
 from skerry.database.pending import UNSENT, OnDurable, Pending, last_commit_ts, tell
 from skerry.database.plan_cache import PlanCache
 from skerry.database.schema_change import Beside, Steps, clear_indexes, schema_steps
+from skerry.database.search_counts import Counts, counts_write, difference, plus, read_counts
 from skerry.database.transaction import Transaction
 from skerry.database.usage import Usage
 from skerry.database.view import GuardedSnapshot, View
@@ -60,7 +61,8 @@ class Database:
     Shape: `clock_ns` gives the time of a commit, `cursor_key` (any length) authenticates cursors,
     `call_soon_threadsafe` runs a function on the loop thread, and `call_soon`, for calls from that thread itself, in
     its next turn. `on_commit`, where set, sees each commit once it is
-    durable, before its caller does.
+    durable, before its caller does. `counted_up_to` has, for each search index that is being built, the document key up
+    to which documents are in its counts; who builds it says so.
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class Database:
         self._epoch = 0
         self._plans = PlanCache()
         self._warned_percent = 0
+        self.counted_up_to: dict[int, bytes] = {}
         snapshot = engine.snapshot()
         clear_indexes(engine, unfinished_indexes(snapshot))
         self._view = View(snapshot, Overlay())
@@ -383,6 +386,15 @@ class Database:
         """Whether a commit that is not durable yet writes this document."""
         return key in self._view.overlay.documents
 
+    def add_counts(self, number: int, more: Counts) -> Write:
+        """What stores the counts of a search index with so much added; goes to storage before anything else does."""
+        overlay = self._view.overlay
+        newest = overlay.counts.get(number)
+        if newest is None:
+            newest = read_counts(self._view.snapshot, number)
+        sum_ = overlay.counts[number] = plus(newest, more)
+        return counts_write(number, sum_)
+
     def is_key_pending(self, index_number: int, key: bytes) -> bool:
         """Whether a commit that is not durable yet changes an index key."""
         layer = self._view.overlay.indexes.get(index_number)
@@ -404,6 +416,9 @@ class Database:
                 mirror = self.mirrors.get(write.table.space)
                 if mirror is not None:
                     mirror(writes, write, commit_ts)
+
+        for number, lengths in transaction.lengths.items():
+            writes.append(self.add_counts(number, difference(lengths, self.counted_up_to.get(number))))
         catalog = self._catalog
         if transaction.created:
             catalog = self._catalog = transaction.catalog

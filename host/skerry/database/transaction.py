@@ -18,7 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from skerry.database.birth import Birth
-from skerry.database.catalog import CATALOG_INDEX, Catalog, Table, creation_tail, number_key, table_key
+from skerry.database.catalog import CATALOG_INDEX, Catalog, SearchedIndex, Table, creation_tail, number_key, table_key
 from skerry.database.document_write import DocumentWrite
 from skerry.database.overlay import IndexLayer, Overlay
 from skerry.database.page import PageRequest, read_page
@@ -27,6 +27,8 @@ from skerry.database.query import Plan, compile_query
 from skerry.database.read_set import ReadSet
 from skerry.database.refusals import bad_argument, id_of_other_table, nonexistent, undecodable_id
 from skerry.database.scan import Range
+from skerry.database.search_counts import Counts, Lengths, difference, plus, read_counts
+from skerry.database.search_stream import SearchStream
 from skerry.database.stored import HEADER_BYTES, SIZE_MASK, parse_document
 from skerry.database.stream import QueryStream, collect_plan, open_stream
 from skerry.database.usage import Usage
@@ -80,6 +82,7 @@ class Transaction:
         "journal",
         "journal_out",
         "layers",
+        "lengths",
         "now_ms",
         "overlay",
         "page_key",
@@ -125,6 +128,7 @@ class Transaction:
         self.usage = Usage()
         self.writes: dict[bytes, DocumentWrite] = {}
         self.layers: dict[int, IndexLayer] = {}
+        self.lengths: Lengths = {}
         self.created: list[Table] = []
         self.paginated = False
         self.journal = journal
@@ -260,6 +264,8 @@ class Transaction:
         usage.write_document(size)
         json = dumps(document)
         key = found.prefix + internal_id
+        if found.searches:
+            self._measure(found.searches, key, None, document)
         tail = creation_tail(creation_time, internal_id)
         for index in found.stored:
             for entry in index.keys(document, tail):
@@ -300,6 +306,8 @@ class Transaction:
         old = parse_document(json)
         self.usage.write_document(0)
         internal_id = key[4:]
+        if found.searches:
+            self._measure(found.searches, key, old, None)
         tail = creation_tail(old["_creationTime"], internal_id)
         for index in found.stored:
             for entry in index.keys(old, tail):
@@ -321,7 +329,7 @@ class Transaction:
                 "TooManyOpenQueries", f"A function can hold {OPEN_QUERIES_MAX} queries open at a time."
             )
         number = self._next_query
-        self._streams[number] = open_stream(self, self._plan(query))
+        self._streams[number] = self._open(self._plan(query))
         self._next_query = number + 1
         return number
 
@@ -341,7 +349,8 @@ class Transaction:
 
     def collect_query(self, query: Any) -> bytes:
         """Open, collect and close in one; `query` as for `open_query`."""
-        return collect_plan(self, self._plan(query))
+        plan = self._plan(query)
+        return collect_plan(self, plan) if plan.search is None else self._open(plan).collect()
 
     def close_query(self, query_id: int) -> bool:
         """Forget an open query; whether there was one."""
@@ -386,6 +395,16 @@ class Transaction:
 
     def _plan(self, query: Any) -> Plan:
         return self._plans.plan(query, self.catalog) if type(query) is bytes else compile_query(query, self.catalog)
+
+    def _open(self, plan: Plan) -> QueryStream:
+        if plan.search is None:
+            return open_stream(self, plan)
+        self.usage.read_range()
+        return SearchStream(self, plan)
+
+    def note_document(self, key: bytes) -> None:
+        """Record a document that was read."""
+        self._points.add(key)
 
     def note_absent_table(self, name: str) -> None:
         """Record that the function saw that a table does not exist."""
@@ -538,6 +557,8 @@ class Transaction:
             self.usage.grow(size if before is None else size - (int.from_bytes(before[:4], "big") & SIZE_MASK))
         self.usage.write_document(size)
         internal_id = key[4:]
+        if table.searches:
+            self._measure(table.searches, key, old, document)
         tail = None
         for index in table.declared:
             for root in index.roots:
@@ -565,6 +586,37 @@ class Transaction:
         except Mismatch as mismatch:
             raise write_error(table.name, mismatch) from None
 
+    def _measure(
+        self,
+        indexes: tuple[SearchedIndex, ...],
+        key: bytes,
+        old: dict[str, Any] | None,
+        document: dict[str, Any] | None,
+    ) -> None:
+        """Note how long a document was and is in the search indexes of its table; before its keys are made."""
+        undo, usage = self._undo, self.usage
+        for index in indexes:
+            if old is not None and document is not None and index.has_same_text(old, document):
+                continue
+            for version in (old, document):
+                if version is not None:
+                    usage.analyse(index.text_chars(version))
+            lengths = self.lengths.setdefault(index.number, {})
+            previous = lengths.get(key)
+            before = previous[0] if previous is not None else 0 if old is None else index.length(old)
+            lengths[key] = (before, 0 if document is None else index.length(document))
+            if undo is not None:
+                undo.append(partial(_put_back, lengths, key, previous))
+
+    def counts(self, number: int) -> Counts:
+        """The counts of a search index as the transaction sees them; they are not in its read set."""
+        overlay = self.overlay
+        counts = None if overlay is None else overlay.counts.get(number)
+        if counts is None:
+            counts = read_counts(self.snapshot, number)
+        own = self.lengths.get(number)
+        return plus(counts, difference(own)) if own else counts
+
     def _mark(self, number: int, key: bytes, mark: int, is_stored: bool = True) -> None:
         """Mark an index key as added or removed by this transaction."""
         layer = self.layers.get(number)
@@ -587,6 +639,13 @@ class Transaction:
             else:
                 undo.append(lambda: writes.__setitem__(key, previous))
         writes[key] = write
+
+
+def _put_back(lengths: dict[bytes, tuple[int, int]], key: bytes, previous: tuple[int, int] | None) -> None:
+    if previous is None:
+        del lengths[key]
+    else:
+        lengths[key] = previous
 
 
 def _point(key: bytes) -> Range:

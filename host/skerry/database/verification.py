@@ -27,7 +27,7 @@ structure, which reading all of it exercises; bundles, which are files.
 Concurrency: one thread; the snapshot may be guarded.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
@@ -368,9 +368,9 @@ def verify(snapshot: StorageSnapshot) -> Verification:
     return walk
 
 
-def _keys_of(index: Index, document: dict[str, Any], tail: bytes) -> tuple[bytes, ...]:
+def _keys_of(index: Index, document: dict[str, Any], tail: bytes) -> Sequence[bytes]:
     """The entries that a document has in an index."""
-    return (index.key(document, tail),)
+    return index.keys(document, tail)
 
 
 __all__ = ["DIFFERENCE_CODES", "Difference", "Verification", "verify"]
