@@ -31,7 +31,7 @@ from skerry.database.past import bound_past, past_snapshot
 from skerry.database.pending import UNSENT, OnDurable, Pending, last_commit_ts, tell
 from skerry.database.plan_cache import PlanCache
 from skerry.database.schema_change import Beside, Steps, clear_indexes, schema_steps
-from skerry.database.search_counts import Counts, counts_write, difference, plus, read_counts
+from skerry.database.search_counts import Counts, added, difference
 from skerry.database.transaction import Transaction
 from skerry.database.usage import Usage
 from skerry.database.view import GuardedSnapshot, View
@@ -388,12 +388,7 @@ class Database:
 
     def add_counts(self, number: int, more: Counts) -> Write:
         """What stores the counts of a search index with so much added; goes to storage before anything else does."""
-        overlay = self._view.overlay
-        newest = overlay.counts.get(number)
-        if newest is None:
-            newest = read_counts(self._view.snapshot, number)
-        sum_ = overlay.counts[number] = plus(newest, more)
-        return counts_write(number, sum_)
+        return added(self._view.overlay, self._view.snapshot, number, more)
 
     def is_key_pending(self, index_number: int, key: bytes) -> bool:
         """Whether a commit that is not durable yet changes an index key."""

@@ -9,9 +9,15 @@ While an index is being built, a document counts once its entries are there what
 up to which document key that is so (`Database.counted_up_to`).
 """
 
-from typing import Final, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from skerry.database.catalog import SearchedIndex
 from skerry.storage import StorageSnapshot, Tree, Write
+
+if TYPE_CHECKING:
+    from skerry.database.overlay import Overlay
+    from skerry.database.transaction import Transaction
 
 COUNTS_PREFIX: Final = b"search/"
 _BYTES: Final = 8
@@ -59,3 +65,50 @@ def difference(lengths: dict[bytes, tuple[int, int]], up_to: bytes | None = None
 def plus(counts: Counts, more: Counts) -> Counts:
     """The sum, never below nothing."""
     return Counts(max(0, counts.documents + more.documents), max(0, counts.tokens + more.tokens))
+
+
+def added(overlay: "Overlay", snapshot: StorageSnapshot, number: int, more: Counts) -> Write:
+    """Adds to the newest counts of an index, and gives what stores them; nothing else goes to storage first."""
+    newest = overlay.counts.get(number)
+    overlay.counts[number] = counts = plus(read_counts(snapshot, number) if newest is None else newest, more)
+    return counts_write(number, counts)
+
+
+def counts_of(transaction: "Transaction", number: int) -> Counts:
+    """The counts of an index as a transaction sees them; not in its read set."""
+    overlay = transaction.overlay
+    counts = None if overlay is None else overlay.counts.get(number)
+    if counts is None:
+        counts = read_counts(transaction.snapshot, number)
+    own = transaction.lengths.get(number)
+    return plus(counts, difference(own)) if own else counts
+
+
+def measure(
+    transaction: "Transaction",
+    indexes: tuple[SearchedIndex, ...],
+    key: bytes,
+    old: dict[str, Any] | None,
+    document: dict[str, Any] | None,
+) -> None:
+    """Note how long a document was and is in the search indexes of its table; before its keys are made."""
+    undo, usage = transaction.undo, transaction.usage
+    for index in indexes:
+        if old is not None and document is not None and index.has_same_text(old, document):
+            continue
+        for version in (old, document):
+            if version is not None:
+                usage.analyse(index.text_chars(version))
+        lengths = transaction.lengths.setdefault(index.number, {})
+        previous = lengths.get(key)
+        before = previous[0] if previous is not None else 0 if old is None else index.length(old)
+        lengths[key] = (before, 0 if document is None else index.length(document))
+        if undo is not None:
+            undo.append(partial(_put_back, lengths, key, previous))
+
+
+def _put_back(lengths: dict[bytes, tuple[int, int]], key: bytes, previous: tuple[int, int] | None) -> None:
+    if previous is None:
+        del lengths[key]
+    else:
+        lengths[key] = previous

@@ -22,7 +22,7 @@ from math import log
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from skerry.database.catalog import Table
-from skerry.database.search_counts import Counts
+from skerry.database.search_counts import Counts, counts_of
 from skerry.database.search_index import ALL_SCOPE, length_code
 from skerry.database.search_postings import Posting, PostingList, Reader, Scorer, posting_bounds
 from skerry.database.search_query import Search
@@ -227,7 +227,7 @@ def _statistics(transaction: "Transaction", reader: Reader, search: Search, scop
         for term in reader.terms_from(scope, search.prefix, SEARCH_PREFIX_TERMS_MAX):
             found.setdefault(term, True)
     terms = tuple([WeighedTerm(term, *reader.frequency(term), by_prefix) for term, by_prefix in found.items()])
-    return Statistics(transaction.counts(search.index.number), terms)
+    return Statistics(counts_of(transaction, search.index.number), terms)
 
 
 def _weight(n_documents: int, frequency: int, by_prefix: bool) -> float:

@@ -17,7 +17,8 @@ from skerry.database.query import Plan
 from skerry.database.search_index import REST_BYTES
 from skerry.database.search_ranking import Ranking, load_statistics
 from skerry.database.stored import HEADER_BYTES, SIZE_MASK, parse_document
-from skerry.database.stream import QueryStream
+from skerry.database.stream import QueryStream, open_stream
+from skerry.database.stream import collect_plan as collect_range
 from skerry.errors import DeveloperError
 from skerry.limits import SEARCH_RESULTS_MAX
 
@@ -123,9 +124,22 @@ class SearchStream(QueryStream):
         return json, size
 
 
+def open_plan(transaction: "Transaction", plan: Plan) -> QueryStream:
+    """Open a plan of either kind over all of its result."""
+    if plan.search is None:
+        return open_stream(transaction, plan)
+    transaction.usage.read_range()
+    return SearchStream(transaction, plan)
+
+
+def collect_plan(transaction: "Transaction", plan: Plan) -> bytes:
+    """All documents of a plan of either kind, as a JSON array."""
+    return collect_range(transaction, plan) if plan.search is None else open_plan(transaction, plan).collect()
+
+
 def _turned(score: float) -> bytes:
     """A negative score as bytes that order as scores do, the greatest first."""
     return bytes([255 - byte for byte in _pack_score(-score)])
 
 
-__all__ = ["SearchStream"]
+__all__ = ["SearchStream", "collect_plan", "open_plan"]

@@ -18,7 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from skerry.database.birth import Birth
-from skerry.database.catalog import CATALOG_INDEX, Catalog, SearchedIndex, Table, creation_tail, number_key, table_key
+from skerry.database.catalog import CATALOG_INDEX, Catalog, Table, creation_tail, number_key, table_key
 from skerry.database.document_write import DocumentWrite
 from skerry.database.overlay import IndexLayer, Overlay
 from skerry.database.page import PageRequest, read_page
@@ -27,10 +27,10 @@ from skerry.database.query import Plan, compile_query
 from skerry.database.read_set import ReadSet
 from skerry.database.refusals import bad_argument, id_of_other_table, nonexistent, undecodable_id
 from skerry.database.scan import Range
-from skerry.database.search_counts import Counts, Lengths, difference, plus, read_counts
-from skerry.database.search_stream import SearchStream
+from skerry.database.search_counts import Lengths, measure
+from skerry.database.search_stream import collect_plan, open_plan
 from skerry.database.stored import HEADER_BYTES, SIZE_MASK, parse_document
-from skerry.database.stream import QueryStream, collect_plan, open_stream
+from skerry.database.stream import QueryStream
 from skerry.database.usage import Usage
 from skerry.errors import DeveloperError
 from skerry.limits import OPEN_QUERIES_MAX, SAVEPOINT_DEPTH_MAX, VALIDATOR_STEPS_MAX
@@ -61,39 +61,11 @@ class Transaction:
     """One transaction of a deployment; `Database.begin` makes it, `Database.commit` or `abort` ends it."""
 
     __slots__ = (
-        "_birth",
-        "_known",
-        "_next_query",
-        "_overlay_documents",
-        "_plans",
-        "_points",
-        "_ranges",
-        "_savepoints",
-        "_scans",
-        "_streams",
-        "_undo",
-        "base_catalog",
-        "begin_ts",
-        "catalog",
-        "created",
-        "detached",
-        "ended",
-        "epoch",
-        "journal",
-        "journal_out",
-        "layers",
-        "lengths",
-        "now_ms",
-        "overlay",
-        "page_key",
-        "paginated",
-        "snapshot",
-        "snapshot_ts",
-        "usage",
-        "view",
-        "writable",
-        "writes",
-    )
+        "_birth", "_known", "_next_query", "_overlay_documents", "_plans", "_points", "_ranges", "_savepoints",
+        "_scans", "_streams", "base_catalog", "begin_ts", "catalog", "created", "detached", "ended", "epoch",
+        "journal", "journal_out", "layers", "lengths", "now_ms", "overlay", "page_key", "paginated", "snapshot",
+        "snapshot_ts", "undo", "usage", "view", "writable", "writes",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -141,7 +113,7 @@ class Transaction:
         self._scans: list[Any] = []
         self._streams: dict[int, QueryStream] = {}
         self._next_query = 0
-        self._undo: list[Undo] | None = None
+        self.undo: list[Undo] | None = None
         self._savepoints: list[tuple[int, tuple[Any, ...]]] = []
         self._birth = Birth(now_ms, seed)
 
@@ -227,7 +199,7 @@ class Transaction:
             "source": {"type": "FullTableScan", "tableName": table, "order": None},
             "operators": [],
         }
-        stream = open_stream(self, self._plan(query))
+        stream = open_plan(self, self._plan(query))
         count = 0
         while stream.next() is not None:
             count += 1
@@ -265,7 +237,7 @@ class Transaction:
         json = dumps(document)
         key = found.prefix + internal_id
         if found.searches:
-            self._measure(found.searches, key, None, document)
+            measure(self, found.searches, key, None, document)
         tail = creation_tail(creation_time, internal_id)
         for index in found.stored:
             for entry in index.keys(document, tail):
@@ -307,7 +279,7 @@ class Transaction:
         self.usage.write_document(0)
         internal_id = key[4:]
         if found.searches:
-            self._measure(found.searches, key, old, None)
+            measure(self, found.searches, key, old, None)
         tail = creation_tail(old["_creationTime"], internal_id)
         for index in found.stored:
             for entry in index.keys(old, tail):
@@ -329,7 +301,7 @@ class Transaction:
                 "TooManyOpenQueries", f"A function can hold {OPEN_QUERIES_MAX} queries open at a time."
             )
         number = self._next_query
-        self._streams[number] = self._open(self._plan(query))
+        self._streams[number] = open_plan(self, self._plan(query))
         self._next_query = number + 1
         return number
 
@@ -349,8 +321,7 @@ class Transaction:
 
     def collect_query(self, query: Any) -> bytes:
         """Open, collect and close in one; `query` as for `open_query`."""
-        plan = self._plan(query)
-        return collect_plan(self, plan) if plan.search is None else self._open(plan).collect()
+        return collect_plan(self, self._plan(query))
 
     def close_query(self, query_id: int) -> bool:
         """Forget an open query; whether there was one."""
@@ -396,12 +367,6 @@ class Transaction:
     def _plan(self, query: Any) -> Plan:
         return self._plans.plan(query, self.catalog) if type(query) is bytes else compile_query(query, self.catalog)
 
-    def _open(self, plan: Plan) -> QueryStream:
-        if plan.search is None:
-            return open_stream(self, plan)
-        self.usage.read_range()
-        return SearchStream(self, plan)
-
     def note_document(self, key: bytes) -> None:
         """Record a document that was read."""
         self._points.add(key)
@@ -424,26 +389,26 @@ class Transaction:
         """Begin a sub-transaction; `release` keeps its writes, `rollback` undoes them. Reads stay either way."""
         if len(self._savepoints) >= SAVEPOINT_DEPTH_MAX:
             raise DeveloperError("TooManySavepoints", f"Sub-transactions nest at most {SAVEPOINT_DEPTH_MAX} deep.")
-        if self._undo is None:
-            self._undo = []
-        self._savepoints.append((len(self._undo), self.usage.snapshot_writes()))
+        if self.undo is None:
+            self.undo = []
+        self._savepoints.append((len(self.undo), self.usage.snapshot_writes()))
 
     def release(self) -> None:
         """End the innermost sub-transaction and keep what it wrote."""
         self._savepoints.pop()
         if not self._savepoints:
-            self._undo = None
+            self.undo = None
 
     def rollback(self) -> None:
         """End the innermost sub-transaction and undo what it wrote."""
         mark, counters = self._savepoints.pop()
-        undo = self._undo
+        undo = self.undo
         assert undo is not None
         while len(undo) > mark:
             undo.pop()()
         self.usage.restore_writes(counters)
         if not self._savepoints:
-            self._undo = None
+            self.undo = None
 
     def abort(self) -> None:
         """Give up: nothing is written, the snapshot is let go. Ending twice is no error."""
@@ -486,8 +451,8 @@ class Transaction:
         self.catalog, table = previous.with_table(name)
         self.note_absent_table(name)
         self.created.append(table)
-        if self._undo is not None:
-            self._undo.append(lambda: self._forget_table(previous))
+        if self.undo is not None:
+            self.undo.append(lambda: self._forget_table(previous))
         return table
 
     def _forget_table(self, previous: Catalog) -> None:
@@ -558,7 +523,7 @@ class Transaction:
         self.usage.write_document(size)
         internal_id = key[4:]
         if table.searches:
-            self._measure(table.searches, key, old, document)
+            measure(self, table.searches, key, old, document)
         tail = None
         for index in table.declared:
             for root in index.roots:
@@ -586,44 +551,13 @@ class Transaction:
         except Mismatch as mismatch:
             raise write_error(table.name, mismatch) from None
 
-    def _measure(
-        self,
-        indexes: tuple[SearchedIndex, ...],
-        key: bytes,
-        old: dict[str, Any] | None,
-        document: dict[str, Any] | None,
-    ) -> None:
-        """Note how long a document was and is in the search indexes of its table; before its keys are made."""
-        undo, usage = self._undo, self.usage
-        for index in indexes:
-            if old is not None and document is not None and index.has_same_text(old, document):
-                continue
-            for version in (old, document):
-                if version is not None:
-                    usage.analyse(index.text_chars(version))
-            lengths = self.lengths.setdefault(index.number, {})
-            previous = lengths.get(key)
-            before = previous[0] if previous is not None else 0 if old is None else index.length(old)
-            lengths[key] = (before, 0 if document is None else index.length(document))
-            if undo is not None:
-                undo.append(partial(_put_back, lengths, key, previous))
-
-    def counts(self, number: int) -> Counts:
-        """The counts of a search index as the transaction sees them; they are not in its read set."""
-        overlay = self.overlay
-        counts = None if overlay is None else overlay.counts.get(number)
-        if counts is None:
-            counts = read_counts(self.snapshot, number)
-        own = self.lengths.get(number)
-        return plus(counts, difference(own)) if own else counts
-
     def _mark(self, number: int, key: bytes, mark: int, is_stored: bool = True) -> None:
         """Mark an index key as added or removed by this transaction."""
         layer = self.layers.get(number)
         if layer is None:
             layer = self.layers[number] = IndexLayer(is_stored)
         self.usage.write_index(len(key))
-        undo = self._undo
+        undo = self.undo
         if undo is not None:
             previous = layer.entries.get(key)
             undo.append((lambda: layer.drop(key)) if previous is None else (lambda: layer.put(key, previous)))
@@ -631,7 +565,7 @@ class Transaction:
 
     def _put(self, key: bytes, write: DocumentWrite) -> None:
         writes = self.writes
-        undo = self._undo
+        undo = self.undo
         if undo is not None:
             previous = writes.get(key)
             if previous is None:
@@ -639,13 +573,6 @@ class Transaction:
             else:
                 undo.append(lambda: writes.__setitem__(key, previous))
         writes[key] = write
-
-
-def _put_back(lengths: dict[bytes, tuple[int, int]], key: bytes, previous: tuple[int, int] | None) -> None:
-    if previous is None:
-        del lengths[key]
-    else:
-        lengths[key] = previous
 
 
 def _point(key: bytes) -> Range:
