@@ -151,6 +151,9 @@ ERRORS: Final[dict[str, ErrorSpec]] = {
     "CommitterFullError": _system(503, "Too many writes wait for the disk; retry in a moment."),
     "CompactionInProgress": _system(409, "The storage is being compacted already; wait for that to end."),
     "CompactionFailed": _system(503, "The storage is what it was before; the message says why. Try again later."),
+    "InvalidSettings": _client(400, "Send known settings with whole numbers, or null for the default."),
+    "InvalidJob": _client(400, "Ask for a job that there is: space, verify or compact."),
+    "JobInProgress": _client(409, "A deployment does one of these jobs at a time; wait for the end of the other."),
     "CommitLogCorrupted": _system(500, "The commit log cannot be read; keep the data folder and report it."),
     "IndexCorrupted": _system(500, "An index and its documents disagree; keep the data folder and report it."),
     "InvalidArgument": _developer(

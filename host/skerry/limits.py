@@ -378,15 +378,24 @@ assert ACTION_FETCH_BODY_BYTES_MAX <= COMPLETIONS_BYTES_MAX and HOSTCALL_ARGUMEN
 # -- upkeep ------------------------------------------------------------------------------------------------------
 HISTORY_RETENTION_S = 3_600
 UPKEEP_INTERVAL_S = 1.0
-UPKEEP_BUSY_INTERVAL_S = 0.02
 UPKEEP_COMMITS_MAX = 200
+UPKEEP_STEP_US = 2_000  # of the loop thread, after which a step of dropping history ends with the change at hand
+UPKEEP_SHARE_PERCENT = 10  # of the loop thread's time that dropping history may take
+UPKEEP_LATE_SECONDS = 30  # that history may be older than its retention, before dropping it takes a larger share
+UPKEEP_LATE_SHARE_PERCENT = 50
+HISTORY_RETENTION_S_MIN = 10
+HISTORY_RETENTION_S_MAX = 90 * 86_400
 
+assert HISTORY_RETENTION_S_MIN < HISTORY_RETENTION_S < HISTORY_RETENTION_S_MAX
 assert UPKEEP_COMMITS_MAX <= RETENTION_CHUNK_COMMITS, "a full step is seen as full"
 
 # -- storage care: verifying, measuring, compacting, backing up -----------------------------------------------------
 VERIFY_STEP_ITEMS = 256  # looked at before whoever verifies may rest
 VERIFY_DIFFERENCES_MAX = 1_000  # told one by one; more are counted
 VERIFY_COMMITS_REMEMBERED = 64  # whose documents a walk keeps in memory
+COMPACTION_FREE_PERCENT = 50  # of a file that hold nothing: then it is compacted by itself
+COMPACTION_FREE_BYTES_MIN = 32 * MIB  # likewise
+COMPACTION_INTERVAL_SECONDS = 600  # between attempts to compact by itself
 COMPACTION_DISK_SPARE_BYTES = 64 * MIB  # that the disk must have beside the copy
 COMPACTION_PIECE_BYTES = 1 * MIB  # copied before the copy rests
 COMPACTION_PACE_PERCENT = 50  # of the time for copying, the rest of it for others

@@ -35,6 +35,7 @@ from skerry.admin.registry import DeploymentRecord, Quotas, Registry, State, not
 from skerry.admin.shares import Share, changed_quotas
 from skerry.admin.way_out import WaysOut
 from skerry.errors import ClientError, SystemFault
+from skerry.functions.care import StorageSeen
 from skerry.functions.deployment import Deployment
 from skerry.functions.metering import CallLog, Meter, shown_usage
 from skerry.isolate import ModuleCache, compile_jailed, get_engine
@@ -233,6 +234,11 @@ class Host:
     def usage_now(self) -> Mapping[str, Meter]:
         """What the deployments that were called since this process began have used in it, by name."""
         return {name: hosted.share.meter for name, hosted in self._hosted.items()}
+
+    def storage_now(self) -> Mapping[str, tuple[StorageSeen, int]]:
+        """What the storage of the open deployments takes, and how many seconds their history is kept, by name."""
+        seen = {name: hosted.storage_seen() for name, hosted in self._open.items()}
+        return {name: one for name, one in seen.items() if one is not None}
 
     def usage(self, name: str) -> dict[str, int]:
         """What a deployment has used since it was created, as `shown_usage` shows it. Shape: also `storageBytes`, of

@@ -34,7 +34,7 @@ from skerry.database.schema_change import Beside, Steps, clear_indexes, schema_s
 from skerry.database.search_counts import Counts, added, difference
 from skerry.database.transaction import Transaction
 from skerry.database.usage import Usage
-from skerry.database.view import GuardedSnapshot, View
+from skerry.database.view import GuardedSnapshot, LongLooks, View
 from skerry.database.write_log import Conflict, WriteLog
 from skerry.errors import SkerryError, SystemFault
 from skerry.limits import (
@@ -94,6 +94,7 @@ class Database:
         self._detached_count = 0
         self._detached_lock = Lock()
         self._recovery_lock = Lock()
+        self.looks = LongLooks(engine, self._recovery_lock)
         self._epoch = 0
         self._plans = PlanCache()
         self._warned_percent = 0
@@ -268,6 +269,13 @@ class Database:
         tell(self._take_in(), [], None)
         return True
 
+    def leave_old_file(self) -> None:
+        """Reads from the file that compaction has put in place, so that the one before can go. The loop thread."""
+        if self._view.users and not self._pending:
+            self._fork_view()
+        elif not self._pending:  # else the next group that is durable renews the snapshot
+            self._view.snapshot.renew()
+
     def _take_in(self) -> list[Pending]:
         """Move on to what storage has made durable; the commits whose callers are to be told."""
         durable, pending = self.engine.durable_sequence, self._pending
@@ -283,7 +291,7 @@ class Database:
         engine, percent = self.engine, self.engine.filling_percent
         if percent < STORAGE_MAP_FILLING_PERCENT or engine.failed is not None or self._view.users:
             return False
-        if percent < STORAGE_MAP_URGENT_PERCENT and (self._pending or self._detached):
+        if percent < STORAGE_MAP_URGENT_PERCENT and (self._pending or self._detached or self.looks.count):
             return False
         try:
             with self._recovery_lock:

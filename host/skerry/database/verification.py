@@ -109,6 +109,15 @@ class Verification:
         """Whether nothing was found so far."""
         return not self.difference_count
 
+    def report(self) -> dict[str, Any]:
+        """What was found, for whoever asked."""
+        return {
+            "isSound": self.is_sound,
+            "counts": self.counts,
+            "differenceCount": self.difference_count,
+            "differences": [difference._asdict() for difference in self.differences],
+        }
+
     def steps(self) -> Iterator[None]:
         """The walk, in pieces of at most `VERIFY_STEP_ITEMS` items."""
         try:

@@ -36,6 +36,7 @@ from skerry.http.host_routes import Handler, HostRoutes, answer, fields_of, text
 from skerry.http.long_bodies import LongWork
 from skerry.http.metrics import CONTENT_TYPE, Metrics
 from skerry.http.routes import DEPLOYMENT_ROUTES
+from skerry.http.storage_routes import StorageRoutes
 from skerry.http.turns import Turns
 from skerry.limits import HTTP_ECHO_BYTES_MAX
 
@@ -72,6 +73,7 @@ class PlainRoutes:
             ("GET", "/api/skerry/versions"): self._versions,
             ("POST", "/api/skerry/rollback"): self._rollback,
             ("GET", "/api/skerry/usage"): self._usage,
+            **StorageRoutes().handlers,
             ("GET", "/api/skerry/keys"): self._keys,
             ("POST", "/api/skerry/keys"): self._create_key,
             ("DELETE", "/api/skerry/keys/{id}"): self._revoke_key,
@@ -107,8 +109,8 @@ class PlainRoutes:
         return answer({"status": "ok"})
 
     async def _metrics(self, request: Request) -> Response:
-        usage = self._host.usage_now()
-        return Response(self._state.metrics.text(usage), headers={"content-type": CONTENT_TYPE.decode()})
+        text = self._state.metrics.text(self._host.usage_now(), self._host.storage_now())
+        return Response(text, headers={"content-type": CONTENT_TYPE.decode()})
 
     async def _check_admin_key(self, request: Request) -> Response:
         return answer({"success": True})
