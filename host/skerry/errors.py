@@ -253,8 +253,10 @@ ERRORS: Final[dict[str, ErrorSpec]] = {
     "ShuttingDown": _client(503, "The server is stopping; try again once it is back."),
     "PortInUse": _system(503, "Another program listens on the port; stop it or choose another port."),
     # -- supervisor and workers ----------------------------------------------------------------------------------
+    "QuarantineUnchanged": _system(503, "The supervisor did not answer. Try again; the server's log says more."),
     "ModuleQuarantined": _system(
-        503, "Deploy another version, or go back to one; the operator's log says how the server crashed."
+        503,
+        "Deploy another version, or go back to one; the operator sees why in the log, and can lift it.",
     ),
     "WorkerUnstartable": _system(503, "Look at what the workers wrote to standard error, correct it, start again."),
     # -- a host of several deployments -----------------------------------------------------------------------------

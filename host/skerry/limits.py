@@ -423,6 +423,7 @@ CRASH_MODULES_MAX = 4_096  # versions that a worker loaded and that the crash pa
 CRASH_REPORT_BYTES_MAX = 64 * KIB
 QUARANTINE_CRASHES_MAX = 3  # of one module within the window
 QUARANTINE_WINDOW_SECONDS = 600
+QUARANTINE_LIFT_SECONDS_MAX = 10  # until the supervisor has lifted one, written that down and said so
 QUARANTINED_MODULES_MAX = 256  # that the supervisor tells a new worker
 
 assert WORKERS_MAX + 5 <= CHANNEL_DESCRIPTORS_MAX, "a worker's first message brings the doors of all"
@@ -456,6 +457,8 @@ QUOTA_ACTIONS_AT_ONCE = 500
 QUOTA_STORAGE_BYTES = 8 * 1024 * MIB
 QUOTA_EGRESS_REQUESTS_PER_MINUTE = 60_000
 QUOTA_EGRESS_BYTES_PER_MINUTE = 4 * 1024 * MIB
+METRICS_PEER_SECONDS_MAX = 2  # for what another worker counts; it is left out then
+METRICS_PAGE_BYTES_MAX = 4 * MIB  # of one worker
 METRICS_DEPLOYMENTS_MAX = 100  # with a label of their own; the others are one
 QUOTA_MEMORY_BYTES_MIN = 16 * MIB  # an app's image takes some of it
 QUOTA_MAX = 2**48

@@ -26,6 +26,7 @@ _COMMANDS: Final = {
     "keys": "deployments:keys_command",
     "admin": "admin:admin_command",
     "doctor": "doctor:doctor_command",
+    "quarantine": "quarantine:quarantine_command",
 }
 
 

@@ -41,6 +41,7 @@ class Metrics:
         self._seconds: dict[str, float] = dict.fromkeys(KINDS, 0.0)
         self._usage: Mapping[str, Meter] = {}
         self._storage: Mapping[str, tuple[StorageSeen, int]] = {}
+        self._quarantined: Mapping[str, int] = {}
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
@@ -54,13 +55,21 @@ class Metrics:
         """Counts a request that reached no function, by its error code."""
         self._refused[code] = self._refused.get(code, 0) + 1
 
-    def text(self, usage: Mapping[str, Meter], storage: Mapping[str, tuple[StorageSeen, int]]) -> bytes:
-        """Everything, in the Prometheus text format. Shape: `usage` and `storage` by deployment, of this process.
+    def text(
+        self,
+        usage: Mapping[str, Meter],
+        storage: Mapping[str, tuple[StorageSeen, int]],
+        quarantined: Mapping[str, int] | None = None,
+    ) -> bytes:
+        """Everything, in the Prometheus text format.
+
+        Shape: `usage` and `storage` by deployment, of this process; `quarantined` is how many versions of which are.
 
         Limits: METRICS_DEPLOYMENTS_MAX; the deployments that used the least CPU time are one with an empty name.
         """
         self._usage = usage
         self._storage = storage
+        self._quarantined = quarantined or {}
         return generate_latest(self._registry)
 
     def collect(self) -> Iterator[Metric]:
@@ -82,6 +91,12 @@ class Metrics:
         yield CounterMetricFamily("skerry_deploys", "Bundles made live over HTTP.", self.deploys)
         yield from self._by_deployment()
         yield from self._storage_by_deployment()
+        quarantined = GaugeMetricFamily(
+            "skerry_quarantined_versions", "Versions that crashed the server and are not run.", labels=["deployment"]
+        )
+        for name, count in sorted(self._quarantined.items()):
+            quarantined.add_metric([name], count)
+        yield quarantined
         usage = resource.getrusage(resource.RUSAGE_SELF)
         yield CounterMetricFamily("process_cpu_seconds", "CPU time of the process.", usage.ru_utime + usage.ru_stime)
         yield GaugeMetricFamily("process_resident_memory_max_bytes", "Highest memory in use.", usage.ru_maxrss * 1024)

@@ -45,6 +45,7 @@ DEPLOYMENT_ROUTES: Final[dict[tuple[str, str], Right | None]] = {
 # The same, for the host's operator: they take the host credential, and are served by no deployment's own address.
 HOST_ROUTES: Final[tuple[tuple[str, str], ...]] = (
     ("GET", "/metrics"),
+    ("GET", "/metrics/worker"),
     ("GET", "/host/deployments"),
     ("POST", "/host/deployments"),
     ("GET", "/host/deployments/{name}"),
@@ -57,6 +58,8 @@ HOST_ROUTES: Final[tuple[tuple[str, str], ...]] = (
     ("GET", "/host/deployments/{name}/keys"),
     ("POST", "/host/deployments/{name}/keys"),
     ("DELETE", "/host/deployments/{name}/keys/{id}"),
+    ("GET", "/host/quarantine"),
+    ("DELETE", "/host/deployments/{name}/quarantine"),
 )
 
 ROUTES: Final[tuple[tuple[str, str], ...]] = (*CALL_ROUTES, *DEPLOYMENT_ROUTES, *HOST_ROUTES)
