@@ -260,9 +260,10 @@ SEARCH_QUERY_TERMS_MAX = 16  # of a query; what comes behind is ignored
 SEARCH_PREFIX_TERMS_MAX = 16  # indexed terms that the last term of a query stands for
 SEARCH_FILTERS_MAX = 8
 SEARCH_RESULTS_MAX = 1_024  # a query that comes to this one fails
-SEARCH_POSTINGS_MAX = 1_024  # read of one term; the strongest ones where there are more
-SEARCH_CANDIDATES_READ_MAX = 1_024  # documents that are read to complete their score
-SEARCH_BATCH_POSTINGS = 32  # read of a term that has more than SEARCH_POSTINGS_MAX before looking whether they suffice
+SEARCH_POSTINGS_MAX = 1_024  # documents with a term that are read all; of more, the strongest
+SEARCH_LONG_POSTINGS_MAX = 4_096  # of all the terms with more documents together
+SEARCH_BATCH_POSTINGS = 64  # read of them before looking whether they suffice
+SEARCH_CANDIDATES_READ_MAX = 256  # documents that are read to complete their score
 SEARCH_PROBED_POSTINGS = 256  # counted to tell which of several filters leaves the fewest
 SEARCH_SAMPLE_KEYS = 128  # from which the number of documents with a common term is estimated
 SEARCH_SAMPLED_ONE_IN = 16  # documents; a power of two
@@ -273,7 +274,7 @@ TRANSACTION_SEARCH_KEYS_MAX = 1_000_000  # that the searches of one function exe
 
 assert SEARCH_TOKENS_PER_TEXT_MAX < 1 << 15 and 256 % SEARCH_SAMPLED_ONE_IN == 0
 assert 2 * SEARCH_TERM_BYTES_MAX + 64 < STORAGE_SHORT_KEY_BYTES_MAX
-assert SEARCH_RESULTS_MAX <= SEARCH_POSTINGS_MAX
+assert SEARCH_RESULTS_MAX <= SEARCH_POSTINGS_MAX < SEARCH_LONG_POSTINGS_MAX
 
 # -- HTTP --------------------------------------------------------------------------------------------------------
 HTTP_BODY_BYTES_MAX = 2 * FUNCTION_ARGS_BYTES_MAX + 64 * KIB  # of a call: arguments grow when written as JSON

@@ -417,8 +417,9 @@ def test_two_common_words_find_what_has_both(memory: World) -> None:
     memory.schema(search_schema())
     most = limits.SEARCH_POSTINGS_MAX
     memory.insert_all("m", [{"body": f"{'left' if n % 2 else 'right'} {n}"} for n in range(3 * most)])
-    say(memory, "left right", "left or right")
-    assert bodies_first(memory, "left right", 1) == ["left right"]
+    say(memory, "left right", "left or right", "word left and also right")
+    expected = ["left right", "left or right", "word left and also right"]
+    assert bodies_first(memory, "left right", 3) == expected
     assert most >= limits.SEARCH_CANDIDATES_READ_MAX
 
 

@@ -1,14 +1,13 @@
 """Reading postings: the documents with a term, the strongest first.
 
 A term's score for a document is BM25's: it grows with the occurrences and shrinks with the text's length. Postings with
-equal occurrences lie in the order of that score already, so a list of any size is read from its strong end by merging
-one scan for each number of occurrences; a short list is read at once and sorted.
+equal occurrences lie in the order of that score already, so a list of any size is read from its strong end by one scan
+(a *run*) for each number of occurrences; a short list is read at once.
 
 What is read through `Reader.scan` belongs to the read set, cut to what was consumed. What merely counts does not.
 """
 
-from collections.abc import Iterator
-from heapq import heapify, heappop, heapreplace
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Final
 
 from skerry.database.catalog import Table
@@ -16,7 +15,6 @@ from skerry.database.scan import IndexScan
 from skerry.database.search_index import (
     ALL_SCOPE,
     LENGTHS,
-    REST_BYTES,
     SearchIndex,
     frequency_of_samples,
     sample_bounds,
@@ -24,6 +22,7 @@ from skerry.database.search_index import (
 from skerry.limits import (
     SCAN_CHUNK_KEYS_MAX,
     SEARCH_BATCH_POSTINGS,
+    SEARCH_LONG_POSTINGS_MAX,
     SEARCH_POSTINGS_MAX,
     SEARCH_SAMPLE_KEYS,
     SEARCH_TERM_COUNT_MAX,
@@ -37,8 +36,9 @@ _B: Final = 0.75
 _STRENGTH_BYTES: Final = 2
 """Occurrences and length: what a posting's score follows from."""
 
-Posting = tuple[float, bytes]
-"""A score, negative so that the strongest is the smallest, and the rest of the key: age and internal id."""
+Place = tuple[float, bytes]
+"""A score, negative so that the best is the smallest, and what orders equal ones: the rest of a key, age and internal
+id."""
 
 
 class Reader:
@@ -128,7 +128,7 @@ class Reader:
 
 
 class Scorer:
-    """BM25 of one term, by what a posting says."""
+    """BM25 of one term, by what a posting says. Scores are negative: the strongest are the smallest."""
 
     __slots__ = ("_average", "_known", "_weight")
 
@@ -141,59 +141,142 @@ class Scorer:
         """The score of a posting with these bytes of occurrences and length."""
         score = self._known.get(strength)
         if score is None:
-            count = SEARCH_TERM_COUNT_MAX - strength[0]
-            norm = _K1 * (1 - _B + _B * LENGTHS[strength[1]] / self._average)
-            score = self._known[strength] = self._weight * count * (_K1 + 1) / (count + norm)
+            score = self._known[strength] = self._weight * self.share(strength)
         return score
 
+    def share(self, strength: bytes) -> float:
+        """The same for a term of weight 1, so that postings of all terms compare."""
+        count = SEARCH_TERM_COUNT_MAX - strength[0]
+        norm = _K1 * (1 - _B + _B * LENGTHS[strength[1]] / self._average)
+        return -count * (_K1 + 1) / (count + norm)
 
-class PostingList:
-    """The postings of one term in one scope.
 
-    Shape: `floor` is the last posting that was read, and none that was not is before it in the order of postings; None
-    where there is no other. `is_open` where more can be read.
+class Run:
+    """The postings of a long list with one number of occurrences, in the order of their scores.
+
+    Shape: `keys` are the next ones, none at the end.
     """
 
-    __slots__ = ("_merged", "_n_read", "_reader", "floor", "is_open", "scorer", "whole")
+    __slots__ = ("_scan", "keys", "number", "postings")
+
+    def __init__(self, postings: "Postings", scan: IndexScan) -> None:
+        self.postings = postings
+        self.number = 0
+        self._scan = scan
+        self.keys = scan.next_keys(SEARCH_BATCH_POSTINGS)
+
+    def advance(self) -> None:
+        """Go behind the present keys."""
+        self.keys = self._scan.next_keys(SEARCH_BATCH_POSTINGS)
+
+
+class Postings:
+    """What has been read of one term's postings in one scope.
+
+    Shape: `scores` by the rest of a key (age and internal id). Of a list that is too long to be read whole: `runs`
+    those that have not ended; `bound` the most (negative) that a posting can add that was not read, 0 where there is
+    none; `least_code` such that documents whose length has a smaller code were all read.
+    """
+
+    __slots__ = ("_at", "bound", "least_code", "runs", "scorer", "scores")
 
     def __init__(self, reader: Reader, scope: bytes, term: bytes, scorer: Scorer, is_long: bool) -> None:
-        self._reader = reader
         self.scorer = scorer
-        self.floor: Posting | None = None
-        self.is_open = False
-        self.whole: list[Posting] | None = None
+        self.scores: dict[bytes, float] = {}
+        self.runs: list[Run] = []
         bounds = posting_bounds(scope, term)
+        self._at = len(bounds[0])
         keys = None if is_long else reader.postings(scope, term)
-        self._n_read = 0
         if keys is None:
-            self._merged = _merged(reader, bounds, scorer)
-            self.is_open = True
-            self.floor = (-float("inf"), b"")
+            self.runs = [run for run in self._open(reader, bounds) if run.keys]
         else:
-            at = len(bounds[0])
-            behind, score = at + _STRENGTH_BYTES, scorer.score
-            self.whole = [(-score(key[at:behind]), key[behind:]) for key in keys]
+            self.add(keys)
+        self.bound, self.least_code = 0.0, 256
+        self.has_advanced()
+
+    def has_advanced(self) -> None:
+        """Take in how far the runs have come."""
+        score, at = self.scorer.score, self._at + 1
+        self.bound = min([score(self.strength(run)) for run in self.runs], default=0.0)
+        self.least_code = min([run.keys[0][at] for run in self.runs], default=256)
+
+    def add(self, keys: list[bytes]) -> None:
+        """Take postings in."""
+        at, score = self._at, self.scorer.score
+        behind = at + _STRENGTH_BYTES
+        self.scores.update([(key[behind:], score(key[at:behind])) for key in keys])
+
+    def codes(self, keys: list[bytes]) -> list[tuple[bytes, int]]:
+        """The rest of each key, and the code of the text's length."""
+        at = self._at + 1
+        return [(key[at + 1 :], key[at]) for key in keys]
+
+    def strength(self, run: Run) -> bytes:
+        """Occurrences and length of a run's next posting."""
+        key = run.keys[0]
+        return key[self._at : self._at + _STRENGTH_BYTES]
+
+    def next_rest(self, run: Run) -> bytes:
+        """Age and internal id of a run's next posting."""
+        return run.keys[0][self._at + _STRENGTH_BYTES :]
+
+    def _open(self, reader: Reader, bounds: tuple[bytes, bytes]) -> list[Run]:
+        """A run for each number of occurrences that there is."""
+        lower, upper = bounds
+        runs: list[Run] = []
+        while first := reader.keys(lower, upper, 1):
+            count = first[0][self._at]
+            end = bounds[0] + bytes((count + 1,)) if count < SEARCH_TERM_COUNT_MAX else upper
+            runs.append(Run(self, reader.scan(bounds[0] + bytes((count,)), end, SEARCH_BATCH_POSTINGS)))
+            if end == upper:
+                break
+            lower = end
+        return runs
+
+
+class LongLists:
+    """The lists that are too long to be read whole, read together from the strongest postings on.
+
+    All lists advance by one measure, what a posting would score at weight 1. So of two lists the same kinds of
+    documents are read, and what has both terms turns up in both. Shape: `codes` has the length code of each document
+    read.
+    """
+
+    __slots__ = ("_heap", "_left", "_reader", "codes")
+
+    def __init__(self, reader: Reader, lists: list[Postings]) -> None:
+        self._reader = reader
+        self._left = SEARCH_LONG_POSTINGS_MAX
+        self._heap: list[tuple[float, int, Run]] = []
+        self.codes: dict[bytes, int] = {}
+        for number, run in enumerate([run for postings in lists for run in postings.runs]):
+            run.number = number
+            self._push(run)
 
     @property
-    def bound(self) -> float:
-        """The most that a posting can add that was not read."""
-        return 0.0 if self.floor is None else -self.floor[0]
+    def is_open(self) -> bool:
+        """Whether more can be read."""
+        return bool(self._heap) and self._left > 0
 
-    def more(self) -> list[Posting]:
-        """The next postings, in their order."""
-        batch: list[Posting] = []
-        for posting in self._merged:
-            batch.append(posting)
-            if len(batch) >= SEARCH_BATCH_POSTINGS:
-                break
-        self._n_read += len(batch)
-        self._reader.count(len(batch))
-        if len(batch) < SEARCH_BATCH_POSTINGS:
-            self.is_open, self.floor = False, None
+    def more(self) -> tuple[Postings, list[bytes]]:
+        """Read the next postings: of which list, and their keys."""
+        _, _, run = heappop(self._heap)
+        postings, keys = run.postings, run.keys
+        self._left -= len(keys)
+        self._reader.count(len(keys))
+        postings.add(keys)
+        self.codes.update(postings.codes(keys))
+        run.advance()
+        if run.keys:
+            self._push(run)
         else:
-            self.floor = batch[-1]
-            self.is_open = self._n_read < SEARCH_POSTINGS_MAX
-        return batch
+            postings.runs.remove(run)
+        postings.has_advanced()
+        return postings, keys
+
+    def _push(self, run: Run) -> None:
+        postings = run.postings
+        heappush(self._heap, (postings.scorer.share(postings.strength(run)), run.number, run))
 
 
 def posting_bounds(scope: bytes, term: bytes) -> tuple[bytes, bytes]:
@@ -201,39 +284,6 @@ def posting_bounds(scope: bytes, term: bytes) -> tuple[bytes, bytes]:
     return scope + term + b"\0", scope + term + b"\1"
 
 
-def _merged(reader: Reader, bounds: tuple[bytes, bytes], scorer: Scorer) -> Iterator[Posting]:
-    """The postings of a range from the strongest on."""
-    lower, upper = bounds
-    at = len(lower)
-    behind = at + _STRENGTH_BYTES
-    heads: list[tuple[float, bytes, IndexScan]] = []
-    while True:
-        first = reader.keys(lower, upper, 1)
-        if not first:
-            break
-        count = first[0][at]
-        end = bounds[0] + bytes((count + 1,)) if count < SEARCH_TERM_COUNT_MAX else upper
-        scan = reader.scan(bounds[0] + bytes((count,)), end, SEARCH_BATCH_POSTINGS)
-        key = scan.next_key()
-        if key is not None:
-            heads.append((-scorer.score(key[at:behind]), key[behind:], scan))
-        if end == upper:
-            break
-        lower = end
-    heapify(heads)
-    while heads:
-        score, rest, scan = heads[0]
-        yield score, rest
-        key = scan.next_key()
-        if key is None:
-            heappop(heads)
-        else:
-            heapreplace(heads, (-scorer.score(key[at:behind]), key[behind:], scan))
-
-
 def _behind(prefix: bytes) -> bytes:
     """The end of the keys that begin with some bytes of UTF-8."""
     return prefix + b"\xff"
-
-
-assert REST_BYTES == 24

@@ -3,12 +3,11 @@
 The score of a document is the sum of its terms' scores; its place follows from the score, then from its age (newer
 first), then from its id.
 
-How far that is exact. A term in up to `SEARCH_POSTINGS_MAX` documents is read whole. Of a more frequent one that many
-postings are read at most, the strongest first, and only as far as the results that are asked for need: a document is
-given out once nothing unread can come before it, which is what a bound on each list's rest tells (the threshold
-algorithm). A candidate that one long list has and another may have is read, and its score completed. So a search with
-one term is exact, and so is one whose terms but one are rare; of several frequent terms, a document that is weak in
-each of them may be missed.
+How far that is exact. A term in up to `SEARCH_POSTINGS_MAX` documents is read whole. Of more frequent ones
+`SEARCH_LONG_POSTINGS_MAX` postings are read together, the strongest first. With one such term, they are read as far as
+the results that are asked for need: a document is given out once nothing unread can come before it. A candidate of one
+list that may be in what was not read of another is read itself, as far as it may be among the best. So a search with at
+most one frequent term is exact; of several, a document that is weak in each of them may be missed.
 
 Statistics (how many documents, how long they are, how many have a term) are those of the snapshot. They weigh terms
 and are not in the read set: another document may make a term rarer or commoner without conflict. Pages carry them in
@@ -24,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from skerry.database.catalog import Table
 from skerry.database.search_counts import Counts, counts_of
 from skerry.database.search_index import ALL_SCOPE, length_code
-from skerry.database.search_postings import Posting, PostingList, Reader, Scorer, posting_bounds
+from skerry.database.search_postings import LongLists, Place, Postings, Reader, Scorer, posting_bounds
 from skerry.database.search_query import Search
 from skerry.database.search_text import analyse
 from skerry.database.stored import HEADER_BYTES, parse_document
@@ -88,113 +87,123 @@ class Ranking:
         scope = _scope(reader, search)
         self.statistics = statistics or _statistics(transaction, reader, search, scope)
         counts = self.statistics.counts
-        average = counts.tokens / counts.documents if counts.documents else 1.0
-        self._lists: list[PostingList] = []
-        for term, frequency, is_estimate, by_prefix in self.statistics.terms:
-            scorer = Scorer(_weight(counts.documents, frequency, by_prefix), max(average, 1.0))
-            self._lists.append(PostingList(reader, scope, term, scorer, is_estimate and scope == ALL_SCOPE))
-        self._parts: dict[bytes, dict[int, float]] = {}
+        average = max(counts.tokens / counts.documents, 1.0) if counts.documents else 1.0
+        self._lists = [
+            Postings(
+                reader,
+                scope,
+                term,
+                Scorer(_weight(counts.documents, frequency, by_prefix), average),
+                is_estimate and scope == ALL_SCOPE,
+            )
+            for term, frequency, is_estimate, by_prefix in self.statistics.terms
+        ]
+        self._long = [postings for postings in self._lists if postings.runs]
+        self._reading = LongLists(reader, self._long)
+        if len(self._long) > 1:
+            while self._reading.is_open:
+                self._reading.more()
         self._completed: set[bytes] = set()
-        self._long = [at for at, postings in enumerate(self._lists) if postings.whole is None]
-        self._heap: list[Posting] = self._gather_whole()
+        self._heap = self._candidates()
 
-    def next(self) -> Posting | None:
-        """The next result: its score, negative, and the rest of its postings (age and internal id)."""
+    def next(self) -> Place | None:
+        """The next result."""
         heap = self._heap
-        if not self._long:
-            return heappop(heap) if heap else None
-        while True:
+        while heap or self._read_more(None):
             if not heap:
-                if not self._read_more(None):
-                    return None
                 continue
-            bound, rest = heappop(heap)
-            now, is_exact = self._standing(rest)
-            if now > bound:
-                heappush(heap, (now, rest))
+            expected, rest = heappop(heap)
+            score, is_exact = self._standing(rest) if self._long else (expected, True)
+            if score > expected:
+                heappush(heap, (score, rest))
             elif not is_exact:
-                self._complete(rest)
-                if rest in self._parts:
+                if self._complete(rest):
                     heappush(heap, (self._standing(rest)[0], rest))
-            elif self._read_more((now, rest)):
-                heappush(heap, (now, rest))
+            elif self._read_more((score, rest)):
+                heappush(heap, (score, rest))
             else:
-                return now, rest
+                return score, rest
+        return None
 
-    def _gather_whole(self) -> list[Posting]:
-        """The candidates of the lists that were read whole, with what is known or possible of their scores."""
+    def _candidates(self) -> list[Place]:
+        """What was read so far, in a heap by the best that is possible."""
         scores: dict[bytes, float] = {}
-        parts = self._parts
-        has_long = bool(self._long)
-        for at, postings in enumerate(self._lists):
-            for score, rest in postings.whole or ():
-                if has_long:
-                    parts.setdefault(rest, {})[at] = score
-                else:
-                    scores[rest] = scores.get(rest, 0.0) + score
-        heap = (
-            [(self._standing(rest)[0], rest) for rest in parts]
-            if has_long
-            else [*zip(scores.values(), scores, strict=True)]
-        )
+        for postings in self._lists:
+            if not scores:
+                scores = postings.scores.copy()
+                continue
+            get = scores.get
+            scores.update([(rest, get(rest, 0.0) + score) for rest, score in postings.scores.items()])
+        code_of = self._reading.codes.get
+        for postings in self._long:
+            held, least, bound = postings.scores, postings.least_code, postings.bound
+            for rest in [rest for rest in scores if rest not in held and code_of(rest, 256) >= least]:
+                scores[rest] += bound
+        heap = [(score, rest) for rest, score in scores.items()]
         heapify(heap)
         return heap
 
     def _standing(self, rest: bytes) -> tuple[float, bool]:
-        """The best score that a candidate can have (negative) by what was read, and whether it is its score."""
-        parts = self._parts[rest]
+        """The best score that a candidate can have by what was read, and whether that is its score."""
         total = 0.0
         is_exact = True
         is_complete = rest in self._completed
-        for at, postings in enumerate(self._lists):
-            part = parts.get(at)
+        code = self._reading.codes.get(rest, 256)
+        for postings in self._lists:
+            part = postings.scores.get(rest)
             if part is not None:
                 total += part
-            elif not is_complete and postings.floor is not None:
-                total -= postings.bound
+            elif not is_complete and postings.runs and code >= postings.least_code:
+                total += postings.bound
                 is_exact = False
         return total, is_exact
 
-    def _read_more(self, best: Posting | None) -> bool:
-        """Read on in the list that may hold the most, unless nothing unread can come before `best`; whether it did."""
-        open_lists = [at for at in self._long if self._lists[at].is_open]
-        if not open_lists:
+    def _read_more(self, best: Place | None) -> bool:
+        """Read on, unless nothing unread can come before `best`; whether it did.
+
+        Where several lists are long, all that may be read of them has been.
+        """
+        reading = self._reading
+        if not reading.is_open:
             return False
         if best is not None:
-            if len(open_lists) == 1:
-                floor = self._lists[open_lists[0]].floor
-                if floor is None or best <= floor:
-                    return False
-            elif -best[0] > sum([self._lists[at].bound for at in open_lists]):
+            (postings,) = self._long
+            if best <= min(
+                [(postings.scorer.score(postings.strength(run)), postings.next_rest(run)) for run in postings.runs]
+            ):
                 return False
-        at = max(open_lists, key=lambda at: self._lists[at].bound)
-        for score, rest in self._lists[at].more():
-            parts = self._parts.get(rest)
-            if parts is None:
-                self._parts[rest] = {at: score}
+        seen = self._known
+        postings, keys = reading.more()
+        for rest, _ in postings.codes(keys):
+            if not seen(rest, postings):
                 heappush(self._heap, (self._standing(rest)[0], rest))
-            else:
-                parts[at] = score
         return True
 
-    def _complete(self, rest: bytes) -> None:
-        """Find out a candidate's score in every list by reading it; one that is gone is no candidate any more."""
-        if len(self._completed) >= SEARCH_CANDIDATES_READ_MAX:
-            self._completed.add(rest)
-            return
-        self._completed.add(rest)
+    def _known(self, rest: bytes, but: Postings) -> bool:
+        """Whether a document is a candidate by another list than this one."""
+        return any(rest in postings.scores for postings in self._lists if postings is not but)
+
+    def _complete(self, rest: bytes) -> bool:
+        """Find out a candidate's score in every list by reading it; whether it is there at all.
+
+        Limits: SEARCH_CANDIDATES_READ_MAX; of further ones what is known counts.
+        """
+        completed = self._completed
+        completed.add(rest)
+        if len(completed) > SEARCH_CANDIDATES_READ_MAX:
+            return True
         document = self._document(rest[-_INTERNAL_ID_BYTES:])
         text = None if document is None else self._search.index.text(document)
         if text is None:
-            del self._parts[rest]
-            return
+            return False
         terms, length = analyse(text)
         code = length_code(length)
-        parts = self._parts[rest]
-        for at, weighed in enumerate(self.statistics.terms):
+        for weighed, postings in zip(self.statistics.terms, self._lists, strict=True):
             count = terms.get(weighed.term)
-            if count and at not in parts:
-                parts[at] = -self._lists[at].scorer.score(bytes((SEARCH_TERM_COUNT_MAX - count, code)))
+            if count and rest not in postings.scores:
+                strength = bytes((SEARCH_TERM_COUNT_MAX - count, code))
+                postings.scores[rest] = postings.scorer.score(strength)
+        return True
 
     def _document(self, internal_id: bytes) -> dict[str, Any] | None:
         transaction = self._transaction
