@@ -25,6 +25,18 @@ export const list = query({
   },
 });
 
+/** The messages of a channel that have some of these words, or begin with the last one, best first. */
+export const search = query({
+  args: { channel: v.string(), words: v.string(), limit: v.optional(v.number()) },
+  returns: v.array(message),
+  handler: async (ctx, { channel, words, limit }) => {
+    return await ctx.db
+      .query("messages")
+      .withSearchIndex("search_body", (q) => q.search("body", words).eq("channel", channel))
+      .take(Math.min(limit ?? LIMIT_DEFAULT, LIMIT_MAX));
+  },
+});
+
 /** Posts a message and returns its id. */
 export const send = mutation({
   args: { channel: v.string(), author: v.string(), body: v.string() },

@@ -6,5 +6,7 @@ export default defineSchema({
     channel: v.string(),
     author: v.string(),
     body: v.string(),
-  }).index("by_channel", ["channel"]),
+  })
+    .index("by_channel", ["channel"])
+    .searchIndex("search_body", { searchField: "body", filterFields: ["channel"] }),
 });
