@@ -151,9 +151,6 @@ ERRORS: Final[dict[str, ErrorSpec]] = {
     "CommitterFullError": _system(503, "Too many writes wait for the disk; retry in a moment."),
     "CompactionInProgress": _system(409, "The storage is being compacted already; wait for that to end."),
     "CompactionFailed": _system(503, "The storage is what it was before; the message says why. Try again later."),
-    "InvalidSettings": _client(400, "Send known settings with whole numbers, or null for the default."),
-    "InvalidJob": _client(400, "Ask for a job that there is: space, verify or compact."),
-    "JobInProgress": _client(409, "A deployment does one of these jobs at a time; wait for the end of the other."),
     "CommitLogCorrupted": _system(500, "The commit log cannot be read; keep the data folder and report it."),
     "IndexCorrupted": _system(500, "An index and its documents disagree; keep the data folder and report it."),
     "InvalidArgument": _developer(
@@ -174,14 +171,6 @@ ERRORS: Final[dict[str, ErrorSpec]] = {
     "IndexNotFoundError": _developer("Declare the index in the schema, or correct its name."),
     "IndexBackfillingError": _developer("Wait until the index is built and the push that declares it is live."),
     "IndexStagedError": _developer("Declare the index without `staged: true` and deploy, then query it."),
-    "IndexNotASearchIndexError": _developer("Use the index with the kind of query it was declared for."),
-    "IncorrectSearchField": _developer("Search the field that the index declares as its `searchField`."),
-    "DuplicateSearchFiltersError": _developer("Search for all the words in one search filter."),
-    "MissingSearchFilterError": _developer("Begin a search with `q.search(field, text)`."),
-    "IncorrectFilterFieldError": _developer("Declare the field in `filterFields`, or filter behind the search."),
-    "TooManyFilterConditionsInSearchQueryError": _developer("Use fewer equalities, or filter behind the search."),
-    "SearchQueryScannedTooManyDocumentsError": _developer("Take fewer results, paginate, or use a filter field."),
-    "TooManySearchKeysRead": _developer("Search less often in one function."),
     "IndexNotADatabaseIndexError": _developer("Use the index with the kind of query it was declared for."),
     "InvalidIndexRange": _developer("Compare the fields of the index in their order."),
     "FieldNotInIndex": _developer("Compare fields of the index only, or use a filter."),
@@ -220,6 +209,15 @@ ERRORS: Final[dict[str, ErrorSpec]] = {
     "IndexTooManyFilterFields": _developer("Use fewer filter fields in the index."),
     "TooManyIndexes": _developer("Declare fewer indexes on the table."),
     "InvalidVectorDimensions": _developer("Choose vector dimensions within the limits."),
+    # -- vector search -------------------------------------------------------------------------------------------
+    "VectorDimensionsMismatch": _developer("Search with a vector of as many numbers as the index declares."),
+    "VectorLimitTooLargeError": _developer("Ask for at most 256 results."),
+    "InvalidVectorSearchFilter": _developer("Filter with q.eq of a field and a value, or with q.or of such."),
+    "IncorrectVectorFilterField": _developer("Name the field in the index's filterFields, or filter by another."),
+    "TooManyElementsInVectorQueryError": _developer("Filter by fewer values."),
+    "IndexNotAVectorIndexError": _developer("Declare a vector index, or use this one with the query it is for."),
+    "VectorIndexTooLarge": _developer("Use fewer dimensions, fewer vectors or fewer vector indexes."),
+    "VectorIndexesUnavailable": _system(503, "The vector index is being loaded; try again in a moment."),
     # -- egress --------------------------------------------------------------------------------------------------
     "EgressRefused": _developer(
         "Fetch public addresses on the listed ports, or let the operator of the server allow this one."
@@ -253,10 +251,8 @@ ERRORS: Final[dict[str, ErrorSpec]] = {
     "ShuttingDown": _client(503, "The server is stopping; try again once it is back."),
     "PortInUse": _system(503, "Another program listens on the port; stop it or choose another port."),
     # -- supervisor and workers ----------------------------------------------------------------------------------
-    "QuarantineUnchanged": _system(503, "The supervisor did not answer. Try again; the server's log says more."),
     "ModuleQuarantined": _system(
-        503,
-        "Deploy another version, or go back to one; the operator sees why in the log, and can lift it.",
+        503, "Deploy another version, or go back to one; the operator's log says how the server crashed."
     ),
     "WorkerUnstartable": _system(503, "Look at what the workers wrote to standard error, correct it, start again."),
     # -- a host of several deployments -----------------------------------------------------------------------------

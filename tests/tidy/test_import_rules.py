@@ -23,7 +23,8 @@ ROOMS: dict[str, set[str]] = {
     "isolate": DATA | {"jail"},  # no storage, no database: it reaches data only through the hostcall table it is given
     "egress": BASE,  # no data: whoever fetches hands in what is sent and takes what comes back
     "bundle": DATA | {"jail", "isolate"},
-    "functions": DATA | {"storage", "database", "isolate", "bundle"},
+    "vectors": DATA | {"storage", "database"},
+    "functions": DATA | {"storage", "database", "isolate", "bundle", "vectors"},
     "admin": DATA | {"storage", "database", "isolate", "egress", "bundle", "functions"},
     "http": DATA | {"supervisor", "storage", "database", "jail", "isolate", "bundle", "functions", "admin"},
     "cli": DATA
@@ -36,6 +37,8 @@ ROOMS: dict[str, set[str]] = {
 RESERVED: dict[str, set[str]] = {
     "lmdb": {"storage"},
     "wasmtime": {"isolate"},
+    "numpy": {"vectors"},
+    "usearch": {"vectors"},
     "fastapi": {"http"},
     "starlette": {"http"},
     "uvicorn": {"http", "cli"},

@@ -42,8 +42,6 @@ class Right(StrEnum):
     """Upload a version; roll back to one."""
     CALL = "call"
     """Call any function, internal ones too, and act as any user."""
-    STORAGE = "storage"
-    """Measure, verify, compact and back up the storage; change its settings."""
     KEYS = "keys"
     """Make, list and revoke keys of the deployment."""
 

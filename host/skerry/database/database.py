@@ -31,10 +31,9 @@ from skerry.database.past import bound_past, past_snapshot
 from skerry.database.pending import UNSENT, OnDurable, Pending, last_commit_ts, tell
 from skerry.database.plan_cache import PlanCache
 from skerry.database.schema_change import Beside, Steps, clear_indexes, schema_steps
-from skerry.database.search_counts import Counts, added, difference
 from skerry.database.transaction import Transaction
 from skerry.database.usage import Usage
-from skerry.database.view import GuardedSnapshot, LongLooks, View
+from skerry.database.view import GuardedSnapshot, View
 from skerry.database.write_log import Conflict, WriteLog
 from skerry.errors import SkerryError, SystemFault
 from skerry.limits import (
@@ -60,9 +59,7 @@ class Database:
 
     Shape: `clock_ns` gives the time of a commit, `cursor_key` (any length) authenticates cursors,
     `call_soon_threadsafe` runs a function on the loop thread, and `call_soon`, for calls from that thread itself, in
-    its next turn. `on_commit`, where set, sees each commit once it is
-    durable, before its caller does. `counted_up_to` has, for each search index that is being built, the document key up
-    to which documents are in its counts; who builds it says so.
+    its next turn.
     """
 
     def __init__(
@@ -75,7 +72,7 @@ class Database:
         call_soon: Callable[[Callable[[], None]], object] | None = None,
     ) -> None:
         self.engine = engine
-        self.on_commit: Callable[[CommitRecord], None] | None = None
+        self._listener: Callable[[CommitRecord], None] | None = None
         self.mirrors: dict[int, Mirror] = {}
         self.kept_spaces: dict[int, int] = {}
         self.imported_next = 0
@@ -94,11 +91,9 @@ class Database:
         self._detached_count = 0
         self._detached_lock = Lock()
         self._recovery_lock = Lock()
-        self.looks = LongLooks(engine, self._recovery_lock)
         self._epoch = 0
         self._plans = PlanCache()
         self._warned_percent = 0
-        self.counted_up_to: dict[int, bytes] = {}
         snapshot = engine.snapshot()
         clear_indexes(engine, unfinished_indexes(snapshot))
         self._view = View(snapshot, Overlay())
@@ -122,8 +117,31 @@ class Database:
 
     @property
     def epoch(self) -> int:
-        """How often storage has failed."""
+        """How often storage has failed, and went back to what was durable."""
         return self._epoch
+
+    @property
+    def durable_catalog(self) -> Catalog:
+        """The catalog of the newest durable commit."""
+        return self._durable[1]
+
+    @property
+    def oldest_ts(self) -> int:
+        """No transaction looks at a state before this one. Any thread."""
+        with self._detached_lock:
+            return min(self._detached.values(), default=self.durable_ts)
+
+    def listen(self, listener: Callable[[CommitRecord], None] | None) -> None:
+        """Lets somebody see each commit once it is durable, before its caller does; None lets nobody."""
+        self._listener = listener
+
+    def snapshot_beside(self) -> StorageSnapshot:
+        """A snapshot of the newest durable state for another thread, to be read in chunks and closed.
+
+        It is lost when the storage grows or is opened again (SystemFault `SnapshotGone`); `renew` brings it back.
+        """
+        with self._recovery_lock:
+            return GuardedSnapshot(self.engine.snapshot(), self._recovery_lock)
 
     @property
     def n_pending(self) -> int:
@@ -269,13 +287,6 @@ class Database:
         tell(self._take_in(), [], None)
         return True
 
-    def leave_old_file(self) -> None:
-        """Reads from the file that compaction has put in place, so that the one before can go. The loop thread."""
-        if self._view.users and not self._pending:
-            self._fork_view()
-        elif not self._pending:  # else the next group that is durable renews the snapshot
-            self._view.snapshot.renew()
-
     def _take_in(self) -> list[Pending]:
         """Move on to what storage has made durable; the commits whose callers are to be told."""
         durable, pending = self.engine.durable_sequence, self._pending
@@ -291,7 +302,7 @@ class Database:
         engine, percent = self.engine, self.engine.filling_percent
         if percent < STORAGE_MAP_FILLING_PERCENT or engine.failed is not None or self._view.users:
             return False
-        if percent < STORAGE_MAP_URGENT_PERCENT and (self._pending or self._detached or self.looks.count):
+        if percent < STORAGE_MAP_URGENT_PERCENT and (self._pending or self._detached):
             return False
         try:
             with self._recovery_lock:
@@ -394,10 +405,6 @@ class Database:
         """Whether a commit that is not durable yet writes this document."""
         return key in self._view.overlay.documents
 
-    def add_counts(self, number: int, more: Counts) -> Write:
-        """What stores the counts of a search index with so much added; goes to storage before anything else does."""
-        return added(self._view.overlay, self._view.snapshot, number, more)
-
     def is_key_pending(self, index_number: int, key: bytes) -> bool:
         """Whether a commit that is not durable yet changes an index key."""
         layer = self._view.overlay.indexes.get(index_number)
@@ -419,9 +426,6 @@ class Database:
                 mirror = self.mirrors.get(write.table.space)
                 if mirror is not None:
                     mirror(writes, write, commit_ts)
-
-        for number, lengths in transaction.lengths.items():
-            writes.append(self.add_counts(number, difference(lengths, self.counted_up_to.get(number))))
         catalog = self._catalog
         if transaction.created:
             catalog = self._catalog = transaction.catalog
@@ -498,9 +502,9 @@ class Database:
         else:
             view.overlay.clear()
         self._trim_log()
-        if self.on_commit is not None:
+        if self._listener is not None:
             for entry in done:
-                self.on_commit(entry.record)
+                self._listener(entry.record)
 
     def _fork_view(self) -> View:
         """A new view of the newest state for those who come, leaving the old one to those who are there."""

@@ -27,10 +27,8 @@ from skerry.database.query import Plan, compile_query
 from skerry.database.read_set import ReadSet
 from skerry.database.refusals import bad_argument, id_of_other_table, nonexistent, undecodable_id
 from skerry.database.scan import Range
-from skerry.database.search_counts import Lengths, measure
-from skerry.database.search_stream import collect_plan, open_plan
 from skerry.database.stored import HEADER_BYTES, SIZE_MASK, parse_document
-from skerry.database.stream import QueryStream
+from skerry.database.stream import QueryStream, collect_plan, open_stream
 from skerry.database.usage import Usage
 from skerry.errors import DeveloperError
 from skerry.limits import OPEN_QUERIES_MAX, SAVEPOINT_DEPTH_MAX, VALIDATOR_STEPS_MAX
@@ -61,11 +59,38 @@ class Transaction:
     """One transaction of a deployment; `Database.begin` makes it, `Database.commit` or `abort` ends it."""
 
     __slots__ = (
-        "_birth", "_known", "_next_query", "_overlay_documents", "_plans", "_points", "_ranges", "_savepoints",
-        "_scans", "_streams", "base_catalog", "begin_ts", "catalog", "created", "detached", "ended", "epoch",
-        "journal", "journal_out", "layers", "lengths", "now_ms", "overlay", "page_key", "paginated", "snapshot",
-        "snapshot_ts", "undo", "usage", "view", "writable", "writes",
-    )  # fmt: skip
+        "_birth",
+        "_known",
+        "_next_query",
+        "_overlay_documents",
+        "_plans",
+        "_points",
+        "_ranges",
+        "_savepoints",
+        "_scans",
+        "_streams",
+        "_undo",
+        "base_catalog",
+        "begin_ts",
+        "catalog",
+        "created",
+        "detached",
+        "ended",
+        "epoch",
+        "journal",
+        "journal_out",
+        "layers",
+        "now_ms",
+        "overlay",
+        "page_key",
+        "paginated",
+        "snapshot",
+        "snapshot_ts",
+        "usage",
+        "view",
+        "writable",
+        "writes",
+    )
 
     def __init__(
         self,
@@ -100,7 +125,6 @@ class Transaction:
         self.usage = Usage()
         self.writes: dict[bytes, DocumentWrite] = {}
         self.layers: dict[int, IndexLayer] = {}
-        self.lengths: Lengths = {}
         self.created: list[Table] = []
         self.paginated = False
         self.journal = journal
@@ -113,7 +137,7 @@ class Transaction:
         self._scans: list[Any] = []
         self._streams: dict[int, QueryStream] = {}
         self._next_query = 0
-        self.undo: list[Undo] | None = None
+        self._undo: list[Undo] | None = None
         self._savepoints: list[tuple[int, tuple[Any, ...]]] = []
         self._birth = Birth(now_ms, seed)
 
@@ -199,11 +223,16 @@ class Transaction:
             "source": {"type": "FullTableScan", "tableName": table, "order": None},
             "operators": [],
         }
-        stream = open_plan(self, self._plan(query))
+        stream = open_stream(self, self._plan(query))
         count = 0
         while stream.next() is not None:
             count += 1
         return count
+
+    def read_table(self, number: int) -> None:
+        """Put all of a table into the read set, for who looks at it elsewhere. Raises: `TooManyReads`."""
+        self.usage.read_range()
+        self._ranges.append((self.catalog.numbers[number].by_id.number, b"", None))
 
     def insert(self, table: str, value: dict[str, Any]) -> str:
         """Store a new document and give its id; `value` is decoded. The table comes into existence with its first
@@ -236,8 +265,6 @@ class Transaction:
         usage.write_document(size)
         json = dumps(document)
         key = found.prefix + internal_id
-        if found.searches:
-            measure(self, found.searches, key, None, document)
         tail = creation_tail(creation_time, internal_id)
         for index in found.stored:
             for entry in index.keys(document, tail):
@@ -278,8 +305,6 @@ class Transaction:
         old = parse_document(json)
         self.usage.write_document(0)
         internal_id = key[4:]
-        if found.searches:
-            measure(self, found.searches, key, old, None)
         tail = creation_tail(old["_creationTime"], internal_id)
         for index in found.stored:
             for entry in index.keys(old, tail):
@@ -301,7 +326,7 @@ class Transaction:
                 "TooManyOpenQueries", f"A function can hold {OPEN_QUERIES_MAX} queries open at a time."
             )
         number = self._next_query
-        self._streams[number] = open_plan(self, self._plan(query))
+        self._streams[number] = open_stream(self, self._plan(query))
         self._next_query = number + 1
         return number
 
@@ -367,10 +392,6 @@ class Transaction:
     def _plan(self, query: Any) -> Plan:
         return self._plans.plan(query, self.catalog) if type(query) is bytes else compile_query(query, self.catalog)
 
-    def note_document(self, key: bytes) -> None:
-        """Record a document that was read."""
-        self._points.add(key)
-
     def note_absent_table(self, name: str) -> None:
         """Record that the function saw that a table does not exist."""
         self._ranges.append(_point(table_key(name)))
@@ -389,26 +410,26 @@ class Transaction:
         """Begin a sub-transaction; `release` keeps its writes, `rollback` undoes them. Reads stay either way."""
         if len(self._savepoints) >= SAVEPOINT_DEPTH_MAX:
             raise DeveloperError("TooManySavepoints", f"Sub-transactions nest at most {SAVEPOINT_DEPTH_MAX} deep.")
-        if self.undo is None:
-            self.undo = []
-        self._savepoints.append((len(self.undo), self.usage.snapshot_writes()))
+        if self._undo is None:
+            self._undo = []
+        self._savepoints.append((len(self._undo), self.usage.snapshot_writes()))
 
     def release(self) -> None:
         """End the innermost sub-transaction and keep what it wrote."""
         self._savepoints.pop()
         if not self._savepoints:
-            self.undo = None
+            self._undo = None
 
     def rollback(self) -> None:
         """End the innermost sub-transaction and undo what it wrote."""
         mark, counters = self._savepoints.pop()
-        undo = self.undo
+        undo = self._undo
         assert undo is not None
         while len(undo) > mark:
             undo.pop()()
         self.usage.restore_writes(counters)
         if not self._savepoints:
-            self.undo = None
+            self._undo = None
 
     def abort(self) -> None:
         """Give up: nothing is written, the snapshot is let go. Ending twice is no error."""
@@ -451,8 +472,8 @@ class Transaction:
         self.catalog, table = previous.with_table(name)
         self.note_absent_table(name)
         self.created.append(table)
-        if self.undo is not None:
-            self.undo.append(lambda: self._forget_table(previous))
+        if self._undo is not None:
+            self._undo.append(lambda: self._forget_table(previous))
         return table
 
     def _forget_table(self, previous: Catalog) -> None:
@@ -522,8 +543,6 @@ class Transaction:
             self.usage.grow(size if before is None else size - (int.from_bytes(before[:4], "big") & SIZE_MASK))
         self.usage.write_document(size)
         internal_id = key[4:]
-        if table.searches:
-            measure(self, table.searches, key, old, document)
         tail = None
         for index in table.declared:
             for root in index.roots:
@@ -557,7 +576,7 @@ class Transaction:
         if layer is None:
             layer = self.layers[number] = IndexLayer(is_stored)
         self.usage.write_index(len(key))
-        undo = self.undo
+        undo = self._undo
         if undo is not None:
             previous = layer.entries.get(key)
             undo.append((lambda: layer.drop(key)) if previous is None else (lambda: layer.put(key, previous)))
@@ -565,7 +584,7 @@ class Transaction:
 
     def _put(self, key: bytes, write: DocumentWrite) -> None:
         writes = self.writes
-        undo = self.undo
+        undo = self._undo
         if undo is not None:
             previous = writes.get(key)
             if previous is None:

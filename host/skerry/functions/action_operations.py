@@ -11,9 +11,10 @@ from typing import Any, Final, NamedTuple, cast
 from skerry import limits
 from skerry.errors import DeveloperError
 from skerry.functions.action_frame import ActionFrame
-from skerry.functions.operations import fields_of, offered, optional_text, text_of, whole_number
+from skerry.functions.operations import fields_of, offered, optional_text, text_of, vector_question, whole_number
 from skerry.isolate import Hostcall
 from skerry.value import decode, has_large_integer, is_plain
+from skerry.vectors import Question
 
 _NUMBER_MAX: Final = 2**53 - 1
 _REDIRECTS: Final = frozenset(("follow", "error", "manual"))
@@ -26,6 +27,13 @@ class FunctionToCall(NamedTuple):
     kind: str
     name: str
     args: Any
+    size: int
+
+
+class VectorsToSearch(NamedTuple):
+    """Shape: `size` of the argument in bytes."""
+
+    question: Question
     size: int
 
 
@@ -72,6 +80,10 @@ def _call(kind: str) -> Hostcall:
         return frame.later("call", FunctionToCall(kind, name, args, frame.hold(len(argument))))
 
     return run
+
+
+def _vector_search(frame: ActionFrame, argument: bytes, _raw: bytes | None) -> int:
+    return frame.later("vectors", VectorsToSearch(vector_question(argument), frame.hold(len(argument))))
 
 
 def _start_timer(frame: ActionFrame, argument: bytes, _raw: bytes | None) -> int:
@@ -148,6 +160,7 @@ ACTION_SERVED: Final[dict[str, Hostcall]] = {
     "1.0/actions/query": _call("query"),
     "1.0/actions/mutation": _call("mutation"),
     "1.0/actions/action": _call("action"),
+    "1.0/actions/vectorSearch": _vector_search,
 }
 """Served operations of the `convex/server` package that need no transaction; contexts A and H."""
 

@@ -27,7 +27,7 @@ from skerry import limits
 from skerry.errors import DeveloperError, SkerryError, SystemFault
 from skerry.functions.action_fetch import Fetches
 from skerry.functions.action_frame import ActionCall, ActionFrame, Step
-from skerry.functions.action_operations import ACTION_OPERATIONS, FunctionToCall
+from skerry.functions.action_operations import ACTION_OPERATIONS, FunctionToCall, VectorsToSearch
 from skerry.functions.crash_notes import note_of_this_thread
 from skerry.functions.execution import check_result, checked_arguments, error_object, request_bytes
 from skerry.functions.failures import FunctionFailure, error_message, host_failure, log_line, thrown_failure
@@ -194,6 +194,8 @@ class RunningAction:
             self._start_timer(ticket, *needed)
         elif operation == "clear":
             self._clear_timer(needed)
+        elif operation == "vectors":
+            self._search_vectors(ticket, needed)
         else:
             fetches = self._fetches
             if fetches is None:
@@ -215,6 +217,19 @@ class RunningAction:
         if number in self._timers:
             self._timers[number][1].cancel()
             self._end_timer(number)
+
+    def _search_vectors(self, ticket: int, wanted: VectorsToSearch) -> None:
+        vectors = self._version.vectors
+        assert vectors is not None, "a version that is called belongs to a deployment"
+
+        def answer(outcome: bytes | SkerryError) -> None:
+            self.release(wanted.size)
+            if isinstance(outcome, bytes):
+                self.complete(ticket, 0, outcome)
+            else:
+                self.refuse(ticket, outcome)
+
+        vectors.search(wanted.question, answer)
 
     def _begin_calls(self) -> None:
         """Begins some of the functions that the guest called; the others when the loop has turned."""

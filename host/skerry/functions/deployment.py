@@ -18,6 +18,7 @@ import hmac
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,7 +33,6 @@ from skerry.functions.action_pool import ActionPool, get_action_pool
 from skerry.functions.action_run import RunningAction
 from skerry.functions.actions import Actions, Timers
 from skerry.functions.awaited import awaited
-from skerry.functions.care import Care
 from skerry.functions.checked_versions import CheckedVersions
 from skerry.functions.execution import is_long, parse_arguments
 from skerry.functions.failures import error_message, host_failure
@@ -41,13 +41,14 @@ from skerry.functions.kept_versions import KeptVersion, KeptVersions, Upload
 from skerry.functions.lane import Done, Lane, Work
 from skerry.functions.metering import Meter
 from skerry.functions.operations import wrong_kind
+from skerry.functions.patient_threads import PatientQueue, get_vector_threads
 from skerry.functions.request import CallRequest, CallResult
-from skerry.functions.settings import Settings
 from skerry.functions.terms import Terms
 from skerry.functions.upkeep import Upkeep
 from skerry.functions.version import Version, check_version
 from skerry.isolate import CompiledModule, ModuleCache, compile_jailed, get_engine
 from skerry.storage.lmdb_engine import LmdbEngine
+from skerry.vectors import Share, VectorIndexes, get_vector_memory
 
 _log: Final = logging.getLogger("skerry.functions")
 _BUNDLES: Final[str] = "bundles"
@@ -119,19 +120,17 @@ class Deployment:
             way_out=way_out,
             terms=terms,
         )
-        self.care = Care(self.database, self._engine, loop)
+        secret = hmac.digest(host_key, b"vector filters " + name.encode(), "sha256")
+        self.vectors = self._vector_indexes(timers or loop, secret)
+        self._upkeep = Upkeep(self.database, self._engine, clock_ns, loop, terms)
         self._activating = asyncio.Lock()
         self._closing = False
         try:
-            self.settings = Settings(self._engine)
             self._kept = KeptVersions(folder / _BUNDLES, self._engine)
             self.version: Version | None = self._load_active()
         except BaseException:
             self._engine.close()
             raise
-        self._upkeep = Upkeep(self.database, self._engine, clock_ns, loop, terms)
-        self._upkeep.retention_s = lambda: self.settings.retention_s
-        self._upkeep.after_turn = self.care.turn
         loop.call_soon_threadsafe(self._upkeep.start)
 
     # -- calls ---------------------------------------------------------------------------------------------------
@@ -199,6 +198,22 @@ class Deployment:
         """The same as a coroutine. Raises: SkerryError."""
         return await awaited(self._loop, self.call, request)
 
+    def _vector_indexes(self, timers: Timers, secret: bytes) -> VectorIndexes:
+        return VectorIndexes(
+            self.database,
+            submit=partial(get_vector_threads().submit, PatientQueue()),
+            call_soon_threadsafe=self._loop.call_soon_threadsafe,
+            timers=timers,
+            share=Share(get_vector_memory()),
+            secret=secret,
+            thread_time_ns=time.thread_time_ns,
+            charge=self._charge,
+        )
+
+    def _charge(self, cpu_ns: int) -> None:
+        """Counts CPU time that no call can be named for."""
+        self.meter.cpu_ns += cpu_ns
+
     # -- versions ------------------------------------------------------------------------------------------------
 
     def terms_changed(self) -> None:
@@ -215,13 +230,7 @@ class Deployment:
     def is_idle(self) -> bool:
         """Whether nothing is in flight: no call, no activation."""
         is_calling = self.lane.in_flight or not self.actions.is_idle
-        is_changing = self._activating.locked() or self._kept.arriving is not None
-        return not is_calling and not is_changing and not self.care.is_busy
-
-    @property
-    def is_readable(self) -> bool:
-        """Whether its storage can be looked at now."""
-        return not self._closing and self._engine.failed is None
+        return not is_calling and not self._activating.locked() and self._kept.arriving is None
 
     def begin_upload(self) -> Upload:
         """A file for a bundle that arrives, to be activated or discarded.
@@ -322,7 +331,6 @@ class Deployment:
     def drain(self) -> None:
         """Takes no more calls; actions have `ACTION_SHUTDOWN_SECONDS_MAX` from now on to end."""
         self._closing = True
-        self.care.close()
         self.actions.drain()
 
     async def close(self) -> None:
@@ -333,9 +341,10 @@ class Deployment:
             pass
         await self.lane.idle()
         self._upkeep.stop()
-        await self.care.walked()
+        settled: asyncio.Future[None] = self._loop.create_future()
+        self.vectors.close(lambda: settled.set_result(None))
+        await settled
         await asyncio.to_thread(self._engine.close)
-        await self.care.closed()
 
     def _load(self, upload: bytes | Path) -> tuple[Version, int]:
         """The version in an upload, which then is on disk under its digest. Not for the loop thread."""
@@ -383,7 +392,7 @@ class Deployment:
 
     def _version(self, digest: str, module: CompiledModule, description: bytes, map_bytes: int) -> Version:
         stacks = StackMapper(lambda: self._source_map(digest), map_bytes)
-        return Version(digest, module, Description(description), stacks, self.name, self._environment)
+        return Version(digest, module, Description(description), stacks, self.name, self._environment, self.vectors)
 
     def _source_map(self, digest: str) -> bytes:
         """A kept version's source map: out of its bundle where it is nowhere else, empty where that is gone as well."""

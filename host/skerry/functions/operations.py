@@ -31,6 +31,7 @@ from skerry.value import (
     parse_json,
     values_are_within,
 )
+from skerry.vectors import Question, parse_question
 
 _NO_OBJECT: Final = "The argument of an operation must be the JSON of an object."
 _LEVELS: Final = frozenset(("DEBUG", "LOG", "INFO", "WARN", "ERROR"))
@@ -166,6 +167,17 @@ def _snapshot_ts(frame: Frame, _argument: bytes, _raw: bytes | None) -> bytes:
 
 def _transaction_metrics(frame: Frame, _argument: bytes, _raw: bytes | None) -> bytes:
     return orjson.dumps(frame.transaction.usage.metrics())
+
+
+def vector_question(argument: bytes) -> Question:
+    """The question in the argument of a vector search."""
+    return parse_question(fields_of(argument).get("query"))
+
+
+def _vector_search(frame: Frame, argument: bytes, _raw: bytes | None) -> bytes:
+    vectors = frame.call.version.vectors
+    assert vectors is not None, "a version that is called belongs to a deployment"
+    return vectors.search_at(frame.transaction, vector_question(argument), frame.call.cpu)
 
 
 # -- writing -----------------------------------------------------------------------------------------------------
@@ -343,6 +355,7 @@ SERVED: Final[dict[str, tuple[str, Operation]]] = {
     "1.0/replace": ("M", _replace),
     "1.0/remove": ("M", _remove),
     "1.0/getRequestMetadata": ("MAH", _request_metadata),
+    "1.0/actions/vectorSearch": ("QM", _vector_search),  # in actions it is another
 }
 """Served operations of the `convex/server` package: the contexts they are offered in, and what they do."""
 
@@ -362,7 +375,6 @@ REFUSED: Final[dict[str, tuple[str, str]]] = {
     "1.0/storageDelete": ("MAH", "file storage is not served yet"),
     "1.0/actions/schedule": ("AH", "the scheduler is not served yet"),
     "1.0/actions/cancel_job": ("AH", "the scheduler is not served yet"),
-    "1.0/actions/vectorSearch": ("AH", "vector search is not served yet"),
     "1.0/createServiceToken": ("AH", "Convex's cloud only"),
     "1.0/getServiceUrl": ("AH", "Convex's cloud only"),
     "storage/storeBlob": ("AH", "file storage is not served yet"),

@@ -94,8 +94,15 @@ class PatientThreads:
 
 
 _threads: Final = PatientThreads()
+_vector_threads: Final = PatientThreads(threads=limits.VECTOR_THREADS, each_max=1)
 
 
 def get_patient_threads() -> PatientThreads:
     """The process's threads."""
     return _threads
+
+
+def get_vector_threads() -> PatientThreads:
+    """The process's threads for vector indexes: one job of a deployment at a time. They are others than those that a
+    query waits on for its index."""
+    return _vector_threads

@@ -6,7 +6,7 @@ version is made from what the host kept of that (skerry.functions.checked_versio
 keeps the version it began with.
 """
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
@@ -20,13 +20,16 @@ from skerry.functions.function_table import ABI_VERSION, Description, FunctionSp
 from skerry.functions.module_check import check_module
 from skerry.isolate import DONE, ActionModule, BuildRunner, CompiledModule, ModuleCache
 
+if TYPE_CHECKING:
+    from skerry.vectors import VectorIndexes
+
 _NO_SCHEMA: Final[bytes] = b'{"schemaValidation":true,"tables":[]}'
 
 
 class Version:
     """Shape: `digest` of the bundle, `module` compiled, `functions` by canonical path, `schema` the export's JSON,
     `stacks` for traces, `environment` what `process.env` shows, `crash_number` what is noted while its code runs,
-    `action_module` the module as actions run it, None before the first action.
+    `action_module` the module as actions run it, None before the first action, `vectors` the deployment's indexes.
     """
 
     __slots__ = (
@@ -41,6 +44,7 @@ class Version:
         "module",
         "schema",
         "stacks",
+        "vectors",
     )
 
     def __init__(
@@ -51,7 +55,9 @@ class Version:
         stacks: StackMapper,
         deployment_name: str,
         environment: dict[str, str],
+        vectors: "VectorIndexes | None" = None,
     ) -> None:
+        self.vectors = vectors
         self.digest = digest
         self.crash_number = crash_number_of(deployment_name, digest)
         self.module = module

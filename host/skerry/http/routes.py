@@ -34,9 +34,6 @@ DEPLOYMENT_ROUTES: Final[dict[tuple[str, str], Right | None]] = {
     ("GET", "/api/skerry/versions"): Right.SEE,
     ("POST", "/api/skerry/rollback"): Right.DEPLOY,
     ("GET", "/api/skerry/usage"): Right.SEE,
-    ("GET", "/api/skerry/storage"): Right.SEE,
-    ("POST", "/api/skerry/storage/settings"): Right.STORAGE,
-    ("POST", "/api/skerry/storage/jobs"): Right.STORAGE,
     ("GET", "/api/skerry/keys"): Right.KEYS,
     ("POST", "/api/skerry/keys"): Right.KEYS,
     ("DELETE", "/api/skerry/keys/{id}"): Right.KEYS,
@@ -45,7 +42,6 @@ DEPLOYMENT_ROUTES: Final[dict[tuple[str, str], Right | None]] = {
 # The same, for the host's operator: they take the host credential, and are served by no deployment's own address.
 HOST_ROUTES: Final[tuple[tuple[str, str], ...]] = (
     ("GET", "/metrics"),
-    ("GET", "/metrics/worker"),
     ("GET", "/host/deployments"),
     ("POST", "/host/deployments"),
     ("GET", "/host/deployments/{name}"),
@@ -58,8 +54,6 @@ HOST_ROUTES: Final[tuple[tuple[str, str], ...]] = (
     ("GET", "/host/deployments/{name}/keys"),
     ("POST", "/host/deployments/{name}/keys"),
     ("DELETE", "/host/deployments/{name}/keys/{id}"),
-    ("GET", "/host/quarantine"),
-    ("DELETE", "/host/deployments/{name}/quarantine"),
 )
 
 ROUTES: Final[tuple[tuple[str, str], ...]] = (*CALL_ROUTES, *DEPLOYMENT_ROUTES, *HOST_ROUTES)
