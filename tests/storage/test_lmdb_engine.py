@@ -278,3 +278,15 @@ def test_a_cancelled_future_takes_nobody_with_it(folder: Path) -> None:
     assert len(cancelled) == 25
     assert all(snapshot.get(Tree.META, b"%d" % n) == b"v" for n in range(50)), "cancelling a future undoes nothing"
     engine.close()
+
+
+def test_a_snapshot_that_is_dropped_holds_nothing(tmp_path: Path) -> None:
+    engine = LmdbEngine(tmp_path / "d")
+    home = engine.home()
+    engine.snapshot()
+    kept = engine.snapshot()
+    assert home._readers == 2, "this one, and the one that is kept"
+    kept.close()
+    home.leave()
+    assert home._readers == 0
+    engine.close()

@@ -53,6 +53,11 @@ class LmdbSnapshot:
         self._home: Home | None = None
         self._begin()
 
+    def __del__(self) -> None:
+        # Whoever drops a snapshot without closing it must not keep the environment open.
+        if getattr(self, "_home", None) is not None:
+            self._end()
+
     def get(self, tree: Tree, key: bytes) -> bytes | None:
         try:
             if len(key) <= PREFIX_BYTES:
