@@ -47,7 +47,11 @@ def seen(bundle: Bundle) -> dict[str, float]:
 def test_the_chat_example_builds(build: Callable[..., Bundle], repository: Path) -> None:
     bundle = build(repository / "examples" / "chat")
     listed = {item["name"]: (item["kind"], item["visibility"]) for item in bundle.manifest.functions}
-    assert listed == {"messages:list": ("query", "public"), "messages:send": ("mutation", "public")}
+    assert listed == {
+        "messages:list": ("query", "public"),
+        "messages:search": ("query", "public"),
+        "messages:send": ("mutation", "public"),
+    }
     assert [table["tableName"] for table in bundle.manifest.schema["tables"]] == ["messages"]
     assert bundle.manifest.features == []
     assert bundle.manifest.entries == {"messages": "convex/messages.ts", "schema": "convex/schema.ts"}

@@ -1,4 +1,4 @@
-"""The command line of the benches: `tools/bench [all|micro|http|mixed|noisy|start]`."""
+"""The command line of the benches: `tools/bench [all|micro|http|mixed|noisy|search|start]`."""
 
 import secrets
 import sys
@@ -15,6 +15,7 @@ from bench.micro_bench import run_micro
 from bench.mixed_bench import run_mixed
 from bench.noisy_bench import run_noisy
 from bench.report import Section, machine, machine_line, write_json
+from bench.search_bench import run_search
 from bench.serve_app import serve_app
 from bench.start_bench import run_start
 
@@ -24,6 +25,7 @@ _BENCHES: dict[str, Bench] = {
     "http": run_http,
     "mixed": run_mixed,
     "noisy": run_noisy,
+    "search": run_search,
     "start": run_start,
 }
 
@@ -76,6 +78,7 @@ _command("micro", {"micro": run_micro}, "One call inside the process, and where 
 _command("http", {"http": run_http}, "Throughput of a server under load, and whether its books balance.")
 _command("mixed", {"mixed": run_mixed}, "How quick small calls stay while a mutation of a second runs.")
 _command("noisy", {"noisy": run_noisy}, "What a deployment notices of a neighbour that does its worst.")
+_command("search", {"search": run_search}, "What searches read and take among more and more messages.")
 _command("start", {"start": run_start}, "Idle memory, first answers, build and redeploy.")
 
 

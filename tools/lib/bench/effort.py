@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Effort:
-    """Shape: `calls` in-process repetitions of cheap calls; `accounts` seeded, and as many documents."""
+    """Shape: `calls` in-process repetitions of cheap calls; `accounts` seeded, and as many documents; `messages` the
+    numbers of them that are searched."""
 
     name: str
     calls: int
@@ -14,13 +15,32 @@ class Effort:
     window_s: float
     connections: int
     restarts: int
+    messages: tuple[int, ...]
 
 
 EFFORTS = {
     effort.name: effort
     for effort in (
-        Effort("smoke", calls=20, accounts=400, warmup_s=0.1, window_s=0.3, connections=4, restarts=1),
-        Effort("quick", calls=400, accounts=20_000, warmup_s=0.5, window_s=2, connections=64, restarts=2),
-        Effort("full", calls=3000, accounts=100_000, warmup_s=2, window_s=10, connections=64, restarts=5),
+        Effort("smoke", calls=20, accounts=400, warmup_s=0.1, window_s=0.3, connections=4, restarts=1, messages=(500,)),
+        Effort(
+            "quick",
+            calls=400,
+            accounts=20_000,
+            warmup_s=0.5,
+            window_s=2,
+            connections=64,
+            restarts=2,
+            messages=(10_000, 100_000),
+        ),
+        Effort(
+            "full",
+            calls=3000,
+            accounts=100_000,
+            warmup_s=2,
+            window_s=10,
+            connections=64,
+            restarts=5,
+            messages=(10_000, 100_000, 1_000_000),
+        ),
     )
 }
