@@ -278,6 +278,13 @@ ERRORS: Final[dict[str, ErrorSpec]] = {
     "InvalidQuotas": _client(400, "Send known quotas with whole numbers, or null for the host's default."),
     "VersionNotFound": _client(404, "List the versions that are kept; older ones are gone."),
     # -- import and export ---------------------------------------------------------------------------------------
+    "ImportRefused": _client(400, "Nothing was imported: correct the file where the message says, and import again."),
+    "ImportInProgress": _client(409, "Another import of this deployment is under way; try again when it is done."),
+    "ImportNotFound": _client(404, "Begin again: imports are forgotten when the server restarts, and after a while."),
+    "ImportTooLarge": _client(413, "Split the file; the message has the bound."),
+    "ImportCanceled": _client(409, "The import was cancelled; nothing of it was kept."),
+    "ExportInProgress": _client(409, "An export of this deployment is under way; wait for it."),
+    "ExportNotFound": _client(404, "Request an export first; the last one is kept until the server restarts."),
     "ImportOverlapped": _client(409, "Nothing was imported: the tables or their schema changed meanwhile; try again."),
     "TableConflict": _client(400, "Import without `_id` fields, or into a deployment without these tables."),
     "DuplicateId": _developer("Each document of a table has an id of its own: remove one of the two."),

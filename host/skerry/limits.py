@@ -501,3 +501,28 @@ assert EGRESS_SMALL_BODY_BYTES <= EGRESS_BUFFER_BYTES < EGRESS_READ_BYTES_MAX <=
 assert EGRESS_LOOKUPS_MAX < EGRESS_LOOKUP_THREADS, "one deployment's slow lookups leave threads to the others"
 assert EGRESS_LOOKUP_SECONDS_MAX < EGRESS_CONNECT_SECONDS_MAX < EGRESS_ANSWER_SECONDS_MAX < EGRESS_TOTAL_SECONDS_MAX
 assert EGRESS_IDLE_SECONDS_MAX < EGRESS_CHECK_SECONDS_MAX
+
+# -- import and export -------------------------------------------------------------------------------------------
+IMPORT_PIECE_BYTES = 64 * KIB  # of a file, read at once
+IMPORT_DOCUMENT_TEXT_BYTES_MAX = (
+    8 * MIB
+)  # of a line or an element: a document of the largest size, however it is escaped
+IMPORT_LARGE_TEXT_BYTES = 16 * KIB  # a document of more text is parsed and judged beside the loop thread
+IMPORT_STEP_US = 1_000  # after which a step ends with the document at hand
+IMPORT_CSV_COLUMNS_MAX = VALUE_OBJECT_FIELDS_MAX
+IMPORT_UPLOAD_BYTES_MAX = 16 * 1024 * MIB  # of a file
+IMPORT_PART_BYTES_MAX = 64 * MIB  # of one part of an upload
+IMPORT_PARTS_MAX = 10_000
+IMPORT_FINISH_BYTES_MAX = 1 * MIB  # of the request that names all parts
+IMPORT_UPLOADS_MAX = 4  # of one deployment that are open at once; the oldest goes
+IMPORTS_REMEMBERED = 16  # of one deployment: what became of them
+IMPORT_ARCHIVE_ENTRIES_MAX = 4 * TABLES_MAX
+IMPORT_ARCHIVE_DIRECTORY_BYTES_MAX = 16 * MIB
+IMPORT_ARCHIVE_NAME_CHARS_MAX = 512
+IMPORT_ARCHIVE_UNPACKED_BYTES_MAX = 256 * 1024 * MIB
+IMPORT_ARCHIVE_RATIO_MAX = 400  # of unpacked to packed bytes, of entries over 1 MiB
+IMPORT_TABLE_NUMBER_MAX = 2**30  # that an archive may give a table: as many are left for those that come
+EXPORT_STEP_ITEMS = 64  # documents of one step
+EXPORT_PIECE_BYTES = 256 * KIB  # of text that is compressed at once, beside the loop thread
+
+assert DOCUMENT_BYTES_MAX * 6 <= IMPORT_DOCUMENT_TEXT_BYTES_MAX < VALUE_JSON_BYTES_MAX, "an escape has six bytes"

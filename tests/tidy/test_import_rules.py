@@ -25,8 +25,9 @@ ROOMS: dict[str, set[str]] = {
     "bundle": DATA | {"jail", "isolate"},
     "vectors": DATA | {"storage", "database"},
     "functions": DATA | {"storage", "database", "isolate", "bundle", "vectors"},
-    "admin": DATA | {"storage", "database", "isolate", "egress", "bundle", "functions"},
-    "http": DATA | {"supervisor", "storage", "database", "jail", "isolate", "bundle", "functions", "admin"},
+    "transfer": DATA | {"storage", "database"},  # files in, files out: no deployment, no requests
+    "admin": DATA | {"storage", "database", "isolate", "egress", "bundle", "functions", "transfer"},
+    "http": DATA | {"supervisor", "storage", "database", "jail", "isolate", "bundle", "functions", "transfer", "admin"},
     "cli": DATA
     | {"supervisor", "storage", "database", "jail", "isolate", "egress", "bundle", "functions", "admin", "http"},
     "__main__": {"cli"},

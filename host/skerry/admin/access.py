@@ -42,6 +42,8 @@ class Right(StrEnum):
     """Upload a version; roll back to one."""
     CALL = "call"
     """Call any function, internal ones too, and act as any user."""
+    DATA = "data"
+    """Import and export documents."""
     KEYS = "keys"
     """Make, list and revoke keys of the deployment."""
 

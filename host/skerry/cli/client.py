@@ -5,7 +5,7 @@ Deliberately absent: redirects (an admin key goes where it was sent), retries (a
 
 import http.client
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
 from urllib.parse import quote, urlsplit
 
@@ -20,6 +20,7 @@ HOST_CREDENTIAL_VARIABLE: Final = "SKERRY_HOST_CREDENTIAL"
 URL_DEFAULT: Final = "http://127.0.0.1:3210"
 _ANSWER_SECONDS_MAX: Final = 330.0
 _ANSWER_BYTES_MAX: Final = 256 * 1024 * 1024
+_PIECE_BYTES: Final = 256 * 1024
 
 
 class Server:
@@ -62,6 +63,24 @@ class Server:
         """The JSON object that answers a POST. Raises: as `get`."""
         return self._ask("POST", path, body, {"Content-Length": str(len(body)), **headers})
 
+    def post_piece(self, path: str, body: bytes) -> str:
+        """The JSON string that answers a POST of bytes. Raises: as `get`."""
+        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(len(body))}
+        status, raw = self._exchange("POST", path, body, headers)
+        if status == 200:
+            try:
+                parsed: Any = orjson.loads(raw)
+            except ValueError:
+                parsed = None
+            if isinstance(parsed, str):
+                return parsed
+        self._understood(status, raw)
+        raise ClientError("ServerAnswerInvalid", f"{self.url} answered with something else than a string.")
+
+    def download(self, path: str, take: Callable[[bytes], object]) -> None:
+        """Hands on what answers a GET, piece by piece. Raises: as `get`."""
+        self._exchange("GET", path, None, {}, take)
+
     def get(self, path: str) -> dict[str, Any]:
         """The JSON object that answers a GET.
 
@@ -74,6 +93,17 @@ class Server:
         return self._ask("DELETE", path, None, {})
 
     def _ask(self, method: str, path: str, body: bytes | None, sent: dict[str, str]) -> dict[str, Any]:
+        return self._understood(*self._exchange(method, path, body, sent))
+
+    def _exchange(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None,
+        sent: dict[str, str],
+        take: Callable[[bytes], object] | None = None,
+    ) -> tuple[int, bytes]:
+        """Status and body of the answer; a good body goes to `take` where that is given."""
         if self._authorization is not None:
             sent["Authorization"] = self._authorization
         kind = http.client.HTTPSConnection if self._is_secure else http.client.HTTPConnection
@@ -81,6 +111,12 @@ class Server:
         try:
             connection.request(method, self._prefix + path, body, sent)
             response = connection.getresponse()
+            if take is not None and response.status == 200:
+                while piece := response.read(_PIECE_BYTES):
+                    take(piece)
+                if response.length:
+                    raise http.client.IncompleteRead(b"", response.length)
+                return 200, b""
             raw = response.read(_ANSWER_BYTES_MAX)
         except UnicodeEncodeError:
             raise ClientError("BadAdminKey", "The admin key has characters that cannot travel in a header.") from None
@@ -89,7 +125,9 @@ class Server:
             raise ClientError("ServerUnreachable", f"No answer from {self.url}: {reason}.") from None
         finally:
             connection.close()
-        return self._understood(response.status, raw)
+        if take is not None:
+            self._understood(response.status, raw)
+        return response.status, raw
 
     def _understood(self, status: int, raw: bytes) -> dict[str, Any]:
         try:

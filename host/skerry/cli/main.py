@@ -18,6 +18,8 @@ _COMMANDS: Final = {
     "verify": "build:verify_command",
     "deploy": "deploy:deploy_command",
     "run": "run:run_command",
+    "import": "transfer:import_command",
+    "export": "transfer:export_command",
     "versions": "deployments:versions_command",
     "rollback": "deployments:rollback_command",
     "deployments": "deployments:deployments_command",

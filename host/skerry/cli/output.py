@@ -23,6 +23,7 @@ EXIT_USAGE: Final = 2
 EXIT_SERVER: Final = 3
 EXIT_BUSY: Final = 4
 EXIT_INTERRUPTED: Final = 130
+_BAR_CHARS: Final = 30
 
 _EXIT_CODES: Final[dict[str, int]] = {
     "ServerUnreachable": EXIT_SERVER,
@@ -50,6 +51,7 @@ class Output:
         self.as_json = as_json
         self._errors = Console(stderr=True, highlight=False, soft_wrap=True)
         self._status: Status | None = None
+        self._told: tuple[str, int] | None = None
         self._started = time.monotonic()
 
     def progress(self, step: str) -> None:
@@ -61,6 +63,16 @@ class Output:
             self._status.update(escape(step))
         else:
             self.note(step + " ...")
+
+    def bar(self, step: str, done: int, total: int, said: str) -> None:
+        """Shows how far a long step is: a bar where somebody watches, else a line for each tenth."""
+        share = min(done / total, 1.0) if total else 0.0
+        if self._errors.is_terminal:
+            full = round(share * _BAR_CHARS)
+            self.progress(f"{step} {'█' * full}{'░' * (_BAR_CHARS - full)} {share:4.0%}  {said}")
+        elif self._told != (step, int(share * 10)):
+            self._told = (step, int(share * 10))
+            self.note(f"{step} {share:.0%}  {said}")
 
     def note(self, line: str) -> None:
         """One line beside the result."""

@@ -157,7 +157,7 @@ class PastSnapshot:
             and index is not table.by_creation_time
             and timestamp < (index.since_ts or catalog.schema_ts)
         )
-        if is_younger or table.space != table.number:
+        if is_younger or timestamp < table.since_ts:
             name = f"Index {table.name}.{index.name}" if index is not None else f"Table {table.name}"
             raise SystemFault(
                 "OutOfRetention",

@@ -27,6 +27,7 @@ from skerry.bundle.from_sources import with_image
 from skerry.bundle.jail_jobs import jailed_image_builder
 from skerry.bundle.source_maps import StackMapper
 from skerry.database import Database, Steps
+from skerry.database.bulk import clear_imported
 from skerry.errors import ClientError, DeveloperError, SkerryError, SystemFault
 from skerry.functions.action_fetch import WayOut
 from skerry.functions.action_pool import ActionPool, get_action_pool
@@ -124,6 +125,9 @@ class Deployment:
         self.vectors = self._vector_indexes(timers or loop, secret)
         self._upkeep = Upkeep(self.database, self._engine, clock_ns, loop, terms)
         self._activating = asyncio.Lock()
+        self._stepping: set[asyncio.Task[None]] = set()
+        self._is_clearing = False
+        self.folder, self.clock_ns, self.entropy = folder, clock_ns, entropy
         self._closing = False
         try:
             self._kept = KeptVersions(folder / _BUNDLES, self._engine)
@@ -132,6 +136,7 @@ class Deployment:
             self._engine.close()
             raise
         loop.call_soon_threadsafe(self._upkeep.start)
+        loop.call_soon_threadsafe(self.clear_imported)
 
     # -- calls ---------------------------------------------------------------------------------------------------
 
@@ -321,6 +326,41 @@ class Deployment:
                         steps.throw(_shutting_down())
                     return
 
+    # -- imports and exports -------------------------------------------------------------------------------------
+
+    async def take_steps(self, steps: Steps) -> None:
+        """Takes steps to their end while calls go on, even if whoever asked has left. Closing waits for them.
+
+        Raises: what the steps raise; SystemFault `ShuttingDown`.
+        """
+        stepping = self._loop.create_task(self._drive(steps))
+        self._stepping.add(stepping)
+        stepping.add_done_callback(self._stepping.discard)
+        await asyncio.shield(stepping)
+
+    async def take_steps_alone(self, make_steps: Callable[[], Steps]) -> None:
+        """The same with the lane held and no deploy under way. The steps are few and short."""
+        async with self._activating:
+            await self.lane.hold()
+            try:
+                await self.take_steps(make_steps())
+            finally:
+                self.lane.release()
+
+    def clear_imported(self) -> None:
+        """Clears away what imports have left, in the background; once at a time."""
+        if self._closing or self._is_clearing:
+            return
+        self._is_clearing = True
+
+        def done(cleared: asyncio.Task[None]) -> None:
+            self._is_clearing = False
+            error = None if cleared.cancelled() else cleared.exception()
+            if error is not None:  # the next opening tries again
+                _log.warning("what imports left in %s could not be cleared: %s", self.name, error)
+
+        self._loop.create_task(self.take_steps(clear_imported(self.database))).add_done_callback(done)
+
     def describe(self) -> dict[str, Any]:
         """The active version. Shape: `version` (digest or None), `functions` as described, `features`."""
         version = self.version
@@ -339,6 +379,8 @@ class Deployment:
         await self.actions.close()
         async with self._activating:  # what is being activated ends first, refused
             pass
+        while self._stepping:
+            await asyncio.gather(*self._stepping, return_exceptions=True)
         await self.lane.idle()
         self._upkeep.stop()
         settled: asyncio.Future[None] = self._loop.create_future()

@@ -36,6 +36,7 @@ from skerry.http.host_routes import Handler, HostRoutes, answer, fields_of, text
 from skerry.http.long_bodies import LongWork
 from skerry.http.metrics import CONTENT_TYPE, Metrics
 from skerry.http.routes import DEPLOYMENT_ROUTES
+from skerry.http.transfer_routes import TransferRoutes
 from skerry.http.turns import Turns
 from skerry.limits import HTTP_ECHO_BYTES_MAX
 
@@ -55,9 +56,10 @@ class ServerState:
 class PlainRoutes:
     """The routes behind the framework, for whichever deployment a request was addressed to."""
 
-    def __init__(self, host: Host, state: ServerState) -> None:
+    def __init__(self, host: Host, state: ServerState, entropy: Callable[[int], bytes]) -> None:
         self._host = host
         self._state = state
+        self._transfers = TransferRoutes(entropy)
         self._operating = HostRoutes(host, self._metrics)
         self._handlers: dict[tuple[str, str], Handler] = {
             ("GET", "/"): self._root,
@@ -75,6 +77,7 @@ class PlainRoutes:
             ("GET", "/api/skerry/keys"): self._keys,
             ("POST", "/api/skerry/keys"): self._create_key,
             ("DELETE", "/api/skerry/keys/{id}"): self._revoke_key,
+            **self._transfers.handlers,
         }
         assert self._handlers.keys() == DEPLOYMENT_ROUTES.keys()
 
@@ -216,7 +219,7 @@ def make_app(
 ) -> Front:
     """The application on the main port."""
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
-    app.router.routes.extend(PlainRoutes(host, state).routes())
+    app.router.routes.extend(PlainRoutes(host, state, entropy).routes())
     app.add_exception_handler(HTTPException, _framework_error)
     turns = Turns(call_soon)
 
