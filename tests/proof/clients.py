@@ -5,7 +5,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 from urllib.parse import urlsplit
@@ -35,15 +35,30 @@ class Client:
         self._parts = urlsplit(server.url)
         self._connection: http.client.HTTPConnection | None = None
 
-    def call(self, kind: str, path: str, args: Any) -> Outcome:
-        body = json.dumps({"path": path, "args": args})
+    def call(self, kind: str, path: str, args: Any, **fields: Any) -> Outcome:
+        return self.ask(f"/api/{kind}", {"path": path, "args": args, **fields})
+
+    def call_at(self, path: str, args: Any, ts: Any = None) -> tuple[Outcome, Any]:
+        """A query at a timestamp, the newest one where none is given; and the timestamp."""
+        began: Outcome | None = None
+        if ts is None:
+            began = self.ask("/api/query_ts", {}, lambda said: said["ts"])
+            if began.status != "ok":
+                return began, None
+            ts = began.value
+        seen = self.call("query_at_ts", path, args, ts=ts)
+        return (seen if began is None else replace(seen, begin=began.begin)), ts
+
+    def ask(self, route: str, fields: Any, value_of: Callable[[Any], Any] | None = None) -> Outcome:
+        """A request, and what it comes to; `value_of` an answer that tells of no function."""
+        body = json.dumps(fields)
         begin = time.monotonic_ns()
         try:
             if self._connection is None:
                 self._connection = http.client.HTTPConnection(
                     self._parts.hostname or "", self._parts.port, timeout=ANSWER_SECONDS_MAX
                 )
-            self._connection.request("POST", f"/api/{kind}", body)
+            self._connection.request("POST", route, body)
             answer = self._connection.getresponse()
             raw = answer.read()
         except (OSError, http.client.HTTPException):
@@ -53,6 +68,8 @@ class Client:
         if answer.status != 200:
             return Outcome("unknown", None, begin, None)
         said = json.loads(raw)
+        if value_of is not None:
+            return Outcome("ok", value_of(said), begin, end)
         return Outcome("ok" if said["status"] == "success" else "failed", said.get("value"), begin, end)
 
     def __enter__(self) -> "Client":
@@ -114,7 +131,9 @@ class Historian:
         """One transaction of a client."""
         kind = random.choices(("query", "run", "runLong"), (3, 5, 2))[0]
         steps = [self._step(random, kind) for _ in range(random.randint(1, 4))]
-        if kind == "query":
+        if kind == "query" and random.random() < 0.3:
+            outcome, _ = client.call_at("proof:look", {"steps": steps})
+        elif kind == "query":
             outcome = client.call("query", "proof:look", {"steps": steps})
         elif kind == "run" and random.random() < 0.1:
             outcome = client.call("mutation", "proof:run", {"steps": [*steps, ["fail"]]})

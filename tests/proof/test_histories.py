@@ -4,8 +4,10 @@ sums and rings that stay what they are at every moment, now and in the past.
 One server serves the whole file; the last test looks at what it leaves.
 """
 
+import http.client
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,13 +17,15 @@ import pytest
 from tests.fixtures.effort import TIMES, chance
 from tests.http.serving import RunningServer, serve
 from tests.proof.afterwards import afterwards
-from tests.proof.apps import proof_bundle
+from tests.proof.apps import indexed_bundle, proof_bundle
 from tests.proof.clients import LONG_ROUNDS, Client, Historian, together
 from tests.proof.elle import anomalies
 
 CLIENTS = 6
 EACH = 40 * TIMES
 KILLS = 2
+FILLERS = 4_000
+FILLERS_AT_ONCE = 1_000
 COUNT = 8  # accounts, and links of the ring
 TOTAL = COUNT * 100
 
@@ -59,6 +63,7 @@ def test_histories_of_concurrent_clients_are_strictly_serialisable(server: Runni
 
 def test_sums_and_rings_hold_in_every_query_between(server: RunningServer) -> None:
     seen: dict[str, int] = {}
+    moments: list[tuple[Any, str, Any]] = []
 
     def client(number: int) -> Callable[[Client], None]:
         random = chance(f"bank and ring {number}")
@@ -81,6 +86,14 @@ def test_sums_and_rings_hold_in_every_query_between(server: RunningServer) -> No
                 outcome = client.call(kind, f"proof:{name}", {**args, **(rounds if long else {"rounds": 1})})
                 check(name, outcome.status, outcome.value)
                 seen[f"{name} {outcome.value if 'transfer' in name else ''}"] = number
+                if random.random() < 0.2:
+                    past = random.choice(("total", "walk"))
+                    outcome, ts = client.call_at(f"proof:{past}", {"rounds": 1})
+                    check(past, outcome.status, outcome.value)
+                    moments.append((ts, past, outcome.value))
+                    ts, past, value = random.choice(moments)
+                    outcome, _ = client.call_at(f"proof:{past}", {"rounds": 1}, ts)
+                    assert outcome.value == value, "the past changed"
 
         return run
 
@@ -99,18 +112,40 @@ def check(name: str, status: str, value: Any) -> None:
         assert sorted(value) == list(range(COUNT)), f"the ring is broken: {value}"
 
 
-def test_histories_stay_so_when_the_worker_is_killed(server: RunningServer, historian: Historian) -> None:
-    wait = together(server, [historian.client(chance(f"client {n} of the killed"), EACH) for n in range(CLIENTS)])
+def test_histories_stay_so_when_the_worker_is_killed_while_indexes_come_and_go(
+    server: RunningServer, historian: Historian, base: Path
+) -> None:
+    with Client(server) as client:
+        for _ in range(FILLERS // FILLERS_AT_ONCE):
+            assert client.call("mutation", "proof:fill", {"count": FILLERS_AT_ONCE}).status == "ok"
+    clients = [historian.client(chance(f"client {n} of the killed"), EACH) for n in range(CLIENTS)]
+    deploys: list[bool] = []
+    all_done = threading.Event()
+
+    def deploy(_: Client) -> None:
+        bundles = (indexed_bundle(base), proof_bundle(base))
+        while not all_done.is_set():
+            try:
+                deploys.append(server.deploy(bundles[len(deploys) % 2]).status == 200)
+            except (OSError, http.client.HTTPException):
+                deploys.append(False)
+
+    wait, wait_for_deploys = together(server, clients), together(server, [deploy])
     pid = server.process.pid
-    for kill in range(KILLS):
-        historian.wait_for((kill + 1) * CLIENTS * EACH // (KILLS + 1))
-        for worker in map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()):
-            os.kill(worker, signal.SIGKILL)
-    wait()
+    try:
+        for kill in range(KILLS):
+            historian.wait_for((kill + 1) * CLIENTS * EACH // (KILLS + 1))
+            for worker in map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()):
+                os.kill(worker, signal.SIGKILL)
+        wait()
+    finally:
+        all_done.set()
+        wait_for_deploys()
     historian.last(server)
     assert anomalies(historian.history) == []
     assert historian.count("unknown") > 0, "the kills met nothing that was under way"
     assert historian.count("ok") > CLIENTS * EACH * 0.5
+    assert True in deploys
 
 
 def test_afterwards_all_trees_agree_and_the_sums_and_rings_of_the_past_hold(server: RunningServer, data: Path) -> None:
