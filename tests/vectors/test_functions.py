@@ -101,6 +101,19 @@ def test_a_query_searches_its_snapshot_and_gives_the_same_bytes(world: World) ->
     assert ids[0].encode() not in world.call("query", "docs:searchInQuery", asked([1, 0.25, 0, 0])).value
 
 
+def test_a_query_has_the_search_of_actions_and_reads_what_it_found(world: World) -> None:
+    ids = world.mutation("docs:add", {"docs": DOCS})
+    for more in ({}, {"cuisines": ["French"]}, {"limit": 1}):
+        wanted = {"vector": [0, 1, 0, 0], **more}
+        found = world.query("docs:searchAndReadInQuery", wanted)
+        assert [{"_id": one["_id"], "_score": one["_score"]} for one in found] == world.action("docs:search", wanted)
+        assert found[0]["_id"] == ids[2] and found[0]["stars"] == 3
+    assert "Expected a vector" in world.failure("query", "docs:searchAndReadInQuery", {"vector": [1]})
+    assert "is currently staged" in world.failure(
+        "query", "docs:searchAndReadInQuery", {"vector": [1, 0, 0, 0], "index": "staged"}
+    )
+
+
 def test_a_mutation_is_told_where_to_search(world: World) -> None:
     for path in ("docs:searchInMutation", "docs:searchInQueryOfMutation"):
         assert "not in mutations" in world.failure("mutation", path, asked([1, 0, 0, 0]))

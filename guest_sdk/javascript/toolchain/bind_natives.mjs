@@ -9,7 +9,8 @@
 //                                      and what comes later go through the package's own code
 //   dist/esm/server/impl/query_impl.js `collect`, `take`, `first` and `unique` are one hostcall instead of one per document
 //   dist/esm/server/impl/registration_impl.js  arguments and results go from and to JSON text in one step; the context of queries and
-//                                      mutations is made with the image, for the first call of an isolate, which is its only one
+//                                      mutations is made with the image, for the first call of an isolate, which is its only one;
+//                                      queries get the package's `vectorSearch` of actions
 //
 // Text is only added after the file's own lines or inside one line, so that source positions stay.
 
@@ -152,6 +153,12 @@ import { skerryConvexToText, skerryTextToConvex } from "../../values/value.js";
 `;
 }
 
+// What the contexts of queries have beyond the package's: the search that it gives to actions.
+function ours(kind, text) {
+  const isThere = text.includes('import { setupActionVectorSearch } from "./vector_search_impl.js";');
+  return kind === "Query" && isThere ? ", vectorSearch: setupActionVectorSearch(requestId)" : "";
+}
+
 // A context is some dozens of closures over nothing but constants. What makes it becomes a function of its own, in its place.
 function bindContexts(text) {
   let bound = text;
@@ -169,7 +176,7 @@ function bindContexts(text) {
     if (bound.match(registration)?.length !== 2) return null;
     const make = `skerry${kind}Context`;
     bound =
-      `${before}function ${make}(visibility) {\n${request}\n  return {\n${literal}\n` +
+      `${before}function ${make}(visibility) {\n${request}\n  return {\n${literal}${ours(kind, text)}\n` +
       `  }; } ${head.trimEnd()} ${given.trim()} const ${context} = skerryTake(${make}, visibility);\n${run}${rest}`;
     bound = bound.replace(registration, (line, visibility) => `  skerryPrepare(${make}, "${visibility}"); ${line.trim()}`);
   }
