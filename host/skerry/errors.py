@@ -151,6 +151,9 @@ ERRORS: Final[dict[str, ErrorSpec]] = {
     "CommitterFullError": _system(503, "Too many writes wait for the disk; retry in a moment."),
     "CompactionInProgress": _system(409, "The storage is being compacted already; wait for that to end."),
     "CompactionFailed": _system(503, "The storage is what it was before; the message says why. Try again later."),
+    "InvalidSettings": _client(400, "Send known settings with whole numbers, or null for the default."),
+    "InvalidJob": _client(400, "Ask for a job that there is: space, verify or compact."),
+    "JobInProgress": _client(409, "A deployment does one of these jobs at a time; wait for the end of the other."),
     "CommitLogCorrupted": _system(500, "The commit log cannot be read; keep the data folder and report it."),
     "IndexCorrupted": _system(500, "An index and its documents disagree; keep the data folder and report it."),
     "InvalidArgument": _developer(
@@ -171,6 +174,14 @@ ERRORS: Final[dict[str, ErrorSpec]] = {
     "IndexNotFoundError": _developer("Declare the index in the schema, or correct its name."),
     "IndexBackfillingError": _developer("Wait until the index is built and the push that declares it is live."),
     "IndexStagedError": _developer("Declare the index without `staged: true` and deploy, then query it."),
+    "IndexNotASearchIndexError": _developer("Use the index with the kind of query it was declared for."),
+    "IncorrectSearchField": _developer("Search the field that the index declares as its `searchField`."),
+    "DuplicateSearchFiltersError": _developer("Search for all the words in one search filter."),
+    "MissingSearchFilterError": _developer("Begin a search with `q.search(field, text)`."),
+    "IncorrectFilterFieldError": _developer("Declare the field in `filterFields`, or filter behind the search."),
+    "TooManyFilterConditionsInSearchQueryError": _developer("Use fewer equalities, or filter behind the search."),
+    "SearchQueryScannedTooManyDocumentsError": _developer("Take fewer results, paginate, or use a filter field."),
+    "TooManySearchKeysRead": _developer("Search less often in one function."),
     "IndexNotADatabaseIndexError": _developer("Use the index with the kind of query it was declared for."),
     "InvalidIndexRange": _developer("Compare the fields of the index in their order."),
     "FieldNotInIndex": _developer("Compare fields of the index only, or use a filter."),
@@ -251,8 +262,10 @@ ERRORS: Final[dict[str, ErrorSpec]] = {
     "ShuttingDown": _client(503, "The server is stopping; try again once it is back."),
     "PortInUse": _system(503, "Another program listens on the port; stop it or choose another port."),
     # -- supervisor and workers ----------------------------------------------------------------------------------
+    "QuarantineUnchanged": _system(503, "The supervisor did not answer. Try again; the server's log says more."),
     "ModuleQuarantined": _system(
-        503, "Deploy another version, or go back to one; the operator's log says how the server crashed."
+        503,
+        "Deploy another version, or go back to one; the operator sees why in the log, and can lift it.",
     ),
     "WorkerUnstartable": _system(503, "Look at what the workers wrote to standard error, correct it, start again."),
     # -- a host of several deployments -----------------------------------------------------------------------------

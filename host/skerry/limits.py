@@ -249,6 +249,33 @@ assert COMMITS_TOGETHER_MAX < COMMITS_PENDING_MAX and COMMITS_TOGETHER_BYTES_MAX
 assert COMMITS_PENDING_MAX < WRITE_LOG_COMMITS_MAX and COMMITS_PENDING_BYTES_MAX < WRITE_LOG_BYTES_MAX
 assert QUERY_JSON_BYTES_MAX < HOSTCALL_ARGUMENT_BYTES_MAX
 
+# -- search (protocol reference 9.1) -------------------------------------------------------------------------------
+SEARCH_TEXT_CHARS_MAX = 256 * KIB  # of a text, counted from its beginning, that are indexed
+SEARCH_TOKENS_PER_TEXT_MAX = 32_767  # likewise; what comes behind is not found
+SEARCH_TERMS_PER_TEXT_MAX = 8_192  # different ones; another that comes behind is not found
+SEARCH_TERM_BYTES_MAX = 32  # a longer one is cut, in texts and in queries
+SEARCH_RUN_CHARS_MAX = 256  # characters that are normalised at a time: marks in one run cost the square of their number
+SEARCH_TERM_COUNT_MAX = 255  # occurrences in a text that count
+SEARCH_QUERY_TERMS_MAX = 16  # of a query; what comes behind is ignored
+SEARCH_PREFIX_TERMS_MAX = 16  # indexed terms that the last term of a query stands for
+SEARCH_FILTERS_MAX = 8
+SEARCH_RESULTS_MAX = 1_024  # a query that comes to this one fails
+SEARCH_POSTINGS_MAX = 1_024  # documents with a term that are read all; of more, the strongest
+SEARCH_LONG_POSTINGS_MAX = 4_096  # of all the terms with more documents together
+SEARCH_BATCH_POSTINGS = 64  # read of them before looking whether they suffice
+SEARCH_CANDIDATES_READ_MAX = 256  # documents that are read to complete their score
+SEARCH_PROBED_POSTINGS = 256  # counted to tell which of several filters leaves the fewest
+SEARCH_SAMPLE_KEYS = 128  # from which the number of documents with a common term is estimated
+SEARCH_SAMPLED_ONE_IN = 16  # documents; a power of two
+SLICE_SEARCH_CHARS_MAX = (
+    16 * KIB
+)  # of a text that is indexed on the loop thread; a longer one is left to the background
+TRANSACTION_SEARCH_KEYS_MAX = 1_000_000  # that the searches of one function execution read
+
+assert SEARCH_TOKENS_PER_TEXT_MAX < 1 << 15 and 256 % SEARCH_SAMPLED_ONE_IN == 0
+assert 2 * SEARCH_TERM_BYTES_MAX + 64 < STORAGE_SHORT_KEY_BYTES_MAX
+assert SEARCH_RESULTS_MAX <= SEARCH_POSTINGS_MAX < SEARCH_LONG_POSTINGS_MAX
+
 # -- vector search -----------------------------------------------------------------------------------------------
 VECTOR_RESULTS_DEFAULT = 10
 VECTOR_RESULTS_MAX = 256
@@ -382,15 +409,24 @@ assert ACTION_FETCH_BODY_BYTES_MAX <= COMPLETIONS_BYTES_MAX and HOSTCALL_ARGUMEN
 # -- upkeep ------------------------------------------------------------------------------------------------------
 HISTORY_RETENTION_S = 3_600
 UPKEEP_INTERVAL_S = 1.0
-UPKEEP_BUSY_INTERVAL_S = 0.02
 UPKEEP_COMMITS_MAX = 200
+UPKEEP_STEP_US = 2_000  # of the loop thread, after which a step of dropping history ends with the change at hand
+UPKEEP_SHARE_PERCENT = 10  # of the loop thread's time that dropping history may take
+UPKEEP_LATE_SECONDS = 30  # that history may be older than its retention, before dropping it takes a larger share
+UPKEEP_LATE_SHARE_PERCENT = 50
+HISTORY_RETENTION_S_MIN = 10
+HISTORY_RETENTION_S_MAX = 90 * 86_400
 
+assert HISTORY_RETENTION_S_MIN < HISTORY_RETENTION_S < HISTORY_RETENTION_S_MAX
 assert UPKEEP_COMMITS_MAX <= RETENTION_CHUNK_COMMITS, "a full step is seen as full"
 
 # -- storage care: verifying, measuring, compacting, backing up -----------------------------------------------------
 VERIFY_STEP_ITEMS = 256  # looked at before whoever verifies may rest
 VERIFY_DIFFERENCES_MAX = 1_000  # told one by one; more are counted
 VERIFY_COMMITS_REMEMBERED = 64  # whose documents a walk keeps in memory
+COMPACTION_FREE_PERCENT = 50  # of a file that hold nothing: then it is compacted by itself
+COMPACTION_FREE_BYTES_MIN = 32 * MIB  # likewise
+COMPACTION_INTERVAL_SECONDS = 600  # between attempts to compact by itself
 COMPACTION_DISK_SPARE_BYTES = 64 * MIB  # that the disk must have beside the copy
 COMPACTION_PIECE_BYTES = 1 * MIB  # copied before the copy rests
 COMPACTION_PACE_PERCENT = 50  # of the time for copying, the rest of it for others
@@ -418,6 +454,7 @@ CRASH_MODULES_MAX = 4_096  # versions that a worker loaded and that the crash pa
 CRASH_REPORT_BYTES_MAX = 64 * KIB
 QUARANTINE_CRASHES_MAX = 3  # of one module within the window
 QUARANTINE_WINDOW_SECONDS = 600
+QUARANTINE_LIFT_SECONDS_MAX = 10  # until the supervisor has lifted one, written that down and said so
 QUARANTINED_MODULES_MAX = 256  # that the supervisor tells a new worker
 
 assert WORKERS_MAX + 5 <= CHANNEL_DESCRIPTORS_MAX, "a worker's first message brings the doors of all"
@@ -451,6 +488,8 @@ QUOTA_ACTIONS_AT_ONCE = 500
 QUOTA_STORAGE_BYTES = 8 * 1024 * MIB
 QUOTA_EGRESS_REQUESTS_PER_MINUTE = 60_000
 QUOTA_EGRESS_BYTES_PER_MINUTE = 4 * 1024 * MIB
+METRICS_PEER_SECONDS_MAX = 2  # for what another worker counts; it is left out then
+METRICS_PAGE_BYTES_MAX = 4 * MIB  # of one worker
 METRICS_DEPLOYMENTS_MAX = 100  # with a label of their own; the others are one
 QUOTA_MEMORY_BYTES_MIN = 16 * MIB  # an app's image takes some of it
 QUOTA_MAX = 2**48

@@ -164,14 +164,11 @@ def test_malformed_queries(memory: World, query: Any) -> None:
         t.open_query(b"{")
 
 
-def test_search_is_recorded_and_refused_when_used(memory: World) -> None:
+def test_a_search_index_answers_no_range(memory: World) -> None:
     table = table_schema("t", {})
     table["searchIndexes"] = [{"indexDescriptor": "find", "searchField": "a", "filterFields": []}]
     memory.schema(table)
-    search = {"source": {"type": "Search", "indexName": "t.find", "filters": []}, "operators": []}
     t = memory.begin(writable=False)
-    with fails("FeatureNotServed"):
-        t.open_query(search)
     with fails("IndexNotADatabaseIndexError"):
         t.open_query(range_query("t.find", []))
 

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from skerry import limits
-from skerry.database import retained_ts
+from skerry.database import retain, retained_ts
 from skerry.functions.terms import Terms
 from skerry.functions.upkeep import Upkeep
 from skerry.storage.interface import Tree
 from skerry.storage.lmdb_engine import LmdbEngine
-from tests.database.world import World
+from tests.database.world import World, table_schema
 from tests.fixtures.world import World as DeployedWorld
 
 
@@ -32,10 +32,12 @@ def _write(world: World, count: int) -> None:
     world.settle()
 
 
-def _upkeep(world: World, engine: LmdbEngine) -> Upkeep:
+def _upkeep(world: World, engine: LmdbEngine, **more: Any) -> Upkeep:
     loop: Any = asyncio.new_event_loop()
     try:
-        return Upkeep(world.database, engine, lambda: int(world.now_ms * 1e6), loop, Terms())
+        return Upkeep(
+            world.database, engine, lambda: int(world.now_ms * 1e6), loop, Terms(), elapsed_ns=lambda: 0, **more
+        )
     finally:
         loop.close()
 
@@ -100,3 +102,74 @@ def test_a_turn_that_fails_is_followed_by_another(
     monkeypatch.setattr(upkeep, "step", step)
     empty.until(lambda: turns >= 2)
     assert "what nobody foresaw" in caplog.text
+
+
+def test_the_retention_in_force_is_the_deployments(tmp_path: Path) -> None:
+    engine = LmdbEngine(tmp_path / "d")
+    world = World(engine)
+    _write(world, 5)
+    world.now_ms += 61_000
+    assert _upkeep(world, engine).step() is False
+    assert _commits(world) == 5
+    assert _upkeep(world, engine, retention_s=lambda: 60).step() is False
+    engine.commit([]).result(20)
+    assert _commits(world) == 1
+    engine.close()
+
+
+def test_a_step_ends_once_its_time_is_over(tmp_path: Path) -> None:
+    engine = LmdbEngine(tmp_path / "d")
+    world = World(engine)
+    _write(world, 20)
+    before, asked = _commits(world), 0
+
+    def over() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked > 3
+
+    assert retain(world.database, world.database.durable_ts, 100, over) == 100, "as if its budget were spent"
+    engine.commit([]).result(20)
+    assert before - 6 < _commits(world) < before
+    assert retain(world.database, world.database.durable_ts, 100, lambda: True) == 100
+    engine.commit([]).result(20)
+    assert _commits(world) < before - 1, "each step drops something"
+    engine.close()
+
+
+def test_dropping_takes_a_larger_share_where_it_is_late(tmp_path: Path) -> None:
+    engine = LmdbEngine(tmp_path / "d")
+    world = World(engine)
+    _write(world, 3)
+    upkeep = _upkeep(world, engine)
+    world.now_ms += (limits.HISTORY_RETENTION_S + limits.UPKEEP_LATE_SECONDS) * 1000 - 5
+    calm = upkeep.rest_seconds(0.001)
+    world.now_ms += 10
+    late = upkeep.rest_seconds(0.001)
+    assert calm == pytest.approx(0.001 * (100 / limits.UPKEEP_SHARE_PERCENT - 1))
+    assert late == pytest.approx(0.001 * (100 / limits.UPKEEP_LATE_SHARE_PERCENT - 1))
+    engine.close()
+
+
+def test_the_space_in_use_reaches_a_plateau_under_steady_overwriting(tmp_path: Path) -> None:
+    """500 documents with an index, each overwritten once in ten rounds of the retention time, for twenty of them."""
+    engine = LmdbEngine(tmp_path / "d")
+    world = World(engine)
+    world.schema(table_schema("t", {"by_n": ["n"]}))
+    ids = world.insert_all("t", [{"n": n, "text": "x" * 100} for n in range(500)])
+    upkeep = _upkeep(world, engine, retention_s=lambda: 10)
+    files: list[int] = []
+    versions: list[int] = []
+    for second in range(200):
+        part = ids[(second % 10) * 50 :][:50]
+        world.run(lambda t, part=part, second=second: [t.patch(one, {"n": second}) for one in part])
+        world.now_ms += 1_000
+        while upkeep.step():
+            pass
+        if second % 10 == 9:
+            engine.commit([]).result(20)
+            files.append(engine.usage.used_bytes)
+            versions.append(engine.items()[Tree.REPLACED])
+    assert max(versions[3:]) <= 50 * 12 and min(versions[3:]) > 0, versions
+    assert max(files[10:]) <= max(files[3:10]) * 1.05, f"the file grew after the first rounds: {files}"
+    engine.close()

@@ -172,6 +172,21 @@ def test_a_module_that_keeps_crashing_is_quarantined_and_nobody_else_notices(
     answer = workers.call(culprit, "query", "probe:slowCount")
     assert answer.refusal() == (503, "ModuleQuarantined")
     assert workers.deploy(culprit, app_bundle.read_bytes()).refusal() == (503, "ModuleQuarantined")
+    for _ in range(4):  # whichever worker is asked
+        listed = workers.running.ask("GET", "/host/quarantine", headers=workers.headers).json()["quarantined"]
+        assert [entry["name"] for entry in listed] == [culprit]
+    page = workers.running.ask("GET", "/metrics", headers=workers.headers).body.decode()
+    assert re.search(rf'skerry_quarantined_versions{{worker="\d",deployment="{culprit}"}} 1.0', page)
+    doctor = json.loads(skerry("doctor", "--data", tmp_path / "data", "--json").stdout)
+    assert next(found["level"] for found in doctor["findings"] if found["name"] == "quarantine") == "note"
+    credential = workers.headers["Authorization"].removeprefix("Bearer ")
+    told = skerry(
+        "quarantine", "lift", culprit, "--url", workers.running.url, "--host-credential", credential, "--json"
+    )
+    assert json.loads(told.stdout)["lifted"] == [listed[0]["version"]], told.stderr
+    assert workers.call(culprit, "query", "probe:slowCount").json()["value"] == 0
+    empty = skerry("quarantine", "list", "--url", workers.running.url, "--host-credential", credential, "--json")
+    assert json.loads(empty.stdout)["quarantined"] == []
     (tmp_path / "app" / "convex").mkdir(parents=True)
     (tmp_path / "app" / "package.json").write_text("{}")
     source = "import { queryGeneric } from 'convex/server';\nexport const one = queryGeneric(async () => 1);\n"
@@ -185,6 +200,22 @@ def test_a_module_that_keeps_crashing_is_quarantined_and_nobody_else_notices(
     assert len(re.findall(r"died of SIG(?:SEGV|ABRT)", errors)) == QUARANTINE_CRASHES_MAX
     assert f"deployment {culprit}: module" in errors
     assert f"deployment {neighbour}" not in errors
+
+
+def test_the_metrics_of_all_workers_are_one_page(workers: Workers) -> None:
+    for name in NAMES:
+        assert workers.call(name, "query", "probe:slowCount").json()["value"] == 0
+    for _ in range(4):  # whichever worker is asked
+        page = workers.running.ask("GET", "/metrics", headers=workers.headers).body.decode()
+        for worker, name in enumerate(NAMES):
+            assert f'skerry_worker_up{{worker="{worker}"}} 1' in page
+            assert f'skerry_deployment_calls_total{{worker="{worker}",deployment="{name}"}} 1.0' in page
+            assert f'skerry_calls_total{{worker="{worker}",kind="query",outcome="success"}} 1.0' in page
+        families = [line.split()[2] for line in page.splitlines() if line.startswith("# TYPE")]
+        assert len(families) == len(set(families))
+    own = workers.running.ask("GET", "/metrics/worker", headers=workers.headers).body.decode()
+    assert "worker=" not in own and "skerry_calls_total" in own
+    assert workers.running.ask("GET", "/metrics/worker").refusal() == (401, "BadHostCredential")
 
 
 def _address(workers: Workers) -> tuple[str, int]:

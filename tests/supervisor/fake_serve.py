@@ -29,7 +29,9 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     listener = listen("127.0.0.1", 0)
     command = [sys.executable, str(Path(__file__).with_name("fake_worker.py"))]
-    plan = Plan(command, {"folder": sys.argv[1]}, int(sys.argv[2]), [listener])
+    plan = Plan(
+        command, {"folder": sys.argv[1]}, int(sys.argv[2]), [listener], Path(sys.argv[1]) / "host" / "quarantine.json"
+    )
     try:
         Supervisor(plan, time.monotonic).run(
             lambda reports: say({"port": listener.getsockname()[1], "workers": reports})

@@ -3,9 +3,11 @@
 A line and what it does: `who` answers the index and the process id; `files` answers what is open; `quarantined`
 answers what it must not load; `kill N` sends itself a signal; `run NAME DIGEST` notes a module on a thread and
 faults there; `idle NAME DIGEST` notes one on another thread and stays alive; `pass N ...` hands the connection over
-with the rest of the line; `deaf` makes it ignore what it is asked.
+with the rest of the line; `lift NAME` asks for a deployment's modules to run again; `deaf` makes it
+ignore what it is asked.
 """
 
+import json
 import os
 import selectors
 import signal
@@ -26,6 +28,7 @@ class FakeWorker:
         self.beginning = beginning
         self.selector = selectors.DefaultSelector()
         self.connections: set[socket.socket] = set()
+        self.quarantined = beginning.quarantined
         self.deaf = False
         self.ending = False
 
@@ -67,12 +70,15 @@ class FakeWorker:
             self.answer(arrived.connection, f"taken {arrived.port} {len(arrived.received)}")
 
     def told(self, _: object) -> None:
-        """Asked to retire: every connection goes to the successor."""
+        """What is quarantined; or asked to retire: then every connection goes to the successor."""
         try:
             arrived = self.beginning.control.receive()
         except ChannelEnded:
             sys.exit(0)
-        if arrived is not None and not self.deaf:
+        told = {} if arrived is None else json.loads(arrived[0])
+        if "quarantined" in told:
+            self.quarantined = [RunningModule(*module) for module in told["quarantined"]]
+        elif told and not self.deaf:
             for connection in [*self.connections]:
                 assert send_handover(self.beginning.doors[self.beginning.index], connection.fileno(), 0, b"")
                 self.drop(connection)
@@ -103,7 +109,10 @@ class FakeWorker:
         elif command == "files":
             self.answer(connection, " ".join(open_files()))
         elif command == "quarantined":
-            self.answer(connection, " ".join(module.deployment for module in self.beginning.quarantined))
+            self.answer(connection, " ".join(module.deployment for module in self.quarantined))
+        elif command == "lift":
+            self.beginning.control.send(json.dumps({"lift": rest[0]}).encode())
+            self.answer(connection, "asked")
         else:
             self.deaf = self.deaf or command == "deaf"
             self.answer(connection, command)

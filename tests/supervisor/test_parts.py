@@ -269,7 +269,9 @@ def test_too_many_crashes_within_the_window_quarantine() -> None:
         assert not quarantine.crashed(module, float(count))
     assert quarantine.crashed(module, 1 + QUARANTINE_WINDOW_SECONDS)
     assert quarantine.modules() == [module]
-    quarantine.lift(module)
+    quarantine.lift("another")
+    assert quarantine.modules() == [module]
+    quarantine.lift("one")
     assert quarantine.modules() == []
 
 

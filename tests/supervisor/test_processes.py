@@ -310,6 +310,24 @@ def test_a_module_that_keeps_crashing_is_quarantined_and_its_neighbour_is_not(
     assert "Current thread" in errors
 
 
+def test_what_is_quarantined_stays_so_until_it_is_lifted_also_for_another_supervisor(
+    start: Callable[..., FakeServer],
+) -> None:
+    server = start(2)
+    for name, digest in (("culprit", ONE), ("second", OTHER)):
+        for _ in range(QUARANTINE_CRASHES_MAX):
+            server.tell(f"run {name} {digest}")
+    wait_for(lambda: server.ask("quarantined")[2:] == ["culprit", "second"])
+    server.stop()
+    server = start(2)
+    heard = {index: server.ask("quarantined") for index in range(20)}
+    assert {tuple(said[2:]) for said in heard.values()} == {("culprit", "second")}
+    assert server.ask("lift culprit")[2] == "asked"
+    wait_for(lambda: server.ask("quarantined")[2:] == ["second"])
+    server.stop()
+    assert start(1).ask("quarantined")[2:] == ["second"]
+
+
 def test_a_worker_that_is_killed_blames_nobody(start: Callable[..., FakeServer]) -> None:
     server = start(1)
     for _ in range(QUARANTINE_CRASHES_MAX):

@@ -44,6 +44,8 @@ class Right(StrEnum):
     """Call any function, internal ones too, and act as any user."""
     DATA = "data"
     """Import and export documents."""
+    STORAGE = "storage"
+    """Measure, verify, compact and back up the storage; change its settings."""
     KEYS = "keys"
     """Make, list and revoke keys of the deployment."""
 

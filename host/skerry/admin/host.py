@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from skerry import limits
 from skerry.admin.access import KeyRecord, Scope, find_key, new_key
@@ -35,6 +35,7 @@ from skerry.admin.registry import DeploymentRecord, Quotas, Registry, State, not
 from skerry.admin.shares import Share, changed_quotas
 from skerry.admin.way_out import WaysOut
 from skerry.errors import ClientError, SystemFault
+from skerry.functions.care import StorageSeen
 from skerry.functions.deployment import Deployment
 from skerry.functions.metering import CallLog, Meter, shown_usage
 from skerry.isolate import ModuleCache, compile_jailed, get_engine
@@ -48,17 +49,33 @@ _log: Final = logging.getLogger("skerry.host")
 T = TypeVar("T")
 
 
+class QuarantineView(Protocol):
+    """Which versions of deployments are not run, because they crashed the process."""
+
+    def has(self, deployment: str, digest: str) -> bool:
+        """Whether this one is not. Any thread."""
+        ...
+
+    def listed(self) -> list[tuple[str, str]]:
+        """All of them, as (deployment, digest)."""
+        ...
+
+    async def lift(self, deployment: str) -> None:
+        """Lets a deployment's versions run again. Raises: SystemFault `QuarantineUnchanged`."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class HostShare:
     """One process's share of a host that several serve.
 
     Shape: `owns` says by its name which deployments are this process's; no other is ever opened here. A process that
-    `succeeds` another opens nothing before it is called. `is_quarantined` says so by name and bundle digest.
+    `succeeds` another opens nothing before it is called. `quarantine` is what its supervisor keeps from being run.
     """
 
     owns: Callable[[str], bool]
     succeeds: bool
-    is_quarantined: Callable[[str, str], bool]
+    quarantine: "QuarantineView"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +160,42 @@ class Host:
                 await asyncio.to_thread(self._options.call_log.write)
         finally:
             await asyncio.to_thread(self.registry.close)
+
+    # -- quarantine --------------------------------------------------------------------------------------------------
+
+    def owns(self, name: str) -> bool:
+        """Whether this process serves the deployment of that name."""
+        return self._owns(name)
+
+    def quarantined(self) -> list[tuple[str, str]]:
+        """The versions that are not run, as (deployment, bundle digest)."""
+        share = self._options.share
+        return [] if share is None else share.quarantine.listed()
+
+    async def lift_quarantine(self, name: str) -> list[str]:
+        """Lets the quarantined versions of a deployment run again, from its next call on; their digests.
+
+        Raises: SystemFault `QuarantineUnchanged`.
+        """
+        lifted = await self._forget_quarantine(name)
+        hosted = self._hosted.get(name)
+        if lifted and hosted is not None and hosted.is_open and hosted.closing is None:
+            await hosted.begin_close()  # what is called next opens it, with the version that it did not load
+        return lifted
+
+    async def activated(self, name: str) -> None:
+        """Takes note that a deployment runs another version: what crashed before may be gone back to."""
+        try:
+            await self._forget_quarantine(name)
+        except SystemFault as fault:
+            _log.warning("quarantined versions of %s stay quarantined: %s", name, fault.message)
+
+    async def _forget_quarantine(self, name: str) -> list[str]:
+        digests = [digest for deployment, digest in self.quarantined() if deployment == name]
+        share = self._options.share
+        if digests and share is not None:
+            await share.quarantine.lift(name)
+        return digests
 
     # -- finding -----------------------------------------------------------------------------------------------------
 
@@ -234,6 +287,11 @@ class Host:
         """What the deployments that were called since this process began have used in it, by name."""
         return {name: hosted.share.meter for name, hosted in self._hosted.items()}
 
+    def storage_now(self) -> Mapping[str, tuple[StorageSeen, int]]:
+        """What the storage of the open deployments takes, and how many seconds their history is kept, by name."""
+        seen = {name: hosted.storage_seen() for name, hosted in self._open.items()}
+        return {name: one for name, one in seen.items() if one is not None}
+
     def usage(self, name: str) -> dict[str, int]:
         """What a deployment has used since it was created, as `shown_usage` shows it. Shape: also `storageBytes`, of
         one that is open.
@@ -298,7 +356,7 @@ class Host:
             else options.ways_out.make(None if hosted is None else hosted.share),
             terms=None if hosted is None else hosted.share,
             lock_seconds_max=0 if share is None else limits.STORAGE_LOCK_SECONDS_MAX,
-            is_quarantined=None if share is None else partial(share.is_quarantined, name),
+            is_quarantined=None if share is None else partial(share.quarantine.has, name),
         )
 
     def _owns(self, name: str) -> bool:
@@ -376,6 +434,7 @@ class Host:
             hosted.state = None
             await hosted.close()
         await self._finish_delete(name)
+        await self.activated(name)  # whoever has the name next begins without its crashes
 
     async def _finish_delete(self, name: str) -> None:
         try:

@@ -19,6 +19,7 @@ from skerry.admin.registry import Quotas, State, not_found
 from skerry.admin.shares import Share
 from skerry.errors import ClientError, SkerryError, SystemFault
 from skerry.functions.awaited import awaited
+from skerry.functions.care import StorageSeen
 from skerry.functions.deployment import Deployment
 from skerry.functions.lane import Done
 from skerry.functions.metering import Meter
@@ -197,6 +198,15 @@ class Hosted:
     def storage_bytes(self) -> int | None:
         """What its data take, None while it is closed."""
         return None if self._deployment is None else self._deployment.database.storage_bytes
+
+    def storage_seen(self) -> tuple[StorageSeen, int] | None:
+        """What its storage takes and how many seconds its history is kept, None while it is closed or has failed."""
+        deployment = self._deployment
+        return (
+            None
+            if deployment is None or not deployment.is_readable
+            else (deployment.care.seen(), deployment.settings.retention_s)
+        )
 
     @property
     def closing(self) -> asyncio.Task[None] | None:

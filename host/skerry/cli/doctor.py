@@ -17,6 +17,7 @@ from skerry.admin.checkup import Finding, Level, check_host
 from skerry.cli.options import data_option
 from skerry.cli.output import EXIT_FAILED, current, speaking
 from skerry.errors import SkerryError
+from skerry.supervisor.quarantine_file import load_quarantine, quarantine_file
 
 _WATCHED: Final = ("wasmtime", "lmdb", "uvicorn", "cryptography")
 _SECONDS_MAX: Final = 60
@@ -33,6 +34,7 @@ def doctor_command(data: Path, online: bool, as_json: bool) -> None:
     out = current()
     out.progress("Looking at the machine")
     findings = check_host(data.absolute())
+    findings.append(_quarantined(data.absolute()))
     out.progress("Trying the walls of the jail")
     findings += _walls()
     if online:
@@ -46,6 +48,24 @@ def doctor_command(data: Path, online: bool, as_json: bool) -> None:
     out.done(fields, "\n".join(lines))
     if bad:
         sys.exit(EXIT_FAILED)
+
+
+def _quarantined(data: Path) -> Finding:
+    """Whether versions are kept from running because they crashed the server."""
+    try:
+        modules = load_quarantine(quarantine_file(data))
+    except SkerryError as error:
+        return Finding("quarantine", Level.BAD, error.message)
+    except OSError as error:
+        return Finding("quarantine", Level.NOTE, f"{quarantine_file(data)} cannot be read: {error.strerror}.")
+    if not modules:
+        return Finding("quarantine", Level.OK, "No version is quarantined.")
+    named = ", ".join(sorted({module.deployment for module in modules}))
+    return Finding(
+        "quarantine",
+        Level.NOTE,
+        f"{len(modules)} versions crashed the server and are not run: of {named}. `skerry quarantine` lists and lifts.",
+    )
 
 
 def _walls() -> list[Finding]:

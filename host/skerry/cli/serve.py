@@ -23,6 +23,7 @@ from skerry.jail import JAIL, WALL_NAMES
 from skerry.limits import WORKERS_MAX
 from skerry.storage.folder import DataFolder
 from skerry.supervisor.listeners import listen, origin_of
+from skerry.supervisor.quarantine_file import quarantine_file
 from skerry.supervisor.supervisor import Plan, Supervisor
 
 CLOUD_ORIGIN_VARIABLE = "CONVEX_CLOUD_ORIGIN"
@@ -102,7 +103,7 @@ def serve_command(
             if given is not None and is_guessable(given):
                 _log.warning("%s is so short that it can be guessed: use a long random one", name)
         url, site_url = (origin_of(listener) for listener in listeners)
-        plan = Plan([sys.executable, "-m", _WORKER], chosen.to_json(), workers, listeners)
+        plan = Plan([sys.executable, "-m", _WORKER], chosen.to_json(), workers, listeners, quarantine_file(chosen.data))
 
         def ready(reports: list[dict[str, Any]]) -> None:
             announce(out, Announcement(_DEPLOYMENT, url, site_url, keys))

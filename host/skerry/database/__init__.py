@@ -36,7 +36,7 @@ recorded, using one is `FeatureNotServed`), index building while mutations run, 
 
 from skerry.database.commit_log import Change, CommitRecord, read_entry
 from skerry.database.database import Conflict, Database
-from skerry.database.history import read_document_at, read_index_at, retain, retained_ts
+from skerry.database.history import oldest_ts, read_document_at, read_index_at, retain, retained_ts
 from skerry.database.read_set import ReadSet, WriteIndex
 from skerry.database.schema_change import Steps
 from skerry.database.transaction import DocumentWrite, FunctionState, Transaction
@@ -55,6 +55,7 @@ __all__ = [
     "Transaction",
     "Verification",
     "WriteIndex",
+    "oldest_ts",
     "read_document_at",
     "read_entry",
     "read_index_at",

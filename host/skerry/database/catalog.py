@@ -116,12 +116,30 @@ class Index:
         return key
 
 
+class SearchedIndex(Index):
+    """What a transaction needs to know of a search index (`search_index`)."""
+
+    __slots__ = ()
+
+    def length(self, document: dict[str, Any]) -> int:
+        """The number of tokens of a document; 0 where it has no term and so is not in the index."""
+        raise NotImplementedError
+
+    def text_chars(self, document: dict[str, Any]) -> int:
+        """How long the text is that is taken apart."""
+        raise NotImplementedError
+
+    def has_same_text(self, old: dict[str, Any], document: dict[str, Any]) -> bool:
+        """Whether two versions have one text."""
+        raise NotImplementedError
+
+
 class Table:
     """One table: its number, its indexes and the validator its documents must pass, if any."""
 
     __slots__ = (
         "by_creation_time", "by_id", "declared", "end", "hidden", "indexes", "is_system", "name", "number", "prefix",
-        "since_ts", "space", "stored", "validator",
+        "searches", "since_ts", "space", "stored", "validator",
     )  # fmt: skip
 
     def __init__(
@@ -149,6 +167,7 @@ class Table:
         self.hidden = hidden
         self.declared = (*indexes.values(), *hidden)
         self.stored = (self.by_creation_time, *self.declared)
+        self.searches = tuple([index for index in self.declared if isinstance(index, SearchedIndex)])
         self.validator = validator
 
     def is_same(self, other: "Table") -> bool:

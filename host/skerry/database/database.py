@@ -24,6 +24,7 @@ from typing import Final
 from skerry.database.catalog import Catalog
 from skerry.database.catalog_store import TABLE_PREFIX, load_catalog, unfinished_indexes
 from skerry.database.commit_log import CommitRecord, commit_writes, drop_from_overlay
+from skerry.database.detached_marks import DetachedMarks
 from skerry.database.document_write import DocumentWrite
 from skerry.database.index_kinds import dump_table
 from skerry.database.overlay import Overlay
@@ -31,9 +32,10 @@ from skerry.database.past import bound_past, past_snapshot
 from skerry.database.pending import UNSENT, OnDurable, Pending, last_commit_ts, tell
 from skerry.database.plan_cache import PlanCache
 from skerry.database.schema_change import Beside, Steps, clear_indexes, schema_steps
+from skerry.database.search_counts import Counts, added, difference
 from skerry.database.transaction import Transaction
 from skerry.database.usage import Usage
-from skerry.database.view import GuardedSnapshot, View
+from skerry.database.view import GuardedSnapshot, LongLooks, View
 from skerry.database.write_log import Conflict, WriteLog
 from skerry.errors import SkerryError, SystemFault
 from skerry.limits import (
@@ -59,7 +61,8 @@ class Database:
 
     Shape: `clock_ns` gives the time of a commit, `cursor_key` (any length) authenticates cursors,
     `call_soon_threadsafe` runs a function on the loop thread, and `call_soon`, for calls from that thread itself, in
-    its next turn.
+    its next turn. `counted_up_to` has, for each search index that is being built, the document key up to which
+    documents are in its counts; who builds it says so.
     """
 
     def __init__(
@@ -87,13 +90,13 @@ class Database:
         self._unsent: list[Write] = []
         self._unsent_commits = 0
         self._unsent_bytes = 0
-        self._detached: dict[int, int] = {}
-        self._detached_count = 0
-        self._detached_lock = Lock()
+        self._detached = DetachedMarks()
         self._recovery_lock = Lock()
+        self.looks = LongLooks(engine, self._recovery_lock)
         self._epoch = 0
         self._plans = PlanCache()
         self._warned_percent = 0
+        self.counted_up_to: dict[int, bytes] = {}
         snapshot = engine.snapshot()
         clear_indexes(engine, unfinished_indexes(snapshot))
         self._view = View(snapshot, Overlay())
@@ -287,6 +290,13 @@ class Database:
         tell(self._take_in(), [], None)
         return True
 
+    def leave_old_file(self) -> None:
+        """Reads from the file that compaction has put in place, so that the one before can go. The loop thread."""
+        if self._view.users and not self._pending:
+            self._fork_view()
+        elif not self._pending:  # else the next group that is durable renews the snapshot
+            self._view.snapshot.renew()
+
     def _take_in(self) -> list[Pending]:
         """Move on to what storage has made durable; the commits whose callers are to be told."""
         durable, pending = self.engine.durable_sequence, self._pending
@@ -302,7 +312,7 @@ class Database:
         engine, percent = self.engine, self.engine.filling_percent
         if percent < STORAGE_MAP_FILLING_PERCENT or engine.failed is not None or self._view.users:
             return False
-        if percent < STORAGE_MAP_URGENT_PERCENT and (self._pending or self._detached):
+        if percent < STORAGE_MAP_URGENT_PERCENT and (self._pending or self._detached or self.looks.count):
             return False
         try:
             with self._recovery_lock:
@@ -405,6 +415,10 @@ class Database:
         """Whether a commit that is not durable yet writes this document."""
         return key in self._view.overlay.documents
 
+    def add_counts(self, number: int, more: Counts) -> Write:
+        """What stores the counts of a search index with so much added; goes to storage before anything else does."""
+        return added(self._view.overlay, self._view.snapshot, number, more)
+
     def is_key_pending(self, index_number: int, key: bytes) -> bool:
         """Whether a commit that is not durable yet changes an index key."""
         layer = self._view.overlay.indexes.get(index_number)
@@ -426,6 +440,9 @@ class Database:
                 mirror = self.mirrors.get(write.table.space)
                 if mirror is not None:
                     mirror(writes, write, commit_ts)
+
+        for number, lengths in transaction.lengths.items():
+            writes.append(self.add_counts(number, difference(lengths, self.counted_up_to.get(number))))
         catalog = self._catalog
         if transaction.created:
             catalog = self._catalog = transaction.catalog
@@ -515,9 +532,7 @@ class Database:
 
     def _trim_log(self) -> None:
         """Forget commits that no transaction can conflict with any more."""
-        with self._detached_lock:
-            keep_after = min(self._detached.values(), default=self.durable_ts)
-        self._log.trim(min(keep_after, self.durable_ts))
+        self._log.trim(min(self._detached.oldest(self.durable_ts), self.durable_ts))
 
     def _reopen(self) -> None:
         """Take in a failure of storage before anything else begins."""
@@ -549,10 +564,7 @@ class Database:
     def _begin_detached(
         self, writable: bool, now_ms: float, seed: bytes, journal: str | None, at_ts: int | None
     ) -> Transaction:
-        with self._detached_lock:
-            token = self._detached_count
-            self._detached_count += 1
-            self._detached[token] = self.durable_ts
+        mark = self._detached.set(self.durable_ts)
         try:
             with self._recovery_lock:
                 snapshot = GuardedSnapshot(self.engine.snapshot(), self._recovery_lock)
@@ -564,9 +576,9 @@ class Database:
             if at_ts is not None:
                 seen, begin_ts = past_snapshot(snapshot, catalog, at_ts, begin_ts), at_ts
         except BaseException:
-            self._forget_detached(token)
+            self._detached.drop(mark)
             raise
-        view = View(snapshot, Overlay(), lambda: self._forget_detached(token))
+        view = View(snapshot, Overlay(), lambda: self._detached.drop(mark))
         view.users = 1
         view.retired = True
         transaction = Transaction(
@@ -587,10 +599,6 @@ class Database:
         if at_ts is not None:
             bound_past(seen, transaction.usage)
         return transaction
-
-    def _forget_detached(self, token: int) -> None:
-        with self._detached_lock:
-            self._detached.pop(token, None)
 
 
 __all__ = ["Conflict", "Database", "Write"]

@@ -24,6 +24,7 @@ commits, for it holds the loop thread up: of a large commit it drops a part, and
 Concurrency: reads on any thread with a snapshot of its own; `retain` on the loop thread.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from skerry.database.catalog import Index, Table, creation_tail
@@ -89,19 +90,20 @@ def read_index_at(
     return documents
 
 
-def retain(database: "Database", before_ts: int, budget_commits: int) -> int:
+def retain(database: "Database", before_ts: int, budget_commits: int, is_over: Callable[[], bool] | None = None) -> int:
     """Drop what only reads before `before_ts` need, up to `budget_commits` commits of it; how much of the budget was
     spent. All of it is spent as well where the step came to one of its own bounds: a commit may be large, and then
     several steps drop it.
 
     Call it now and then with what retention allows, until it answers less than the budget; each call is one storage
-    batch that shares the next sync. The newest commit log entry always stays: it holds the last timestamp.
+    batch that shares the next sync. The newest commit log entry always stays: it holds the last timestamp. `is_over`
+    is asked before each change but the first, and ends the step.
     Limits: RETENTION_CHUNK_COMMITS, RETENTION_CHUNK_CHANGES, RETENTION_CHUNK_BYTES.
     """
     with_room = min(budget_commits, RETENTION_CHUNK_COMMITS)
     snapshot = database.engine.snapshot()
     try:
-        step = _Step(database, snapshot)
+        step = _Step(database, snapshot, is_over or _never)
         newest = snapshot.scan_chunk(Tree.COMMIT_LOG, b"", None, True, 1)
         end = (before_ts + 1).to_bytes(_TIMESTAMP_BYTES, "big")
         dropped = 0
@@ -121,7 +123,8 @@ def retain(database: "Database", before_ts: int, budget_commits: int) -> int:
 class _Step:
     """The deletes of one step. Shape: `writes` what it comes to so far."""
 
-    def __init__(self, database: "Database", snapshot: StorageSnapshot) -> None:
+    def __init__(self, database: "Database", snapshot: StorageSnapshot, is_over: Callable[[], bool]) -> None:
+        self._is_over = is_over
         self._database = database
         self._snapshot = snapshot
         self.writes: list[Write] = []
@@ -132,14 +135,14 @@ class _Step:
 
     def drop(self, stamp: bytes, raw: bytes) -> bool:
         """Drops a commit, or as much of it as there is room for; whether it was all."""
-        if self._changes_left <= 0 or self._bytes_left <= 0:
+        if self._changes_left <= 0 or self._bytes_left <= 0 or (self.writes and self._is_over()):
             return False
         self._bytes_left -= len(raw)
         changes = read_entry(raw)[1]
         begun = self._begun
         done = int.from_bytes(begun[_TIMESTAMP_BYTES:], "big") if begun and begun.startswith(stamp) else 0
         while done < len(changes):
-            if self._changes_left <= 0 or (done and self._bytes_left <= 0):
+            if self._changes_left <= 0 or (done and self._bytes_left <= 0) or (self.writes and self._is_over()):
                 self._write_down(stamp, done)
                 return False
             self._drop_change(stamp, changes[done])
@@ -177,6 +180,16 @@ class _Step:
                 removed = snapshot.get(Tree.INDEX_HISTORY, full)
                 if removed is not None and removed <= stamp and not database.is_key_pending(index.number, entry):
                     writes.append((Tree.INDEX_HISTORY, full, None))
+
+
+def oldest_ts(snapshot: StorageSnapshot) -> int:
+    """The timestamp of the oldest commit whose history is kept, 0 where there is no commit."""
+    items = snapshot.scan_chunk(Tree.COMMIT_LOG, b"", None, False, 1)
+    return int.from_bytes(items[0][0], "big") if items else 0
+
+
+def _never() -> bool:
+    return False
 
 
 def version_at(snapshot: StorageSnapshot, key: bytes, timestamp: int) -> bytes | None:
@@ -219,6 +232,7 @@ __all__ = [
     "dropped_in_part",
     "makes_key",
     "must_be_retained",
+    "oldest_ts",
     "read_document_at",
     "read_index_at",
     "retain",

@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple, cast
 import orjson
 
 from skerry.database.catalog import CREATION_TIME, Index, Table, Validator
+from skerry.database.search_index import SearchIndex
 
 Definition = tuple[Any, ...]
 
@@ -128,8 +129,21 @@ def _database_index(number: int, name: str, definition: Definition) -> Index:
     return Index(number, name, fields, (*fields, CREATION_TIME))
 
 
-_MAKERS: Final[dict[str, Callable[[int, str, Definition], Index]]] = {"database": _database_index}
+def _search_definition(entry: dict[str, Any]) -> Definition:
+    return ("search", entry["searchField"], tuple(entry.get("filterFields", ())))
+
+
+def _search_index(number: int, name: str, definition: Definition) -> Index:
+    return SearchIndex(number, name, definition[1], definition[2])
+
+
+_MAKERS: Final[dict[str, Callable[[int, str, Definition], Index]]] = {
+    "database": _database_index,
+    "search": _search_index,
+}
 _LISTS: Final[tuple[tuple[str, Callable[[dict[str, Any]], Definition], bool], ...]] = (
     ("indexes", _database_definition, False),
     ("stagedDbIndexes", _database_definition, True),
+    ("searchIndexes", _search_definition, False),
+    ("stagedSearchIndexes", _search_definition, True),
 )

@@ -10,6 +10,8 @@ scans what it writes never pays for order.
 
 from bisect import bisect_left, insort
 
+from skerry.database.search_counts import Counts
+
 
 class IndexLayer:
     """Marks on the keys of one index; `is_stored` is False for `by_id`, whose entries are the documents themselves."""
@@ -54,20 +56,23 @@ class Overlay:
     """The writes of all commits that are not durable yet.
 
     Shape: `documents` maps a document key to the newest pending stored form, None where deleted; `indexes` maps an
-    index number to its marks; `stamps` maps a document key to the commit that wrote it last.
+    index number to its marks; `stamps` maps a document key to the commit that wrote it last; `counts` has the newest
+    counts of the search indexes that any of the commits changed.
     """
 
-    __slots__ = ("documents", "indexes", "stamps")
+    __slots__ = ("counts", "documents", "indexes", "stamps")
 
     def __init__(self) -> None:
         self.documents: dict[bytes, bytes | None] = {}
         self.indexes: dict[int, IndexLayer] = {}
         self.stamps: dict[bytes, int] = {}
+        self.counts: dict[int, Counts] = {}
 
     def copy(self) -> "Overlay":
         overlay = Overlay()
         overlay.documents = self.documents.copy()
         overlay.stamps = self.stamps.copy()
+        overlay.counts = self.counts.copy()
         overlay.indexes = {number: layer.copy() for number, layer in self.indexes.items()}
         return overlay
 
@@ -75,3 +80,4 @@ class Overlay:
         self.documents.clear()
         self.indexes.clear()
         self.stamps.clear()
+        self.counts.clear()

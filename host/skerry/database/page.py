@@ -13,6 +13,7 @@ import orjson
 
 from skerry.database.cursor import Position, open_cursor, seal_cursor
 from skerry.database.query import Plan
+from skerry.database.search_stream import SearchStream
 from skerry.database.stream import QueryStream
 from skerry.errors import DeveloperError
 from skerry.limits import (
@@ -69,13 +70,16 @@ def read_page(transaction: "Transaction", plan: Plan, request: PageRequest) -> b
         return _answer(transaction, fingerprint, [], start, [], None)
     lower, upper = _between(plan, start, end)
     chunk = min(request.page_size, SCAN_CHUNK_KEYS_MAX)
-    stream = QueryStream(transaction, plan, lower, upper, chunk)
+    stream: QueryStream
+    if plan.search is None:
+        stream = QueryStream(transaction, plan, lower, upper, chunk)
+    else:
+        stream = SearchStream(transaction, plan, None if start is None else start.key, None if end is None else end.key)
     documents, positions, split = _fill(stream, request) if end is None else _fill_to_bound(stream)
     if end is not None:
         position = end
     elif split == _SPLIT_REQUIRED or len(documents) == request.page_size:
-        assert stream.scan is not None
-        position = Position(stream.scan.after)
+        position = Position(stream.position)
     else:
         position = Position(None)
     if split is None and _is_large(stream, request, len(documents)):
@@ -87,9 +91,6 @@ def _fill(stream: QueryStream, request: PageRequest) -> tuple[list[bytes], list[
     """Documents up to the page size or a cap; their positions; SplitRequired where a cap ended the page."""
     documents: list[bytes] = []
     positions: list[bytes] = []
-    scan = stream.scan
-    if scan is None:
-        return documents, positions, None
     rows_max, bytes_max = request.rows_max, request.bytes_max
     while len(documents) < request.page_size:
         if stream.rows_read >= rows_max or stream.bytes_read >= bytes_max:
@@ -99,8 +100,7 @@ def _fill(stream: QueryStream, request: PageRequest) -> tuple[list[bytes], list[
             break
         if step is not True:
             documents.append(step)
-            assert scan.after is not None
-            positions.append(scan.after)
+            positions.append(_position(stream))
     return documents, positions, None
 
 
@@ -112,8 +112,13 @@ def _fill_to_bound(stream: QueryStream) -> tuple[list[bytes], list[bytes], str |
         if document is None:
             return documents, positions, None
         documents.append(document)
-        assert stream.scan is not None and stream.scan.after is not None
-        positions.append(stream.scan.after)
+        positions.append(_position(stream))
+
+
+def _position(stream: QueryStream) -> bytes:
+    position = stream.position
+    assert position is not None
+    return position
 
 
 def _between(plan: Plan, start: Position | None, end: Position | None) -> tuple[bytes, bytes | None]:

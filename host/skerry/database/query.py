@@ -15,6 +15,8 @@ import orjson
 
 from skerry.database.catalog import CREATION_TIME, Catalog, Index, Table
 from skerry.database.filters import Filter
+from skerry.database.search_index import SearchIndex
+from skerry.database.search_query import Search, compile_search
 from skerry.errors import DeveloperError
 from skerry.limits import (
     QUERY_FINGERPRINT_BYTES,
@@ -64,6 +66,7 @@ class Plan:
         "operators",
         "query",
         "reverse",
+        "search",
         "table",
         "table_name",
         "upper",
@@ -79,8 +82,10 @@ class Plan:
         bounds: tuple[bytes, bytes | None],
         reverse: bool,
         operators: tuple[Operator, ...],
+        search: Search | None = None,
     ) -> None:
         self.query = query
+        self.search = search
         self._fingerprint: bytes | None = None
         self._moved_to: tuple[Any] | None = None
         self.catalog = catalog
@@ -93,7 +98,7 @@ class Plan:
         self.limits = tuple([limit for filter_, limit in operators if filter_ is None])
         self.first_limit = operators[0][1] if operators and operators[0][0] is None else 0
         is_short = len(operators) == 1 and 0 < self.first_limit <= SCAN_CHUNK_KEYS_FIRST
-        is_plain_index = table is not None and index is not None and index is not table.by_id
+        is_plain_index = table is not None and index is not None and index is not table.by_id and search is None
         self.few = self.first_limit if is_short and is_plain_index else 0
 
     def rebound(self, value: Any) -> "Plan":
@@ -119,6 +124,7 @@ class Plan:
         plan.limits = self.limits
         plan.first_limit = self.first_limit
         plan.few = self.few
+        plan.search = None
         return plan
 
     def fingerprint(self) -> bytes:
@@ -157,7 +163,7 @@ def compile_query(query: Any, catalog: Catalog) -> Plan:
     if kind == "IndexRange":
         return _index_range(catalog, fields, source, operators)
     if kind == "Search":
-        raise DeveloperError("FeatureNotServed", "Search queries are not served yet; use an index range or a filter.")
+        return _search(catalog, fields, source, operators)
     raise _invalid("The source of a query must be FullTableScan, IndexRange or Search.")
 
 
@@ -183,29 +189,60 @@ def equality_value(query: Any) -> Any:
 def _index_range(
     catalog: Catalog, query: dict[str, Any], source: dict[str, Any], operators: tuple[Operator, ...]
 ) -> Plan:
-    full_name = _text(source, "indexName")
-    table_name, dot, index_name = full_name.partition(".")
-    if not dot or not index_name:
-        raise _invalid(f"An index is named as table.index, not {full_name!r}.")
+    full_name, table_name, index_name = _index_name(source)
     table = catalog.tables.get(table_name)
-    index = None
-    if table is not None:
-        index = table.index(index_name)
+    index = None if table is None else table.index(index_name)
     if index is None and (table is not None or index_name not in _BUILT_IN):
         if full_name in catalog.search_indexes:
-            raise DeveloperError(
-                "IndexNotADatabaseIndexError", f"Index {full_name} is a search index and cannot be used in `withIndex`."
-            )
-        hidden = None if table is None else table.hidden_index(index_name)
-        if hidden is None:
-            raise DeveloperError("IndexNotFoundError", f"Index {full_name} not found.")
-        raise index_is_hidden(full_name, hidden.is_staged)
+            raise _not_a_database_index(full_name)
+        raise _no_such_index(full_name, table, index_name)
+    if index is not None and index.kind != "database":
+        raise _not_a_database_index(full_name)
     expressions = source.get("range", [])
     if type(expressions) is not list:
         raise _invalid("The range of a query must be an array.")
     range_fields = _BUILT_IN[index_name] if index is None else index.range_fields
     bounds = compile_range(full_name, range_fields, cast("list[Any]", expressions), table)
     return Plan(catalog, query, table_name, table, index, bounds, _is_reverse(source), operators)
+
+
+def _search(catalog: Catalog, query: dict[str, Any], source: dict[str, Any], operators: tuple[Operator, ...]) -> Plan:
+    full_name, table_name, index_name = _index_name(source)
+    table = catalog.tables.get(table_name)
+    index = None if table is None else table.index(index_name)
+    if index is None:
+        raise _no_such_index(full_name, table, index_name)
+    if not isinstance(index, SearchIndex):
+        raise DeveloperError(
+            "IndexNotASearchIndexError",
+            f"Index {full_name} is no search index and cannot be used in `withSearchIndex`.",
+        )
+    if source.get("order") is not None:
+        raise _invalid("The results of a search come in the order of their relevance; leave the order out.")
+    search = compile_search(full_name, index, source.get("filters"))
+    return Plan(catalog, query, table_name, table, index, (b"", None), False, operators, search)
+
+
+def _index_name(source: dict[str, Any]) -> tuple[str, str, str]:
+    """The full name of a source's index, and its table's and its own."""
+    full_name = _text(source, "indexName")
+    table_name, dot, index_name = full_name.partition(".")
+    if not dot or not index_name:
+        raise _invalid(f"An index is named as table.index, not {full_name!r}.")
+    return full_name, table_name, index_name
+
+
+def _no_such_index(full_name: str, table: Table | None, index_name: str) -> DeveloperError:
+    hidden = None if table is None else table.hidden_index(index_name)
+    if hidden is None:
+        return DeveloperError("IndexNotFoundError", f"Index {full_name} not found.")
+    return index_is_hidden(full_name, hidden.is_staged)
+
+
+def _not_a_database_index(full_name: str) -> DeveloperError:
+    return DeveloperError(
+        "IndexNotADatabaseIndexError", f"Index {full_name} is a search index and cannot be used in `withIndex`."
+    )
 
 
 def index_is_hidden(full_name: str, is_staged: bool) -> DeveloperError:

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from skerry.database.catalog import Catalog, Index, Table, Validator, creation_tail
+from skerry.database.catalog import Catalog, Index, SearchedIndex, Table, Validator, creation_tail
 from skerry.database.catalog_store import (
     NEXT_INDEX_KEY,
     SCHEMA_KEY,
@@ -37,6 +37,7 @@ from skerry.database.catalog_store import (
 )
 from skerry.database.index_kinds import declared_indexes, dump_table, make_index
 from skerry.database.schema_rules import parse_schema, validators_of
+from skerry.database.search_counts import counts_key, difference
 from skerry.database.stored import HEADER_BYTES, parse_document
 from skerry.errors import DeveloperError, SystemFault
 from skerry.limits import (
@@ -177,9 +178,8 @@ def _clear(engine: StorageEngine, numbers: list[int]) -> Steps:
     for number in numbers:
         for tree in (Tree.INDEXES, Tree.INDEX_HISTORY):
             yield from _clear_tree(engine, tree, number)
-    yield from _committed(
-        engine, [(Tree.META, UNFINISHED_PREFIX + number.to_bytes(4, "big"), None) for number in numbers]
-    )
+    keys = [key for number in numbers for key in (UNFINISHED_PREFIX + number.to_bytes(4, "big"), counts_key(number))]
+    yield from _committed(engine, [(Tree.META, key, None) for key in keys])
 
 
 def _clear_tree(engine: StorageEngine, tree: Tree, number: int) -> Steps:
@@ -279,8 +279,11 @@ def _build(database: "Database", snapshot: StorageSnapshot, table: Table, index:
     engine = database.engine
     writes: list[Write] = []
     n_bytes = 0
+    lengths: dict[bytes, tuple[int, int]] = {}
     for items, is_large in _pieces(snapshot, table):
         made: list[Write] = []
+        if isinstance(index, SearchedIndex):
+            lengths.update([(key, (0, index.length(parse_document(stored[HEADER_BYTES:])))) for key, stored in items])
         if is_large:
             yield from _run(beside, _entries, table, index, items, made)
         else:
@@ -292,6 +295,8 @@ def _build(database: "Database", snapshot: StorageSnapshot, table: Table, index:
             yield from _committed(engine, writes)
             writes, n_bytes = [], 0
             database.make_room()
+    if lengths:
+        writes.append(database.add_counts(index.number, difference(lengths)))
     if writes:
         yield from _committed(engine, writes)
 

@@ -29,14 +29,12 @@ class QueryStream:
     def __init__(
         self, transaction: "Transaction", plan: Plan, lower: bytes, upper: bytes | None, first_chunk: int
     ) -> None:
-        self._transaction = transaction
         table, index = plan.table, plan.index
         if table is None or index is None:
             transaction.note_absent_table(plan.table_name)
-            self.scan = None
-            self._prefix = b""
+            self._start(transaction, plan, b"")
         else:
-            self._prefix = table.prefix
+            self._start(transaction, plan, table.prefix)
             self.scan = IndexScan(
                 transaction.snapshot,
                 transaction.overlay,
@@ -50,11 +48,21 @@ class QueryStream:
                 first_chunk,
             )
             transaction.note_scan(self.scan)
+
+    def _start(self, transaction: "Transaction", plan: Plan, prefix: bytes) -> None:
+        self._transaction = transaction
+        self._prefix = prefix
+        self.scan: IndexScan | None = None
         self._operators = plan.operators
         self._limits = list(plan.limits)
         self._has_filter = len(plan.limits) < len(plan.operators)
         self.rows_read = 0
         self.bytes_read = 0
+
+    @property
+    def position(self) -> bytes | None:
+        """Where the last document read stands in the result; None before there was one."""
+        return None if self.scan is None else self.scan.after
 
     def next(self) -> bytes | None:
         """The JSON of the next document that passes the operators, or None at the end."""

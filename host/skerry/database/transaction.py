@@ -27,8 +27,10 @@ from skerry.database.query import Plan, compile_query
 from skerry.database.read_set import ReadSet
 from skerry.database.refusals import bad_argument, id_of_other_table, nonexistent, undecodable_id
 from skerry.database.scan import Range
+from skerry.database.search_counts import Lengths, measure
+from skerry.database.search_stream import collect_plan, open_plan
 from skerry.database.stored import HEADER_BYTES, SIZE_MASK, parse_document
-from skerry.database.stream import QueryStream, collect_plan, open_stream
+from skerry.database.stream import QueryStream
 from skerry.database.usage import Usage
 from skerry.errors import DeveloperError
 from skerry.limits import OPEN_QUERIES_MAX, SAVEPOINT_DEPTH_MAX, VALIDATOR_STEPS_MAX
@@ -59,38 +61,11 @@ class Transaction:
     """One transaction of a deployment; `Database.begin` makes it, `Database.commit` or `abort` ends it."""
 
     __slots__ = (
-        "_birth",
-        "_known",
-        "_next_query",
-        "_overlay_documents",
-        "_plans",
-        "_points",
-        "_ranges",
-        "_savepoints",
-        "_scans",
-        "_streams",
-        "_undo",
-        "base_catalog",
-        "begin_ts",
-        "catalog",
-        "created",
-        "detached",
-        "ended",
-        "epoch",
-        "journal",
-        "journal_out",
-        "layers",
-        "now_ms",
-        "overlay",
-        "page_key",
-        "paginated",
-        "snapshot",
-        "snapshot_ts",
-        "usage",
-        "view",
-        "writable",
-        "writes",
-    )
+        "_birth", "_known", "_next_query", "_overlay_documents", "_plans", "_points", "_ranges", "_savepoints",
+        "_scans", "_streams", "base_catalog", "begin_ts", "catalog", "created", "detached", "ended", "epoch",
+        "journal", "journal_out", "layers", "lengths", "now_ms", "overlay", "page_key", "paginated", "snapshot",
+        "snapshot_ts", "undo", "usage", "view", "writable", "writes",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -125,6 +100,7 @@ class Transaction:
         self.usage = Usage()
         self.writes: dict[bytes, DocumentWrite] = {}
         self.layers: dict[int, IndexLayer] = {}
+        self.lengths: Lengths = {}
         self.created: list[Table] = []
         self.paginated = False
         self.journal = journal
@@ -137,7 +113,7 @@ class Transaction:
         self._scans: list[Any] = []
         self._streams: dict[int, QueryStream] = {}
         self._next_query = 0
-        self._undo: list[Undo] | None = None
+        self.undo: list[Undo] | None = None
         self._savepoints: list[tuple[int, tuple[Any, ...]]] = []
         self._birth = Birth(now_ms, seed)
 
@@ -223,7 +199,7 @@ class Transaction:
             "source": {"type": "FullTableScan", "tableName": table, "order": None},
             "operators": [],
         }
-        stream = open_stream(self, self._plan(query))
+        stream = open_plan(self, self._plan(query))
         count = 0
         while stream.next() is not None:
             count += 1
@@ -265,6 +241,8 @@ class Transaction:
         usage.write_document(size)
         json = dumps(document)
         key = found.prefix + internal_id
+        if found.searches:
+            measure(self, found.searches, key, None, document)
         tail = creation_tail(creation_time, internal_id)
         for index in found.stored:
             for entry in index.keys(document, tail):
@@ -305,6 +283,8 @@ class Transaction:
         old = parse_document(json)
         self.usage.write_document(0)
         internal_id = key[4:]
+        if found.searches:
+            measure(self, found.searches, key, old, None)
         tail = creation_tail(old["_creationTime"], internal_id)
         for index in found.stored:
             for entry in index.keys(old, tail):
@@ -326,7 +306,7 @@ class Transaction:
                 "TooManyOpenQueries", f"A function can hold {OPEN_QUERIES_MAX} queries open at a time."
             )
         number = self._next_query
-        self._streams[number] = open_stream(self, self._plan(query))
+        self._streams[number] = open_plan(self, self._plan(query))
         self._next_query = number + 1
         return number
 
@@ -392,6 +372,10 @@ class Transaction:
     def _plan(self, query: Any) -> Plan:
         return self._plans.plan(query, self.catalog) if type(query) is bytes else compile_query(query, self.catalog)
 
+    def note_document(self, key: bytes) -> None:
+        """Record a document that was read."""
+        self._points.add(key)
+
     def note_absent_table(self, name: str) -> None:
         """Record that the function saw that a table does not exist."""
         self._ranges.append(_point(table_key(name)))
@@ -410,26 +394,26 @@ class Transaction:
         """Begin a sub-transaction; `release` keeps its writes, `rollback` undoes them. Reads stay either way."""
         if len(self._savepoints) >= SAVEPOINT_DEPTH_MAX:
             raise DeveloperError("TooManySavepoints", f"Sub-transactions nest at most {SAVEPOINT_DEPTH_MAX} deep.")
-        if self._undo is None:
-            self._undo = []
-        self._savepoints.append((len(self._undo), self.usage.snapshot_writes()))
+        if self.undo is None:
+            self.undo = []
+        self._savepoints.append((len(self.undo), self.usage.snapshot_writes()))
 
     def release(self) -> None:
         """End the innermost sub-transaction and keep what it wrote."""
         self._savepoints.pop()
         if not self._savepoints:
-            self._undo = None
+            self.undo = None
 
     def rollback(self) -> None:
         """End the innermost sub-transaction and undo what it wrote."""
         mark, counters = self._savepoints.pop()
-        undo = self._undo
+        undo = self.undo
         assert undo is not None
         while len(undo) > mark:
             undo.pop()()
         self.usage.restore_writes(counters)
         if not self._savepoints:
-            self._undo = None
+            self.undo = None
 
     def abort(self) -> None:
         """Give up: nothing is written, the snapshot is let go. Ending twice is no error."""
@@ -472,8 +456,8 @@ class Transaction:
         self.catalog, table = previous.with_table(name)
         self.note_absent_table(name)
         self.created.append(table)
-        if self._undo is not None:
-            self._undo.append(lambda: self._forget_table(previous))
+        if self.undo is not None:
+            self.undo.append(lambda: self._forget_table(previous))
         return table
 
     def _forget_table(self, previous: Catalog) -> None:
@@ -543,6 +527,8 @@ class Transaction:
             self.usage.grow(size if before is None else size - (int.from_bytes(before[:4], "big") & SIZE_MASK))
         self.usage.write_document(size)
         internal_id = key[4:]
+        if table.searches:
+            measure(self, table.searches, key, old, document)
         tail = None
         for index in table.declared:
             for root in index.roots:
@@ -576,7 +562,7 @@ class Transaction:
         if layer is None:
             layer = self.layers[number] = IndexLayer(is_stored)
         self.usage.write_index(len(key))
-        undo = self._undo
+        undo = self.undo
         if undo is not None:
             previous = layer.entries.get(key)
             undo.append((lambda: layer.drop(key)) if previous is None else (lambda: layer.put(key, previous)))
@@ -584,7 +570,7 @@ class Transaction:
 
     def _put(self, key: bytes, write: DocumentWrite) -> None:
         writes = self.writes
-        undo = self._undo
+        undo = self.undo
         if undo is not None:
             previous = writes.get(key)
             if previous is None:

@@ -13,6 +13,7 @@ from skerry.limits import (
     FILTER_STEPS_MAX,
     FILTER_STEPS_PER_LOOK,
     HISTORY_RETENTION_S,
+    SLICE_SEARCH_CHARS_MAX,
     TRANSACTION_BYTES_READ_MAX,
     TRANSACTION_BYTES_WRITTEN_MAX,
     TRANSACTION_DOCUMENTS_READ_MAX,
@@ -22,6 +23,7 @@ from skerry.limits import (
     TRANSACTION_INDEX_BYTES_MAX,
     TRANSACTION_RANGES_READ_MAX,
     TRANSACTION_SCHEDULED_ARGS_BYTES_MAX,
+    TRANSACTION_SEARCH_KEYS_MAX,
     USAGE_WARNING_PERCENT,
 )
 
@@ -73,6 +75,7 @@ class Usage:
         "look_at_steps",
         "ranges_read",
         "scheduled_args_bytes",
+        "search_keys",
         "validation_steps_max",
     )
 
@@ -87,6 +90,7 @@ class Usage:
         self.filter_steps = 0
         self.index_bytes = 0
         self.gathered_bytes = 0
+        self.search_keys = 0
         self.is_full = False
         self.look: Callable[[], None] = _nobody_looks
         self.validation_steps_max: int | None = None
@@ -167,6 +171,23 @@ class Usage:
                 "TooManyIndexBytesWritten",
                 f"Too many bytes of index keys written in a single function execution (limit: "
                 f"{TRANSACTION_INDEX_BYTES_MAX} bytes). Index smaller fields, or write fewer documents at a time.",
+            )
+
+    def analyse(self, n_chars: int) -> None:
+        """Before a text is taken apart for a search index: leaves the loop thread where that takes long."""
+        if n_chars > SLICE_SEARCH_CHARS_MAX:
+            self.look()
+            if self.validation_steps_max is not None:
+                self.leave_slice()
+
+    def search(self, n_keys: int) -> None:
+        """Count the index keys that a search has read."""
+        self.search_keys += n_keys
+        if self.search_keys > TRANSACTION_SEARCH_KEYS_MAX:
+            raise DeveloperError(
+                "TooManySearchKeysRead",
+                f"The searches of a single function execution read more than {TRANSACTION_SEARCH_KEYS_MAX} index "
+                "keys. Search less often in one function.",
             )
 
     def gather(self, n_bytes: int) -> None:

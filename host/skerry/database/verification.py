@@ -27,7 +27,7 @@ structure, which reading all of it exercises; bundles, which are files.
 Concurrency: one thread; the snapshot may be guarded.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
@@ -108,6 +108,15 @@ class Verification:
     def is_sound(self) -> bool:
         """Whether nothing was found so far."""
         return not self.difference_count
+
+    def report(self) -> dict[str, Any]:
+        """What was found, for whoever asked."""
+        return {
+            "isSound": self.is_sound,
+            "counts": self.counts,
+            "differenceCount": self.difference_count,
+            "differences": [difference._asdict() for difference in self.differences],
+        }
 
     def steps(self) -> Iterator[None]:
         """The walk, in pieces of at most `VERIFY_STEP_ITEMS` items."""
@@ -368,9 +377,9 @@ def verify(snapshot: StorageSnapshot) -> Verification:
     return walk
 
 
-def _keys_of(index: Index, document: dict[str, Any], tail: bytes) -> tuple[bytes, ...]:
+def _keys_of(index: Index, document: dict[str, Any], tail: bytes) -> Sequence[bytes]:
     """The entries that a document has in an index."""
-    return (index.key(document, tail),)
+    return index.keys(document, tail)
 
 
 __all__ = ["DIFFERENCE_CODES", "Difference", "Verification", "verify"]

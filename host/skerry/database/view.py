@@ -11,7 +11,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from skerry.database.overlay import Overlay
-from skerry.storage import Charge, Item, StorageSnapshot, Tree
+from skerry.storage import Charge, Item, StorageEngine, StorageSnapshot, Tree
 
 if TYPE_CHECKING:
     from skerry.database.transaction import Transaction
@@ -53,9 +53,10 @@ class View:
 class GuardedSnapshot:
     """A storage snapshot used on another thread than the loop's: each access holds the lock that recovery takes."""
 
-    __slots__ = ("_lock", "_snapshot")
+    __slots__ = ("_lock", "_on_close", "_snapshot")
 
-    def __init__(self, snapshot: StorageSnapshot, lock: Lock) -> None:
+    def __init__(self, snapshot: StorageSnapshot, lock: Lock, on_close: Callable[[], None] | None = None) -> None:
+        self._on_close = on_close
         self._snapshot = snapshot
         self._lock = lock
 
@@ -98,3 +99,29 @@ class GuardedSnapshot:
     def close(self) -> None:
         with self._lock:
             self._snapshot.close()
+        on_close, self._on_close = self._on_close, None
+        if on_close is not None:
+            on_close()
+
+
+class LongLooks:
+    """Snapshots of the durable state for long looks on other threads. Shape: `count` are open. Any thread."""
+
+    def __init__(self, engine: StorageEngine, lock: Lock) -> None:
+        self.count = 0
+        self._engine = engine
+        self._lock = lock
+        self._counting = Lock()
+
+    def snapshot(self) -> GuardedSnapshot:
+        """The newest durable state, to be closed. Storage grows beside it only when it must: then its next use raises
+        SystemFault `SnapshotGone`.
+        """
+        with self._lock:
+            snapshot = GuardedSnapshot(self._engine.snapshot(), self._lock, lambda: self._count(-1))
+        self._count(1)
+        return snapshot
+
+    def _count(self, change: int) -> None:
+        with self._counting:
+            self.count += change

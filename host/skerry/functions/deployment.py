@@ -34,6 +34,7 @@ from skerry.functions.action_pool import ActionPool, get_action_pool
 from skerry.functions.action_run import RunningAction
 from skerry.functions.actions import Actions, Timers
 from skerry.functions.awaited import awaited
+from skerry.functions.care import Care
 from skerry.functions.checked_versions import CheckedVersions
 from skerry.functions.execution import is_long, parse_arguments
 from skerry.functions.failures import error_message, host_failure
@@ -44,6 +45,7 @@ from skerry.functions.metering import Meter
 from skerry.functions.operations import wrong_kind
 from skerry.functions.patient_threads import PatientQueue, get_vector_threads
 from skerry.functions.request import CallRequest, CallResult
+from skerry.functions.settings import Settings
 from skerry.functions.terms import Terms
 from skerry.functions.upkeep import Upkeep
 from skerry.functions.version import Version, check_version
@@ -121,20 +123,24 @@ class Deployment:
             way_out=way_out,
             terms=terms,
         )
+        self.care = Care(self.database, self._engine, loop)
         secret = hmac.digest(host_key, b"vector filters " + name.encode(), "sha256")
         self.vectors = self._vector_indexes(timers or loop, secret)
-        self._upkeep = Upkeep(self.database, self._engine, clock_ns, loop, terms)
         self._activating = asyncio.Lock()
         self._stepping: set[asyncio.Task[None]] = set()
         self._is_clearing = False
         self.folder, self.clock_ns, self.entropy = folder, clock_ns, entropy
         self._closing = False
         try:
+            self.settings = Settings(self._engine)
             self._kept = KeptVersions(folder / _BUNDLES, self._engine)
             self.version: Version | None = self._load_active()
         except BaseException:
             self._engine.close()
             raise
+        self._upkeep = Upkeep(self.database, self._engine, clock_ns, loop, terms)
+        self._upkeep.retention_s = lambda: self.settings.retention_s
+        self._upkeep.after_turn = self.care.turn
         loop.call_soon_threadsafe(self._upkeep.start)
         loop.call_soon_threadsafe(self.clear_imported)
 
@@ -235,7 +241,13 @@ class Deployment:
     def is_idle(self) -> bool:
         """Whether nothing is in flight: no call, no activation."""
         is_calling = self.lane.in_flight or not self.actions.is_idle
-        return not is_calling and not self._activating.locked() and self._kept.arriving is None
+        is_changing = self._activating.locked() or self._kept.arriving is not None
+        return not is_calling and not is_changing and not self.care.is_busy
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether its storage can be looked at now."""
+        return not self._closing and self._engine.failed is None
 
     def begin_upload(self) -> Upload:
         """A file for a bundle that arrives, to be activated or discarded.
@@ -371,6 +383,7 @@ class Deployment:
     def drain(self) -> None:
         """Takes no more calls; actions have `ACTION_SHUTDOWN_SECONDS_MAX` from now on to end."""
         self._closing = True
+        self.care.close()
         self.actions.drain()
 
     async def close(self) -> None:
@@ -383,10 +396,12 @@ class Deployment:
             await asyncio.gather(*self._stepping, return_exceptions=True)
         await self.lane.idle()
         self._upkeep.stop()
+        await self.care.walked()
         settled: asyncio.Future[None] = self._loop.create_future()
         self.vectors.close(lambda: settled.set_result(None))
         await settled
         await asyncio.to_thread(self._engine.close)
+        await self.care.closed()
 
     def _load(self, upload: bytes | Path) -> tuple[Version, int]:
         """The version in an upload, which then is on disk under its digest. Not for the loop thread."""

@@ -108,7 +108,7 @@ def addressed_by(addresses: Addresses, default: str) -> Callable[[bytes | None, 
             path = unquote(target.partition(b"?")[0].decode("latin-1"))
             if path.startswith(_OPERATED):
                 return path[len(_OPERATED) :].partition("/")[0]
-            if path == "/metrics" or path.startswith("/host/"):
+            if path in ("/metrics", "/metrics/worker") or path.startswith("/host/"):
                 return None
             named = split_prefix(path)
         except ClientError:

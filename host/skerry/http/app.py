@@ -7,6 +7,7 @@ table in `routes`; one that is in the table and not here, or the other way round
 import logging
 from base64 import b64decode
 from binascii import Error as Base64Error
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Final
@@ -27,6 +28,7 @@ from skerry.admin.registry import not_found
 from skerry.errors import ClientError, SkerryError, SystemFault
 from skerry.functions.patient_threads import get_patient_threads
 from skerry.http.addresses import Addresses
+from skerry.http.all_metrics import Peers, merged
 from skerry.http.answers import error_answer, retry_after
 from skerry.http.bodies import ClientGone, drain, read_body, stream_body
 from skerry.http.calls import CallEndpoints
@@ -36,6 +38,7 @@ from skerry.http.host_routes import Handler, HostRoutes, answer, fields_of, text
 from skerry.http.long_bodies import LongWork
 from skerry.http.metrics import CONTENT_TYPE, Metrics
 from skerry.http.routes import DEPLOYMENT_ROUTES
+from skerry.http.storage_routes import StorageRoutes
 from skerry.http.transfer_routes import TransferRoutes
 from skerry.http.turns import Turns
 from skerry.limits import HTTP_ECHO_BYTES_MAX
@@ -56,11 +59,12 @@ class ServerState:
 class PlainRoutes:
     """The routes behind the framework, for whichever deployment a request was addressed to."""
 
-    def __init__(self, host: Host, state: ServerState, entropy: Callable[[int], bytes]) -> None:
+    def __init__(self, host: Host, state: ServerState, entropy: Callable[[int], bytes], peers: Peers | None) -> None:
         self._host = host
         self._state = state
+        self._peers = peers
         self._transfers = TransferRoutes(entropy)
-        self._operating = HostRoutes(host, self._metrics)
+        self._operating = HostRoutes(host, self._metrics, self._metrics_of_worker)
         self._handlers: dict[tuple[str, str], Handler] = {
             ("GET", "/"): self._root,
             ("GET", "/version"): self._version,
@@ -74,6 +78,7 @@ class PlainRoutes:
             ("GET", "/api/skerry/versions"): self._versions,
             ("POST", "/api/skerry/rollback"): self._rollback,
             ("GET", "/api/skerry/usage"): self._usage,
+            **StorageRoutes().handlers,
             ("GET", "/api/skerry/keys"): self._keys,
             ("POST", "/api/skerry/keys"): self._create_key,
             ("DELETE", "/api/skerry/keys/{id}"): self._revoke_key,
@@ -110,8 +115,19 @@ class PlainRoutes:
         return answer({"status": "ok"})
 
     async def _metrics(self, request: Request) -> Response:
-        usage = self._host.usage_now()
-        return Response(self._state.metrics.text(usage), headers={"content-type": CONTENT_TYPE.decode()})
+        """What all workers of the server count."""
+        page = self._page()
+        if self._peers is not None:
+            page = merged(await self._peers.pages(page))
+        return Response(page, headers={"content-type": CONTENT_TYPE.decode()})
+
+    async def _metrics_of_worker(self, request: Request) -> Response:
+        """What the worker counts that took the request."""
+        return Response(self._page(), headers={"content-type": CONTENT_TYPE.decode()})
+
+    def _page(self) -> bytes:
+        quarantined = Counter(name for name, _ in self._host.quarantined() if self._host.owns(name))
+        return self._state.metrics.text(self._host.usage_now(), self._host.storage_now(), quarantined)
 
     async def _check_admin_key(self, request: Request) -> Response:
         return answer({"success": True})
@@ -148,6 +164,7 @@ class PlainRoutes:
                 await drain(request.receive)
             raise
         self._state.metrics.deploys += 1
+        await self._host.activated(hosted.name)
         return answer(activated)
 
     async def _rollback(self, request: Request) -> Response:
@@ -157,6 +174,7 @@ class PlainRoutes:
         async with _hosted(request).activating() as deployment:
             activated = await deployment.rollback(version)
         self._state.metrics.deploys += 1
+        await self._host.activated(_hosted(request).name)
         return answer(activated)
 
     async def _usage(self, request: Request) -> Response:
@@ -216,10 +234,11 @@ def make_app(
     monotonic: Callable[[], float],
     call_soon: Callable[[Callable[[], None]], object],
     call_soon_threadsafe: Callable[..., object],
+    peers: Peers | None = None,
 ) -> Front:
-    """The application on the main port."""
+    """The application on the main port. Shape: `peers` are the other workers, None where there is one process."""
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
-    app.router.routes.extend(PlainRoutes(host, state, entropy).routes())
+    app.router.routes.extend(PlainRoutes(host, state, entropy, peers).routes())
     app.add_exception_handler(HTTPException, _framework_error)
     turns = Turns(call_soon)
 

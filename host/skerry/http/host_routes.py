@@ -17,6 +17,7 @@ from skerry.admin.host import Host
 from skerry.admin.registry import DeploymentRecord, not_found
 from skerry.admin.shares import effective
 from skerry.errors import ClientError
+from skerry.http.all_metrics import PAGE_PATH
 from skerry.http.bodies import parse_body, read_body
 from skerry.http.routes import HOST_ROUTES
 from skerry.limits import HOST_BODY_BYTES_MAX
@@ -27,12 +28,13 @@ _FIRST_KEY_LABEL: Final = "made with the deployment"
 
 
 class HostRoutes:
-    """The handlers. `metrics` answers the one route of them that is served elsewhere."""
+    """The handlers. `metrics` and `metrics_of_worker` answer the routes of them that are served elsewhere."""
 
-    def __init__(self, host: Host, metrics: Handler) -> None:
+    def __init__(self, host: Host, metrics: Handler, metrics_of_worker: Handler) -> None:
         self._host = host
         self.handlers: dict[tuple[str, str], Handler] = {
             ("GET", "/metrics"): metrics,
+            ("GET", PAGE_PATH): metrics_of_worker,
             ("GET", "/host/deployments"): self._list,
             ("POST", "/host/deployments"): self._create,
             ("GET", "/host/deployments/{name}"): self._show,
@@ -45,6 +47,8 @@ class HostRoutes:
             ("GET", "/host/deployments/{name}/keys"): self._keys,
             ("POST", "/host/deployments/{name}/keys"): self._create_key,
             ("DELETE", "/host/deployments/{name}/keys/{id}"): self._revoke_key,
+            ("GET", "/host/quarantine"): self._quarantined,
+            ("DELETE", "/host/deployments/{name}/quarantine"): self._lift_quarantine,
         }
         assert self.handlers.keys() == set(HOST_ROUTES)
 
@@ -95,6 +99,16 @@ class HostRoutes:
 
     async def _revoke_key(self, request: Request) -> Response:
         return await self.revoke_key(self._record(request).name, request)
+
+    async def _quarantined(self, request: Request) -> Response:
+        """The versions that are not run because they crashed the server."""
+        listed = [{"name": name, "version": digest} for name, digest in self._host.quarantined()]
+        return answer({"quarantined": listed})
+
+    async def _lift_quarantine(self, request: Request) -> Response:
+        """Lets a deployment's quarantined versions run again."""
+        name = self._record(request).name
+        return answer({"name": name, "lifted": await self._host.lift_quarantine(name)})
 
     # -- keys, for the deployment's own routes too ---------------------------------------------------------------
 

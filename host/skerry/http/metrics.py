@@ -13,12 +13,19 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 
+from skerry.functions.care import StorageSeen
 from skerry.functions.metering import COUNTERS, Meter
 from skerry.limits import METRICS_DEPLOYMENTS_MAX
 
 KINDS: Final[Sequence[str]] = ("query", "mutation", "action", "any")
 _BOUNDS_SECONDS: Final = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _USAGE_HELP: Final = "Used by a deployment's calls in this process; by those beyond the largest, without a name."
+_STORAGE: Final = (
+    ("data_bytes", "Pages that an open deployment's trees fill."),
+    ("file_bytes", "Size of an open deployment's storage file."),
+    ("free_bytes", "Of the file, what holds nothing; compacting gives it back to the disk."),
+    ("history_retention_seconds", "For how long an open deployment's history is kept."),
+)
 CONTENT_TYPE: Final = b"text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -33,6 +40,8 @@ class Metrics:
         self._buckets = {kind: [0] * (len(_BOUNDS_SECONDS) + 1) for kind in KINDS}
         self._seconds: dict[str, float] = dict.fromkeys(KINDS, 0.0)
         self._usage: Mapping[str, Meter] = {}
+        self._storage: Mapping[str, tuple[StorageSeen, int]] = {}
+        self._quarantined: Mapping[str, int] = {}
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
@@ -46,12 +55,21 @@ class Metrics:
         """Counts a request that reached no function, by its error code."""
         self._refused[code] = self._refused.get(code, 0) + 1
 
-    def text(self, usage: Mapping[str, Meter]) -> bytes:
-        """Everything, in the Prometheus text format. Shape: `usage` by deployment, of this process.
+    def text(
+        self,
+        usage: Mapping[str, Meter],
+        storage: Mapping[str, tuple[StorageSeen, int]],
+        quarantined: Mapping[str, int] | None = None,
+    ) -> bytes:
+        """Everything, in the Prometheus text format.
+
+        Shape: `usage` and `storage` by deployment, of this process; `quarantined` is how many versions of which are.
 
         Limits: METRICS_DEPLOYMENTS_MAX; the deployments that used the least CPU time are one with an empty name.
         """
         self._usage = usage
+        self._storage = storage
+        self._quarantined = quarantined or {}
         return generate_latest(self._registry)
 
     def collect(self) -> Iterator[Metric]:
@@ -72,6 +90,13 @@ class Metrics:
         yield GaugeMetricFamily("skerry_calls_in_flight", "Calls that are being served.", self.in_flight)
         yield CounterMetricFamily("skerry_deploys", "Bundles made live over HTTP.", self.deploys)
         yield from self._by_deployment()
+        yield from self._storage_by_deployment()
+        quarantined = GaugeMetricFamily(
+            "skerry_quarantined_versions", "Versions that crashed the server and are not run.", labels=["deployment"]
+        )
+        for name, count in sorted(self._quarantined.items()):
+            quarantined.add_metric([name], count)
+        yield quarantined
         usage = resource.getrusage(resource.RUSAGE_SELF)
         yield CounterMetricFamily("process_cpu_seconds", "CPU time of the process.", usage.ru_utime + usage.ru_stime)
         yield GaugeMetricFamily("process_resident_memory_max_bytes", "Highest memory in use.", usage.ru_maxrss * 1024)
@@ -91,6 +116,17 @@ class Metrics:
             for name, amounts in totals.items():
                 family.add_metric([name], amounts[counter] / 1e9 if is_time else amounts[counter])
             yield family
+
+    def _storage_by_deployment(self) -> Iterator[Metric]:
+        """Gauges of the open deployments that have the largest files."""
+        largest = sorted(self._storage.items(), key=lambda item: item[1][0].file_bytes, reverse=True)
+        families = [
+            GaugeMetricFamily(f"skerry_deployment_{name}", text, labels=["deployment"]) for name, text in _STORAGE
+        ]
+        for name, (seen, retention_s) in largest[:METRICS_DEPLOYMENTS_MAX]:
+            for family, amount in zip(families, (*seen, retention_s), strict=True):
+                family.add_metric([name], amount)
+        yield from families
 
     def _cumulative(self, kind: str) -> list[tuple[str, float]]:
         total = 0

@@ -44,6 +44,9 @@ DEPLOYMENT_ROUTES: Final[dict[tuple[str, str], Right | None]] = {
     ("POST", "/api/export/request/zip"): Right.DATA,
     ("GET", "/api/export/zip/{id}"): Right.DATA,
     ("GET", "/api/skerry/exports/latest"): Right.DATA,
+    ("GET", "/api/skerry/storage"): Right.SEE,
+    ("POST", "/api/skerry/storage/settings"): Right.STORAGE,
+    ("POST", "/api/skerry/storage/jobs"): Right.STORAGE,
     ("GET", "/api/skerry/keys"): Right.KEYS,
     ("POST", "/api/skerry/keys"): Right.KEYS,
     ("DELETE", "/api/skerry/keys/{id}"): Right.KEYS,
@@ -52,6 +55,7 @@ DEPLOYMENT_ROUTES: Final[dict[tuple[str, str], Right | None]] = {
 # The same, for the host's operator: they take the host credential, and are served by no deployment's own address.
 HOST_ROUTES: Final[tuple[tuple[str, str], ...]] = (
     ("GET", "/metrics"),
+    ("GET", "/metrics/worker"),
     ("GET", "/host/deployments"),
     ("POST", "/host/deployments"),
     ("GET", "/host/deployments/{name}"),
@@ -64,6 +68,8 @@ HOST_ROUTES: Final[tuple[tuple[str, str], ...]] = (
     ("GET", "/host/deployments/{name}/keys"),
     ("POST", "/host/deployments/{name}/keys"),
     ("DELETE", "/host/deployments/{name}/keys/{id}"),
+    ("GET", "/host/quarantine"),
+    ("DELETE", "/host/deployments/{name}/quarantine"),
 )
 
 ROUTES: Final[tuple[tuple[str, str], ...]] = (*CALL_ROUTES, *DEPLOYMENT_ROUTES, *HOST_ROUTES)

@@ -31,6 +31,7 @@ from skerry.admin.way_out import WaysOut
 from skerry.functions.metering import CallLog
 from skerry.http.acceptor import Acceptor
 from skerry.http.addresses import Addresses, addressed_by, origin_for
+from skerry.http.all_metrics import Peers
 from skerry.http.app import ServerState, make_app, make_site_app
 from skerry.http.connection import BoundedProtocol
 from skerry.http.front import Front
@@ -122,6 +123,7 @@ async def serve_on(
             monotonic=time.perf_counter,
             call_soon=loop.call_soon,
             call_soon_threadsafe=loop.call_soon_threadsafe,
+            peers=None if share is None else share.peers(keys.host_credential),
         )
         _calm_the_collector()
         _take_the_lock_back_soon()
@@ -327,6 +329,10 @@ class Share:
     def moves(self, port: int, addressed: Addressed | None) -> Moves:
         """What a port's connections need for moving."""
         return Moves(self._index, port, self._doors, addressed)
+
+    def peers(self, credential: str) -> Peers | None:
+        """The other workers, None where there are none."""
+        return Peers(self._index, self._doors, credential) if len(self._doors) > 1 else None
 
     def open_door(self) -> None:
         """Takes what other workers hand over."""

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from skerry.errors import SkerryError
 from skerry.supervisor.channel import ChannelEnded
-from skerry.supervisor.crash_page import RunningModule
 from skerry.supervisor.ownership import Owners
-from skerry.supervisor.worker_side import Beginning, begin
+from skerry.supervisor.worker_side import Beginning, KnownQuarantine, begin
 
 if TYPE_CHECKING:
     from skerry.http.server import Serving, Share
@@ -49,11 +48,11 @@ def _serve(beginning: Beginning) -> None:
 
     keep_crash_notes(beginning.crash_page)
     owners = Owners(beginning.workers)
-    quarantined = set(beginning.quarantined)
+    quarantine = KnownQuarantine(beginning.quarantined, beginning.control.send)
     of_host = HostShare(
         owns=lambda name: owners.of(name) == beginning.index,
         succeeds=beginning.succeeds,
-        is_quarantined=lambda name, digest: RunningModule(name, digest) in quarantined,
+        quarantine=quarantine,
     )
     share = Share(beginning.index, beginning.door, beginning.doors, of_host)
     options = ServeOptions.from_json(beginning.options)
@@ -61,19 +60,21 @@ def _serve(beginning: Beginning) -> None:
         JAIL.require(WALL_NAMES)
 
     async def ready(serving: "Serving") -> None:
-        await _follow(beginning, share, serving)
+        await _follow(beginning, share, serving, quarantine)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve_on(options, beginning.listeners, share, ready))
 
 
-async def _follow(beginning: Beginning, share: "Share", serving: "Serving") -> None:
+async def _follow(beginning: Beginning, share: "Share", serving: "Serving", quarantine: KnownQuarantine) -> None:
     """Does what the supervisor says, until the server stops or the supervisor is gone."""
     share.open_door()
     beginning.say_ready({"deployment": serving.deployment.name})
     if beginning.index == 0 and not beginning.succeeds:
         sys.stderr.write(await asyncio.to_thread(_walls_line) + "\n")
     while (told := await _hear(beginning, serving.loop)) is not None:
+        if "quarantined" in told:
+            quarantine.told(told["quarantined"])
         if told.get("retire"):
             await share.retire()
             break

@@ -2,8 +2,9 @@
 
 What the worker gets, in its first message (`Begin`), with the descriptors in this order: the listening sockets, the
 crash page, the crash report, the receiving end of its door, the sending ends of all doors. What it says: `Ready`,
-`Failed`, both once at most. What it is told later: `retire`, and to stop by SIGTERM. All messages are JSON objects;
-both ends are the same release, except after an upgrade on disk: `FORMAT` says which.
+`Failed`, both once at most; `lift`, a deployment whose modules are to run again. What it is told later: `quarantined`,
+all modules that are, whenever that changes or it was asked to; `retire`; and to stop by SIGTERM. All messages are JSON
+objects; both ends are the same release, except after an upgrade on disk: `FORMAT` says which.
 """
 
 import contextlib
@@ -78,6 +79,8 @@ class WorkerProcess:
         self.ready_at: float | None = None
         self.report: dict[str, Any] | None = None
         self.failure: tuple[str, str] | None = None
+        self.lifts: list[str] = []
+        self.quarantined = begin.quarantined
         with contextlib.ExitStack() as undo:
             self._page = make_crash_page()
             undo.callback(os.close, self._page)
@@ -105,9 +108,17 @@ class WorkerProcess:
                     self.report = said["ready"]
                 elif "failed" in said:
                     self.failure = (str(said["failed"]["code"]), str(said["failed"]["message"]))
+                elif "lift" in said:
+                    self.lifts.append(str(said["lift"]))
         except ChannelEnded:
             return False
         return True
+
+    def tell_quarantined(self, modules: Sequence[RunningModule]) -> None:
+        """Tells the worker which modules are quarantined now. One that does not listen hears of it the next time."""
+        self.quarantined = modules
+        with contextlib.suppress(ChannelEnded):
+            self.control.send(json.dumps({"quarantined": modules}).encode())
 
     def retire(self) -> None:
         """Asks the worker to hand its connections on and end."""

@@ -1,6 +1,7 @@
 """When a worker that died is started again, and which modules are no longer loaded. Pure: the time is a parameter."""
 
 from collections import deque
+from collections.abc import Iterable
 from typing import Any
 
 from skerry.limits import (
@@ -35,12 +36,13 @@ class Restarts:
 class Quarantine:
     """The crashes of modules within the window, and those that had too many.
 
-    Limits: QUARANTINED_MODULES_MAX, of each kind; the oldest is forgotten.
+    Shape: `modules` are quarantined from the start. Limits: QUARANTINED_MODULES_MAX, of each kind; the oldest is
+    forgotten.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, modules: Iterable[RunningModule] = ()) -> None:
         self._crashes: dict[RunningModule, deque[float]] = {}
-        self._quarantined: dict[RunningModule, None] = {}
+        self._quarantined: dict[RunningModule, None] = dict.fromkeys(modules)
 
     def crashed(self, module: RunningModule, now: float) -> bool:
         """Counts a crash; true when the module is quarantined by it."""
@@ -54,10 +56,11 @@ class Quarantine:
         _forget_oldest(self._crashes)
         return False
 
-    def lift(self, module: RunningModule) -> None:
-        """Forgets a module's crashes."""
-        self._crashes.pop(module, None)
-        self._quarantined.pop(module, None)
+    def lift(self, deployment: str) -> None:
+        """Forgets the crashes of a deployment's modules."""
+        for rows in (self._crashes, self._quarantined):
+            for module in [module for module in rows if module.deployment == deployment]:
+                del rows[module]
 
     def modules(self) -> list[RunningModule]:
         """What is quarantined."""

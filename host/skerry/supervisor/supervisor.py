@@ -17,6 +17,7 @@ import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from socket import socket
 from typing import Any, Final
 
@@ -24,6 +25,7 @@ from skerry.errors import ERRORS, SystemFault
 from skerry.limits import WORKER_STARTS_FAILED_MAX, WORKERS_MAX
 from skerry.supervisor.crash_page import running_at_death
 from skerry.supervisor.process import FAULT_SIGNALS, Begin, State, WorkerProcess
+from skerry.supervisor.quarantine_file import load_quarantine, save_quarantine
 from skerry.supervisor.restarts import Quarantine
 from skerry.supervisor.seat import Seat
 from skerry.supervisor.wakeups import Wakeups
@@ -35,16 +37,23 @@ Reports = list[dict[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to run. Shape: `command` is a worker's program; `options` go to each worker as they are (JSON)."""
+    """What to run.
+
+    Shape: `command` is a worker's program; `options` go to each worker as they are (JSON); `quarantine` is the file
+    that remembers the quarantined modules, None where nothing does.
+    """
 
     command: Sequence[str]
     options: Mapping[str, Any]
     workers: int
     listeners: Sequence[socket]
+    quarantine: Path | None = None
 
 
 class Supervisor:
-    """Runs a plan's workers. Limits: WORKERS_MAX. Concurrency: the main thread of its process."""
+    """Runs a plan's workers. Raises: SystemFault `DataFolderFormat`, of the file of quarantined modules.
+
+    Limits: WORKERS_MAX. Concurrency: the main thread of its process."""
 
     def __init__(self, plan: Plan, monotonic: Callable[[], float]) -> None:
         assert 1 <= plan.workers <= WORKERS_MAX
@@ -52,7 +61,7 @@ class Supervisor:
         self._monotonic = monotonic
         self._selector = selectors.DefaultSelector()
         self._seats = [Seat(index) for index in range(plan.workers)]
-        self._quarantine = Quarantine()
+        self._quarantine = Quarantine(() if plan.quarantine is None else load_quarantine(plan.quarantine))
         self._to_upgrade: list[Seat] = []
         self._starts_failed = 0
         self._announced = False
@@ -90,6 +99,8 @@ class Supervisor:
         for process in heard:
             if process is not None and not process.hear():
                 self._selector.unregister(process.control)
+            if process is not None and process.lifts:
+                self._lift(process)
         for number in wakeups.take():
             self._signalled(number)
         self._reap()
@@ -156,6 +167,9 @@ class Supervisor:
         process.ready_at = self._monotonic()
         seat.report = process.report
         self._starts_failed = 0
+        modules = self._quarantine.modules()
+        if process.quarantined != modules:  # it changed while the worker started
+            process.tell_quarantined(modules)
         if process is seat.successor:
             seat.succeed(self._monotonic())
         self._upgrade_next()
@@ -232,6 +246,25 @@ class Supervisor:
             _log.error("deployment %s: module %s was running in it", module.deployment, module.digest)
             if self._quarantine.crashed(module, now):
                 _log.error("deployment %s: module %s is quarantined", module.deployment, module.digest)
+                self._quarantine_changed()
+
+    def _lift(self, process: WorkerProcess) -> None:
+        """Does what a worker asked for; it hears of that, as all workers do."""
+        names, process.lifts = process.lifts, []
+        for name in names:
+            self._quarantine.lift(name)
+        self._quarantine_changed()
+
+    def _quarantine_changed(self) -> None:
+        modules = self._quarantine.modules()
+        if self._plan.quarantine is not None:
+            try:
+                save_quarantine(self._plan.quarantine, modules)
+            except OSError as error:
+                _log.error("the quarantined modules could not be written down: %s", error.strerror)
+        for process in self._processes():
+            if process.state is State.READY:
+                process.tell_quarantined(modules)
 
     def _stop(self) -> None:
         self._stopping = True

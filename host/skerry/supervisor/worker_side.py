@@ -1,5 +1,6 @@
 """What a worker process knows of its supervisor: how it begins, what it says, and that it ends when its parent does."""
 
+import asyncio
 import ctypes
 import faulthandler
 import json
@@ -7,11 +8,12 @@ import os
 import select
 import signal
 import socket
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from skerry.errors import SkerryError, SystemFault
-from skerry.limits import WORKER_START_SECONDS_MAX
+from skerry.limits import QUARANTINE_LIFT_SECONDS_MAX, WORKER_START_SECONDS_MAX
 from skerry.supervisor.channel import Channel, ChannelEnded
 from skerry.supervisor.crash_page import CrashPage, RunningModule
 from skerry.supervisor.process import FORMAT
@@ -42,6 +44,50 @@ class Beginning:
     def say_failed(self, error: SkerryError) -> None:
         """Tells the supervisor why this worker cannot serve. Raises: ChannelEnded."""
         self.control.send(json.dumps({"failed": {"code": error.code, "message": error.message}}).encode())
+
+
+class KnownQuarantine:
+    """What a worker knows of the quarantined modules. Concurrency: `has` any thread, everything else the loop thread.
+
+    `ask` sends a message to the supervisor; false where there is no room for it.
+    """
+
+    def __init__(self, modules: Iterable[RunningModule], ask: Callable[[bytes], bool]) -> None:
+        self._modules = frozenset(modules)
+        self._ask = ask
+        self._told = asyncio.Event()
+
+    def has(self, deployment: str, digest: str) -> bool:
+        """Whether a module must not be run."""
+        return RunningModule(deployment, digest) in self._modules
+
+    def listed(self) -> list[tuple[str, str]]:
+        """All of them, as (deployment, digest)."""
+        return sorted(self._modules)
+
+    def told(self, modules: Iterable[Sequence[str]]) -> None:
+        """Takes what the supervisor says."""
+        self._modules = frozenset(RunningModule(*module) for module in modules)
+        told, self._told = self._told, asyncio.Event()
+        told.set()
+
+    async def lift(self, deployment: str) -> None:
+        """Has a deployment's modules run again, and forgets their crashes.
+
+        Raises: SystemFault `QuarantineUnchanged`, where the supervisor does not say that it is done.
+        """
+        told = self._told
+        try:
+            sent = self._ask(json.dumps({"lift": deployment}).encode())
+        except ChannelEnded:
+            sent = False
+        if sent:
+            try:
+                await asyncio.wait_for(told.wait(), QUARANTINE_LIFT_SECONDS_MAX)
+            except TimeoutError:
+                sent = False
+        if not sent or any(module.deployment == deployment for module in self._modules):
+            raise SystemFault("QuarantineUnchanged", "The supervisor did not lift the quarantine. Try again.")
 
 
 def begin() -> Beginning:
