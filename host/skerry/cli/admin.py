@@ -133,7 +133,7 @@ def _job(server: Server, output: Output, kind: str, doing: str) -> Fields:
             return shown
         if fields["state"] == "failed":
             raise SystemFault(fields["error"]["code"], fields["error"]["message"])
-        output.advance(doing, fields["done"], fields["total"])
+        output.bar(doing, fields["done"], fields["total"])
         time.sleep(_ASK_SECONDS)
         shown = server.get(_PLACE)
 
@@ -153,7 +153,7 @@ def _verify_folder(data: Path, name: str, output: Output) -> Fields:
             snapshot = engine.snapshot()
             found = Verification(snapshot)
             for _ in found.steps():
-                output.advance("verifying", sum(found.counts.values()), total)
+                output.bar("verifying", sum(found.counts.values()), total)
             snapshot.close()
         finally:
             engine.close()

@@ -41,8 +41,6 @@ _EXIT_CODES: Final[dict[str, int]] = {
     "WorkerUnstartable": EXIT_BUSY,
 }
 
-_BAR_CHARS: Final = 30
-
 P = ParamSpec("P")
 
 
@@ -54,7 +52,6 @@ class Output:
         self._errors = Console(stderr=True, highlight=False, soft_wrap=True)
         self._status: Status | None = None
         self._told: tuple[str, int] | None = None
-        self._step = ""
         self._started = time.monotonic()
 
     def progress(self, step: str) -> None:
@@ -67,7 +64,7 @@ class Output:
         else:
             self.note(step + " ...")
 
-    def bar(self, step: str, done: int, total: int, said: str) -> None:
+    def bar(self, step: str, done: int, total: int, said: str = "") -> None:
         """Shows how far a long step is: a bar where somebody watches, else a line for each tenth."""
         share = min(done / total, 1.0) if total else 0.0
         if self._errors.is_terminal:
@@ -76,16 +73,6 @@ class Output:
         elif self._told != (step, int(share * 10)):
             self._told = (step, int(share * 10))
             self.note(f"{step} {share:.0%}  {said}")
-
-    def advance(self, step: str, done: int, total: int) -> None:
-        """Shows how far a step came; where nobody watches, only that it began."""
-        if self._errors.is_terminal:
-            filled = min(done * _BAR_CHARS // total, _BAR_CHARS) if total else 0
-            bar = "#" * filled + "-" * (_BAR_CHARS - filled)
-            self.progress(f"{step}  {bar}  {min(done * 100 // total, 100) if total else 0:>3} %")
-        elif step != self._step:
-            self.note(step + " ...")
-        self._step = step
 
     def note(self, line: str) -> None:
         """One line beside the result."""

@@ -518,7 +518,7 @@ class Database:
                 drop_from_overlay(view.overlay, entry.layers, entry.record.documents(), entry.record.commit_ts)
         else:
             view.overlay.clear()
-        self._trim_log()
+        self._log.trim(min(self._detached.oldest(self.durable_ts), self.durable_ts))
         if self._listener is not None:
             for entry in done:
                 self._listener(entry.record)
@@ -529,10 +529,6 @@ class Database:
         self._view = View(self.engine.snapshot(), old.overlay.copy() if old.lane_users else old.overlay)
         old.retire()
         return self._view
-
-    def _trim_log(self) -> None:
-        """Forget commits that no transaction can conflict with any more."""
-        self._log.trim(min(self._detached.oldest(self.durable_ts), self.durable_ts))
 
     def _reopen(self) -> None:
         """Take in a failure of storage before anything else begins."""
@@ -566,8 +562,7 @@ class Database:
     ) -> Transaction:
         mark = self._detached.set(self.durable_ts)
         try:
-            with self._recovery_lock:
-                snapshot = GuardedSnapshot(self.engine.snapshot(), self._recovery_lock)
+            snapshot = self.snapshot_beside()
             begin_ts = last_commit_ts(snapshot)
             durable_ts, catalog = self._durable
             if begin_ts != durable_ts:

@@ -138,11 +138,15 @@ class Deployment:
         except BaseException:
             self._engine.close()
             raise
-        self._upkeep = Upkeep(self.database, self._engine, clock_ns, loop, terms)
-        self._upkeep.retention_s = lambda: self.settings.retention_s
-        self._upkeep.after_turn = self.care.turn
-        loop.call_soon_threadsafe(self._upkeep.start)
-        loop.call_soon_threadsafe(self.clear_imported)
+        self._upkeep = self._begin_upkeep(clock_ns)
+
+    def _begin_upkeep(self, clock_ns: Callable[[], int]) -> Upkeep:
+        upkeep = Upkeep(self.database, self._engine, clock_ns, self._loop, self.terms)
+        upkeep.retention_s = lambda: self.settings.retention_s
+        upkeep.after_turn = self.care.turn
+        self._loop.call_soon_threadsafe(upkeep.start)
+        self._loop.call_soon_threadsafe(self.clear_imported)
+        return upkeep
 
     # -- calls ---------------------------------------------------------------------------------------------------
 
