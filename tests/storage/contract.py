@@ -33,13 +33,17 @@ def sliced(model: dict[bytes, bytes], lower: bytes, upper: bytes | None, reverse
 
 
 class EngineContract:
-    """Subclasses give the fixture `engine`, and `make_engine` for the model test."""
+    """Subclasses give the fixture `engine`, `make_engine` for the model test, and `break_writes`."""
 
     @pytest.fixture
     def engine(self) -> Iterator[Any]:
         raise NotImplementedError
 
     def make_engine(self) -> Any:
+        raise NotImplementedError
+
+    def break_writes(self, engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Lets the next group fail, and none behind it after `recover`."""
         raise NotImplementedError
 
     def test_a_snapshot_is_one_state_until_it_is_renewed(self, engine: Any) -> None:
@@ -148,6 +152,63 @@ class EngineContract:
         snapshot.renew()
         assert snapshot.get(Tree.META, b"k") == b"1"
         engine.commit([(Tree.META, b"k", b"2")]).result(30)
+
+    def test_growing_ends_snapshots_and_loses_nothing(self, engine: Any) -> None:
+        engine.submit([(Tree.META, b"k", b"1")])
+        snapshot = engine.snapshot()
+        engine.grow()
+        with pytest.raises(SystemFault) as caught:
+            snapshot.get(Tree.META, b"k")
+        assert caught.value.code == "SnapshotGone"
+        snapshot.renew()
+        assert snapshot.get(Tree.META, b"k") == b"1"
+        engine.commit([(Tree.META, b"k", b"2")]).result(30)
+        assert engine.failed is None and engine.durable_sequence == 2
+
+    def test_after_a_failure_each_batch_fails_until_recover(self, engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        engine.commit([(Tree.META, b"k", b"1")]).result(30)
+        told = threading.Event()
+        engine.on_group_durable = told.set
+        snapshot = engine.snapshot()
+        with monkeypatch.context() as patch:
+            self.break_writes(engine, patch)
+            failed = engine.commit([(Tree.META, b"k", b"2"), (Tree.META, b"l", b"2")])
+            assert isinstance(failed.exception(30), SystemFault)
+            assert failed.exception(0).code in ("StorageFull", "StorageFailed")
+        assert told.wait(30), "whoever waits for a group hears of its failure too"
+        late = engine.commit([(Tree.META, b"late", b"3")])
+        assert isinstance(late.exception(30), SystemFault)
+        lost = engine.submit([(Tree.META, b"late", b"4")])
+        assert engine.failed is not None and engine.durable_sequence == 1 < lost
+        assert snapshot.get(Tree.META, b"k") == b"1", "snapshots keep working"
+        engine.recover()
+        assert engine.failed is None
+        snapshot.renew()
+        assert list(snapshot.scan(Tree.META, b"", None, False)) == [(b"k", b"1")]
+        engine.commit([(Tree.META, b"k", b"5")]).result(30)
+        assert engine.durable_sequence > lost
+        assert list(engine.snapshot().scan(Tree.META, b"", None, False)) == [(b"k", b"5")]
+
+    def test_batches_of_several_threads_are_whole_and_in_one_order(self, engine: Any) -> None:
+        numbers: list[tuple[int, bytes]] = []
+
+        def write(name: bytes) -> None:
+            for n in range(20):
+                value = b"%b %d" % (name, n)
+                number = engine.submit([(tree, key, value) for tree in Tree for key in (b"all", value)])
+                numbers.append((number, value))
+
+        threads = [threading.Thread(target=write, args=(b"%d" % n,)) for n in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        engine.commit([]).result(30)
+        assert sorted(number for number, _ in numbers) == list(range(1, 81))
+        snapshot = engine.snapshot()
+        for tree in Tree:
+            assert snapshot.get(tree, b"all") == max(numbers)[1], "the one with the highest number came last"
+            assert all(snapshot.get(tree, value) == value for _, value in numbers)
 
     def test_a_scan_does_not_outlive_its_snapshot(self, engine: Any) -> None:
         engine.commit([(Tree.META, b"%d" % n, b"") for n in range(9)]).result(30)

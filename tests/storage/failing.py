@@ -11,6 +11,7 @@ disk does to LMDB itself is in `fault_programs`.
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from threading import RLock
 from typing import Any, TypeVar
 
 from skerry.errors import SystemFault
@@ -73,6 +74,7 @@ class FailingEngine:
         self._taken = 0
         self._durable = 0
         self._sent: dict[int, int] = {}
+        self._lock = RLock()
 
     def spend(self) -> bool:
         """Counts an operation; whether it may succeed."""
@@ -80,6 +82,10 @@ class FailingEngine:
             return True
         self.operations += 1
         return self.operations - 1 not in self._bad
+
+    def break_next(self) -> None:
+        """Lets the next operation fail, and none behind it."""
+        self._bad = range(self.operations, self.operations + 1)
 
     @property
     def has_failed(self) -> bool:
@@ -94,9 +100,10 @@ class FailingEngine:
     def durable_sequence(self) -> int:
         """In the numbers of this engine: batches that failed here have one, and the engine behind never sees them."""
         done = self.inner.durable_sequence
-        for inner in [inner for inner in list(self._sent) if inner <= done]:
-            self._durable = max(self._durable, self._sent.pop(inner))
-        return self._durable
+        with self._lock:
+            for inner in [inner for inner in self._sent if inner <= done]:
+                self._durable = max(self._durable, self._sent.pop(inner))
+            return self._durable
 
     @property
     def filling_percent(self) -> int:
@@ -116,21 +123,26 @@ class FailingEngine:
         return FailingSnapshot(self, self.inner.snapshot())
 
     def commit(self, writes: Sequence[Write]) -> "Future[None]":
-        if self._takes():
-            return self._pass_on(self.inner.commit, writes)
-        failed: Future[None] = Future()
-        failed.set_exception(self._failed)
-        self._submitted += 1
+        with self._lock:
+            if self._takes():
+                return self._pass_on(self.inner.commit, writes)
+            failed: Future[None] = Future()
+            failed.set_exception(self._failed)
+            self._submitted += 1
         self._tell()
         return failed
 
     def submit(self, writes: Sequence[Write]) -> int:
-        if self._takes():
-            self._pass_on(self.inner.submit, writes)
-        else:
-            self._submitted += 1
+        with self._lock:
+            is_taken = self._takes()
+            if is_taken:
+                self._pass_on(self.inner.submit, writes)
+            else:
+                self._submitted += 1
+            number = self._submitted
+        if not is_taken:
             self._tell()
-        return self._submitted
+        return number
 
     def _pass_on(self, take: Callable[[Sequence[Write]], T], writes: Sequence[Write]) -> T:
         # Noted before, for what the batch wakes may ask at once.

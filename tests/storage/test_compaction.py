@@ -12,7 +12,7 @@ from skerry.errors import SystemFault
 from skerry.limits import COMPACTION_ROUNDS_MAX, MIB
 from skerry.storage import Tree
 from skerry.storage.address_space import AddressSpace
-from skerry.storage.compaction import COPY_FOLDER, Journal
+from skerry.storage.compaction import COPY_FOLDER, Copy, Journal
 from skerry.storage.lmdb_engine import LmdbEngine
 from tests.storage.fault_programs import numbers_there
 from tests.storage.test_durability import TIMEOUT_S, command, environment, run
@@ -235,6 +235,16 @@ def test_a_journal_gives_back_what_was_noted(tmp_path: Path) -> None:
     assert list(journal.read(middle, end)) == [(Tree.META, [(b"empty", b"")], [])]
     assert list(journal.read(end, end)) == []
     journal.close()
+
+
+def test_a_group_that_meets_a_journal_just_closed_is_durable_and_told_so(engine: LmdbEngine) -> None:
+    """The attempt failed on its own thread while the writer was between its commit and the journal."""
+    copy = Copy(engine._folder.trees, lambda _: None, lambda: 0.0)
+    engine._command("begin copy", copy)
+    copy.discard()
+    engine.commit([(Tree.META, b"meanwhile", b"v")]).result(TIMEOUT_S)
+    assert engine.failed is None and copy.journal.failed == "the journal was closed"
+    assert engine.snapshot().get(Tree.META, b"meanwhile") == b"v"
 
 
 def test_what_a_crash_left_of_a_copy_is_removed(engine: LmdbEngine, tmp_path: Path) -> None:

@@ -23,6 +23,9 @@ class TestFailingEngine(EngineContract):
     def make_engine(self) -> FailingEngine:
         return FailingEngine(MemoryEngine())
 
+    def break_writes(self, engine: FailingEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+        engine.break_next()
+
 
 def test_after_the_bound_each_operation_fails_in_its_own_way_until_all_works_again() -> None:
     engine = FailingEngine(MemoryEngine(), after=2, failures=5)

@@ -19,7 +19,7 @@ from skerry.limits import (
     STORAGE_SHORT_KEY_BYTES_MAX,
     STORAGE_WRITES_PER_SLICE,
 )
-from skerry.storage import Tree, Write
+from skerry.storage import Tree, Write, lmdb_engine
 from skerry.storage.address_space import AddressSpace
 from skerry.storage.lmdb_engine import LmdbEngine, LmdbSnapshot
 from tests.storage.contract import EngineContract
@@ -38,6 +38,12 @@ class TestLmdbEngine(EngineContract):
 
     def make_engine(self) -> LmdbEngine:
         return LmdbEngine(Path(tempfile.mkdtemp(dir=self.root)) / "deployment", map_bytes=64 * MIB)
+
+    def break_writes(self, engine: LmdbEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+        def broken(*_: object) -> None:
+            raise OSError("The test lets this fail.")
+
+        monkeypatch.setattr(lmdb_engine, "slices", broken)
 
 
 @pytest.fixture

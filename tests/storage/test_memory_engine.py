@@ -22,6 +22,9 @@ class TestMemoryEngine(EngineContract):
     def make_engine(self) -> MemoryEngine:
         return MemoryEngine()
 
+    def break_writes(self, engine: MemoryEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+        engine.fail_after(0)
+
 
 def test_held_commits_become_one_group() -> None:
     engine = MemoryEngine()

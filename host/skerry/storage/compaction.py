@@ -93,6 +93,8 @@ class Journal:
             self._n_bytes += len(raw)
         except OSError as error:
             self.failed = f"the journal could not be written: {error.strerror}"
+        except ValueError:  # closed since: the attempt has ended, and what is durable is no matter of the journal's
+            self.failed = "the journal was closed"
 
     def end(self) -> int:
         """How far it can be read by now, in bytes."""
