@@ -34,6 +34,7 @@ EXPECTED = {
     "mixed": ["small query alone, p99", "small mutation beside a long mutation, p99"],
     "noisy": ["small query, quiet, p99", "query, neighbour floods", "mutation, neighbour loops"],
     "search": ["insert with it, loop thread", "two common words, p50", "two common words, keys read, p50"],
+    "vectors": ["exact, p50", "found of the nearest", "memory", "take in an insert"],
     "start": ["idle server, one app deployed", "first answer after restart", "edit to first answer of the new version"],
 }
 

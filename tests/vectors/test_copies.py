@@ -32,7 +32,7 @@ from skerry.value import key_of
 from skerry.vectors import Share, VectorMemory
 from skerry.vectors.blocks import rows_per_block, unit
 from skerry.vectors.copied import Copy
-from skerry.vectors.graph import Graph
+from skerry.vectors.graph import SHARE_WORTH_IT, Graph
 from skerry.vectors.question import Asked, Definition, hash_of
 from tests.database.world import lmdb_world, memory_world
 from tests.vectors.world import SECRET, SliceLeft, Unbounded, VectorWorld, ask, vector_schema
@@ -119,6 +119,7 @@ class Alone:
 def small_exact(monkeypatch: pytest.MonkeyPatch) -> int:
     """A graph is grown above 500 rows already."""
     monkeypatch.setattr("skerry.vectors.copied.VECTOR_EXACT_VALUES_MAX", 500 * DIMENSIONS)
+    monkeypatch.setattr("skerry.vectors.graph.SHARE_WORTH_IT", 4)
     return 500
 
 
@@ -172,7 +173,8 @@ def test_the_size_above_which_there_is_a_graph(small_exact: int) -> None:
 
 def test_efforts_have_bounds() -> None:
     graph = Graph(2)
-    graph.add(np.arange(8 * VECTOR_GRAPH_EFFORT_MIN), np.ones((8 * VECTOR_GRAPH_EFFORT_MIN, 2), np.float32))
+    size = SHARE_WORTH_IT * VECTOR_GRAPH_EFFORT_MIN
+    graph.add(np.arange(size), np.ones((size, 2), np.float32))
     assert graph.is_worth(VECTOR_GRAPH_EFFORT_MIN) and not graph.is_worth(VECTOR_GRAPH_EFFORT_MIN + 1)
     assert not graph.is_worth(VECTOR_GRAPH_EFFORT_MAX + 1) and VECTOR_PROPOSALS_MAX <= VECTOR_GRAPH_EFFORT_MAX
     asked: list[int] = []
@@ -183,6 +185,23 @@ def test_efforts_have_bounds() -> None:
 
     graph.measure([(unit([1, 0]), np.ones(10))], score)
     assert graph.effort_for(10) is None and asked, "no effort finds what is not there: searches stay exact"
+    assert not graph.is_of_use
+
+
+def test_a_graph_of_no_use_gives_its_memory_back(small_exact: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("skerry.vectors.graph.SHARE_WORTH_IT", 10**6)
+    alone = Alone()
+    alone.write(rows(small_exact + 1, "noise", 1))
+    before = alone.copy.bytes_held
+    alone.settle()
+    assert alone.copy._graph is None and alone.copy.bytes_held == before
+    monkeypatch.setattr("skerry.vectors.graph.SHARE_WORTH_IT", 1)
+    alone.write(rows(small_exact, "noise", 2))
+    alone.settle()
+    assert alone.copy._graph is None, "not yet worth another try"
+    alone.write(rows(1, "noise", 3))
+    alone.settle()
+    assert alone.copy.has_graph
 
 
 def test_blocks_have_between_their_least_and_most_rows() -> None:

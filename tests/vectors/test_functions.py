@@ -59,6 +59,19 @@ def test_what_a_mutation_wrote_is_found_by_whoever_saw_it_return(world: World) -
     assert first["_id"] not in {result["_id"] for result in found} and len(found) == 9
 
 
+def test_writes_searches_and_queries_at_once_on_all_threads(world: World) -> None:
+    """Each action finds what its own mutation wrote, while the copy is loaded, commits come and queries look."""
+    world.mutation("docs:add", {"docs": [{"embedding": [n, 1, 2, 3]} for n in range(2_000)]})
+    calls = []
+    for n in range(60):
+        calls.append(world.start("action", "docs:addAndSearch", {"vector": [1000 + n, 1, 1, -n]}))
+        calls.append(world.start("query", "docs:searchInQuery", asked([n, 1, 1, 1], limit=256)))
+    for call in calls:
+        result = world.finish(call)
+        assert result.ok, result.error_message
+        assert result.value == b"true" or result.value.count(b"_id") == 256
+
+
 def test_errors_reach_the_function_and_can_be_caught(world: World) -> None:
     for query, said in (
         ({"vector": [1]}, "Expected a vector with dimensions 4, received 1."),

@@ -88,6 +88,7 @@ class Copy:
         self._graph: Graph | None = None
         self._graph_bytes = 0
         self._is_graph_refused = False
+        self._graph_from = 0  # documents, below which a graph was found to be of no use
         self._graphed = 0  # every row below this slot is in the graph, or dead
         self._ended: deque[int] = deque()
         self._sample: list[tuple[Doubles, Doubles]] = []
@@ -398,7 +399,10 @@ class Copy:
     def _grow_graph(self) -> bool:
         """Adds a few rows to the graph, or takes some out, or measures it; whether there may be more."""
         if self._graph is None:
-            if self._is_graph_refused or not self._is_large(self.count) or not self._hold_graph(self.count):
+            count = self.count
+            if self._is_graph_refused or count < self._graph_from or not self._is_large(count):
+                return False
+            if not self._hold_graph(count):
                 return False
             self._graph, self._graphed = Graph(self.definition.dimensions), 0
             self._ended.clear()
@@ -475,6 +479,9 @@ class Copy:
         if len(self._sample) >= VECTOR_GRAPH_SAMPLE:
             sample, self._sample = self._sample, []
             graph.measure(sample, self._scores_of_slots)
+            if not graph.is_of_use:
+                self._graph_from = 2 * self.count
+                self._drop_graph()
 
     def _scores_of_slots(self, slots: Numbers, target: Doubles) -> Doubles:
         """The scores of the living among some slots."""

@@ -33,7 +33,7 @@ LINKS: Final = 16  # of a row to others, on each level but the lowest, which has
 _EFFORT_TO_ADD: Final = 128
 _ROW_BYTES_BESIDE: Final = 512  # links, keys and the places kept free
 _SMALL: Final = 16
-_SHARE_WORTH_IT: Final = 8  # an effort of one row in so many costs as much as looking at all of them in a line
+SHARE_WORTH_IT: Final = 48  # an effort of one row in so many costs as much as looking at all of them in a line
 _SPARE_PROPOSALS: Final = 16
 
 
@@ -92,7 +92,12 @@ class Graph:
 
     def is_worth(self, effort: int) -> bool:
         """Whether a walk costs less than looking at all rows."""
-        return effort <= VECTOR_GRAPH_EFFORT_MAX and effort * _SHARE_WORTH_IT <= self.size
+        return effort <= VECTOR_GRAPH_EFFORT_MAX and effort * SHARE_WORTH_IT <= self.size
+
+    @property
+    def is_of_use(self) -> bool:
+        """Whether any search goes by it, once it was measured."""
+        return bool(self._efforts)
 
     def measure(self, sample: list[tuple[Doubles, Doubles]], score: Scorer) -> None:
         """Set the efforts by a sample: targets, each with the best scores there are in their order."""

@@ -16,8 +16,13 @@ if TYPE_CHECKING:
 
 def new_copy(definition: Definition, share: Share, secret: bytes, since_ts: int) -> "Copy":
     """An empty copy. The first one of a process takes a tenth of a second."""
-    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ.setdefault(name, "1")
+    keep_single_threaded()
     from skerry.vectors.copied import Copy  # loads numpy and the library
 
     return Copy(definition, share, secret, since_ts)
+
+
+def keep_single_threaded() -> None:
+    """Says to numpy, before it is loaded, that it shall make no threads."""
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")

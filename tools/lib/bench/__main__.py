@@ -1,4 +1,4 @@
-"""The command line of the benches: `tools/bench [all|micro|http|mixed|noisy|search|start]`."""
+"""The command line of the benches: `tools/bench [all|micro|http|mixed|noisy|search|start|vectors]`."""
 
 import secrets
 import sys
@@ -18,8 +18,19 @@ from bench.report import Section, machine, machine_line, write_json
 from bench.search_bench import run_search
 from bench.serve_app import serve_app
 from bench.start_bench import run_start
+from skerry.vectors.lazily import keep_single_threaded
 
 Bench = Callable[[Path, Effort, int], list[Section]]
+
+
+def run_vectors(folder: Path, effort: Effort, seed: int) -> list[Section]:
+    """The bench of vectors, whose packages are loaded as a server loads them."""
+    keep_single_threaded()
+    from bench.vector_bench import run_vectors
+
+    return run_vectors(folder, effort, seed)
+
+
 _BENCHES: dict[str, Bench] = {
     "micro": run_micro,
     "http": run_http,
@@ -27,6 +38,7 @@ _BENCHES: dict[str, Bench] = {
     "noisy": run_noisy,
     "search": run_search,
     "start": run_start,
+    "vectors": run_vectors,
 }
 
 
@@ -80,6 +92,7 @@ _command("mixed", {"mixed": run_mixed}, "How quick small calls stay while a muta
 _command("noisy", {"noisy": run_noisy}, "What a deployment notices of a neighbour that does its worst.")
 _command("search", {"search": run_search}, "What searches read and take among more and more messages.")
 _command("start", {"start": run_start}, "Idle memory, first answers, build and redeploy.")
+_command("vectors", {"vectors": run_vectors}, "What vector searches take and find, and what vectors take.")
 
 
 @cli.command("serve")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class Effort:
     """Shape: `calls` in-process repetitions of cheap calls; `accounts` seeded, and as many documents; `messages` the
-    numbers of them that are searched."""
+    numbers of them that are searched; `vectors` are (count, dimensions, kind)."""
 
     name: str
     calls: int
@@ -16,12 +16,23 @@ class Effort:
     connections: int
     restarts: int
     messages: tuple[int, ...]
+    vectors: tuple[tuple[int, int, str], ...]
 
 
 EFFORTS = {
     effort.name: effort
     for effort in (
-        Effort("smoke", calls=20, accounts=400, warmup_s=0.1, window_s=0.3, connections=4, restarts=1, messages=(500,)),
+        Effort(
+            "smoke",
+            calls=20,
+            accounts=400,
+            warmup_s=0.1,
+            window_s=0.3,
+            connections=4,
+            restarts=1,
+            messages=(500,),
+            vectors=((300, 8, "clusters"),),
+        ),
         Effort(
             "quick",
             calls=400,
@@ -31,6 +42,7 @@ EFFORTS = {
             connections=64,
             restarts=2,
             messages=(10_000, 100_000),
+            vectors=((1_000, 768, "clusters"), (10_000, 768, "clusters")),
         ),
         Effort(
             "full",
@@ -41,6 +53,12 @@ EFFORTS = {
             connections=64,
             restarts=5,
             messages=(10_000, 100_000, 1_000_000),
+            vectors=(
+                (1_000, 768, "clusters"),
+                (10_000, 768, "clusters"),
+                (100_000, 128, "clusters"),
+                (70_000, 128, "noise"),
+            ),
         ),
     )
 }
