@@ -7,12 +7,15 @@ import pytest
 
 from skerry import limits
 from skerry.database import Conflict, verify
-from skerry.database.search_counts import Counts, counts_of
+from skerry.database.bulk import clear_imported
+from skerry.database.search_counts import Counts, counts_of, counts_write
 from skerry.database.search_index import SearchIndex, coded_length, length_code
 from skerry.errors import DeveloperError
+from skerry.storage import Tree, index_prefix
 from tests.database.search_world import UNDEFINED, bodies, found, pages, search_query, search_schema
+from tests.database.test_bulk import Importing
 from tests.database.test_query import fails
-from tests.database.world import World, range_query, table_schema
+from tests.database.world import World, range_query, scan_query, table_schema
 
 
 @pytest.fixture
@@ -481,3 +484,70 @@ def test_the_same_search_gives_the_same_bytes(chat: World) -> None:
     query = search_query("word m")
     runs = {chat.read(lambda t: t.collect_query(query) + t.page(query, None, None, 7)) for _ in range(3)}
     assert len(runs) == 1
+
+
+# -- imports, checks, the past ---------------------------------------------------------------------------------------
+
+
+def test_imported_documents_are_counted_with_those_that_are_written_meanwhile(world: World) -> None:
+    world.schema(search_schema())
+    world.insert_all("m", [{"body": f"old {n % 5} " + "x " * (n % 3)} for n in range(200)])
+    ids = [document["_id"] for document in orjson.loads(world.read(lambda t: t.collect_query(scan_query("m"))))]
+    importing = Importing(world)
+    fill = importing.begin("m", world.database.catalog.tables["m"].number)
+    turn = iter(range(1_000))
+
+    def write() -> None:
+        n = next(turn)
+        if n < 60:
+            world.run(lambda t: t.patch(ids[3 * n], {"body": "patched and longer"}))
+            world.run(lambda t: t.delete(ids[199 - 3 * n]) if 199 - 3 * n not in range(0, 180, 3) else None)
+            world.run(lambda t: t.insert("m", {"body": "born"}))
+
+    importing.drive(fill.copy(), write)
+    importing.add(fill, *[{"body": f"added {n}"} for n in range(50)])
+    while next(turn) < 40:
+        write()
+    importing.switch()
+    texts = [d["body"] for d in orjson.loads(world.read(lambda t: t.collect_query(scan_query("m"))))]
+    assert counts(world) == Counts(len(texts), sum(len(text.split()) for text in texts))
+    assert len(bodies(world, "added")) == 50 and len(bodies(world, "patched")) == texts.count("patched and longer") > 30
+    importing.drive(clear_imported(world.database))
+    assert verify(world.engine.snapshot()).differences == []
+
+
+def test_a_wrong_count_and_a_missing_posting_are_found(chat: World) -> None:
+    say(chat, "word", "two words")
+    number = chat.database.catalog.tables["m"].indexes["find"].number
+    chat.engine.commit([counts_write(number, Counts(3, 3))]).result()
+    (difference,) = verify(chat.engine.snapshot()).differences
+    assert difference.code == "SearchCountsWrong" and "Counts(documents=2, tokens=3)" in difference.says
+    chat.engine.commit([counts_write(number, Counts(2, 3))]).result()
+    snapshot = chat.engine.snapshot()
+    first = next(iter(snapshot.scan(Tree.INDEXES, index_prefix(number), None, False)))[0]
+    snapshot.close()
+    chat.engine.commit([(Tree.INDEXES, first, None)]).result()
+    assert [difference.code for difference in verify(chat.engine.snapshot()).differences] == ["IndexEntryMissing"]
+
+
+def test_the_past_is_searched_with_the_weights_of_the_present(chat: World) -> None:
+    first, second = say(chat, "word one", "word two")
+    then = chat.database.durable_ts
+    chat.run(lambda t: t.patch(first, {"body": "other one"}), lambda t: t.delete(second))
+    say(chat, "word three")
+    t = chat.database.begin(writable=False, now_ms=chat.now_ms, seed=b"s" * 32, detached=True, at_ts=then)
+    assert [d["body"] for d in found(t, "word")] == ["word two", "word one"]
+    assert found(t, "three") == found(t, "other") == []
+    t.abort()
+
+
+def test_what_was_counted_is_there_after_a_failure_and_after_opening(chat: World) -> None:
+    say(chat, "word one")
+    lost = chat.begin()
+    lost.insert("m", {"body": "lost words"})
+    lost.abort()
+    chat.settle()
+    chat.database = chat.open()
+    assert counts(chat) == Counts(1, 2)
+    say(chat, "word two")
+    assert counts(chat) == Counts(2, 4) and bodies(chat, "word") == ["word two", "word one"]

@@ -37,6 +37,7 @@ from skerry.database.database import Conflict, Database
 from skerry.database.document_write import DocumentWrite
 from skerry.database.index_kinds import dump_table, moved_table
 from skerry.database.schema_change import Steps
+from skerry.database.search_counts import Tally, counts_key
 from skerry.database.stored import HEADER_BYTES, parse_document, stored_form
 from skerry.errors import ClientError, DeveloperError, SystemFault
 from skerry.limits import (
@@ -96,6 +97,8 @@ class Fill:
         self._sent: set[bytes] = set()
         self._highest = b""
         self._durable: Future[None] | None = None
+        self._copied_up_to = b""
+        self.tally = Tally(table.searches)
 
     @property
     def is_batch(self) -> bool:
@@ -157,6 +160,8 @@ class Fill:
             for entry in index.keys(document, tail):
                 n_bytes += _NUMBER_BYTES + len(entry)
                 writes.append((Tree.INDEXES, prefix + entry, b""))
+        if table.searches:
+            self.tally.add(internal_id, document)
         self._bytes += n_bytes
         self.documents += 1
 
@@ -231,7 +236,8 @@ class Fill:
                     self._copy(key[_NUMBER_BYTES:], stored)
             if not items:
                 break
-            lower = items[-1][0] + b"\0"
+            self._copied_up_to = items[-1][0]
+            lower = self._copied_up_to + b"\0"
             yield None
             if len(self._copies) * (1 + len(source.stored)) >= BULK_BATCH_WRITES or self._bytes >= BULK_BATCH_BYTES:
                 yield from self.send()
@@ -242,6 +248,8 @@ class Fill:
         key = self.table.prefix + internal_id
         made: list[Write] = [(Tree.DOCUMENTS, key, stored)]
         made += [(Tree.INDEXES, entry, b"") for entry in self._entries(internal_id, stored[HEADER_BYTES:])]
+        if self.table.searches:
+            self.tally.add(internal_id, parse_document(stored[HEADER_BYTES:]))
         self._copies[internal_id] = made
         self._bytes += len(stored) + sum([len(key) for _, key, _ in made])
         self._highest = max(self._highest, key)
@@ -259,6 +267,8 @@ class Fill:
     def _mirror(self, writes: list[Write], write: DocumentWrite, commit_ts: int) -> None:
         internal_id, before, json = write.internal_id, write.before, write.json
         self._copies.pop(internal_id, None)
+        if self.table.searches:
+            self._tally(write)
         key = self.table.prefix + internal_id
         if before is not None:
             writes += [(Tree.INDEXES, entry, None) for entry in self._entries(internal_id, before[HEADER_BYTES:])]
@@ -269,6 +279,16 @@ class Fill:
         writes.append((Tree.DOCUMENTS, key, stored_form(json, write.size, stamp, before)))
         writes += [(Tree.INDEXES, entry, b"") for entry in self._entries(internal_id, json)]
         self._highest = max(self._highest, key)
+
+    def _tally(self, write: DocumentWrite) -> None:
+        before, json, source = write.before, write.json, self.source
+        assert source is not None
+        is_counted = before is not None and source.prefix + write.internal_id <= self._copied_up_to
+        self.tally.write(
+            write.internal_id,
+            parse_document(before[HEADER_BYTES:]) if before is not None and is_counted else None,
+            None if json is None else parse_document(json),
+        )
 
     def close(self) -> None:
         """Stop: what was written is garbage unless it was switched in."""
@@ -371,6 +391,7 @@ class Fills:
                     index.since_ts = commit_ts
             out: list[Write] = [(Tree.META, TABLE_PREFIX + table.name.encode(), dump_table(table)) for table in tables]
             out += [(Tree.META, mark, None) for mark in self._marks.values()]
+            out += [counted for fill in self.fills.values() for counted in fill.tally.writes()]
             out += [_mark(table) for table in dropped]
             if after.schema is not None:
                 stamp = commit_ts.to_bytes(_TIMESTAMP_BYTES, "big")
@@ -420,7 +441,8 @@ def clear_imported(database: Database) -> Steps:
         for number in numbers:
             for tree in _INDEX_TREES:
                 yield from _clear(database, tree, number)
-        done = database.engine.commit([(Tree.META, _mark_key(space), None)])
+        gone = [_mark_key(space), *[counts_key(number) for number in numbers]]
+        done = database.engine.commit([(Tree.META, key, None) for key in gone])
         yield done
         done.result()
 

@@ -107,6 +107,40 @@ def measure(
             undo.append(partial(_put_back, lengths, key, previous))
 
 
+class Tally:
+    """The counts of a table that is filled with copies of another's documents while these are still written to.
+
+    A document that is written while it runs counts as it was written last; others as they were copied.
+    """
+
+    __slots__ = ("_indexes", "_sums", "_written")
+
+    def __init__(self, indexes: tuple[SearchedIndex, ...]) -> None:
+        self._indexes = indexes
+        self._sums = {index.number: NONE for index in indexes}
+        self._written: dict[int, dict[bytes, tuple[int, int]]] = {index.number: {} for index in indexes}
+
+    def add(self, key: bytes, document: dict[str, Any]) -> None:
+        """Count a document that was copied, or that is new."""
+        for index in self._indexes:
+            if key not in self._written[index.number]:
+                more = difference({key: (0, index.length(document))})
+                self._sums[index.number] = plus(self._sums[index.number], more)
+
+    def write(self, key: bytes, counted: dict[str, Any] | None, document: dict[str, Any] | None) -> None:
+        """Count a document that was written: `counted` is it as it was copied, None where it was not."""
+        for index in self._indexes:
+            written = self._written[index.number]
+            before = written[key][0] if key in written else 0 if counted is None else index.length(counted)
+            written[key] = (before, 0 if document is None else index.length(document))
+
+    def writes(self) -> list[Write]:
+        """What stores the counts."""
+        return [
+            counts_write(number, plus(sum_, difference(self._written[number]))) for number, sum_ in self._sums.items()
+        ]
+
+
 def _put_back(lengths: dict[bytes, tuple[int, int]], key: bytes, previous: tuple[int, int] | None) -> None:
     if previous is None:
         del lengths[key]

@@ -35,6 +35,7 @@ from skerry.database.catalog import Catalog, Index, Table, creation_tail
 from skerry.database.catalog_store import imported_garbage, load_catalog, unfinished_indexes
 from skerry.database.commit_log import Change, read_entry
 from skerry.database.history import dropped_in_part, retained_ts
+from skerry.database.search_counts import NONE, Counts, counts_key, difference, plus, read_counts
 from skerry.database.stored import HEADER_BYTES, SIZE_MASK, commit_ts_of, is_before_milestone, parse_document
 from skerry.database.walking import chunks, count_items
 from skerry.errors import DeveloperError, SystemFault
@@ -59,6 +60,7 @@ DIFFERENCE_CODES: Final = {
     "DocumentOfDeleted": "A document is there that a later commit deleted.",
     "IndexEntryMissing": "A document has no entry in an index of its table.",
     "IndexEntryStray": "An index has an entry that no document makes.",
+    "SearchCountsWrong": "A search index counts other documents or tokens than it holds.",
     "IndexOfNobody": "There are entries under an index number that is nobody's.",
     "IndexHistoryOfNobody": "There is history under an index number that is nobody's.",
     "IndexHistoryUnknownCommit": "A key left an index with a commit that the log does not know.",
@@ -102,6 +104,7 @@ class Verification:
         self._retained = retained_ts(snapshot)
         self._partly_ts, self._partly_done = dropped_in_part(snapshot)
         self._found: dict[int, int] = {}
+        self._counted: dict[int, Counts] = {}
         self._written_in = lru_cache(VERIFY_COMMITS_REMEMBERED)(self._read_written)
 
     @property
@@ -132,6 +135,7 @@ class Verification:
         self._unfinished.update(unfinished_indexes(self._snapshot), *garbage.values())
         yield from self._documents(self._catalog)
         yield from self._indexes(self._catalog)
+        self._counts(self._catalog)
         yield from self._log()
         yield from self._index_history(self._catalog)
 
@@ -169,6 +173,9 @@ class Verification:
         self._fits(catalog, table, key, document)
         for index in table.stored:
             self._entries_of(index, table, document, tail, key)
+        for index in table.searches:
+            length = difference({key: (0, index.length(document))})
+            self._counted[index.number] = plus(self._counted.get(index.number, NONE), length)
 
     def _stamp(self, table: Table, key: bytes, timestamp: int) -> None:
         """A document's commit: known where the log goes back that far."""
@@ -214,6 +221,17 @@ class Verification:
             elif present != self._found.get(number, 0):
                 yield from self._strays(*owners[number])
             lower = index_end(number)
+
+    def _counts(self, catalog: Catalog) -> None:
+        """The counts of search indexes, but for those that are still being built."""
+        for table in catalog.tables.values():
+            for index in table.searches:
+                says, holds = read_counts(self._snapshot, index.number), self._counted.get(index.number, NONE)
+                if says != holds and index not in table.hidden:
+                    key = counts_key(index.number)
+                    self._differs(
+                        "SearchCountsWrong", Tree.META, key, f"{table.name}.{index.name}: {says}, not {holds}"
+                    )
 
     def _strays(self, table: Table, index: Index) -> Iterator[None]:
         first, end = index_prefix(index.number), index_end(index.number)
