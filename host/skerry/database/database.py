@@ -131,8 +131,7 @@ class Database:
     @property
     def oldest_ts(self) -> int:
         """No transaction looks at a state before this one. Any thread."""
-        with self._detached_lock:
-            return min(self._detached.values(), default=self.durable_ts)
+        return self._detached.oldest(self.durable_ts)
 
     def listen(self, listener: Callable[[CommitRecord], None] | None) -> None:
         """Lets somebody see each commit once it is durable, before its caller does; None lets nobody."""
