@@ -5,10 +5,13 @@ One server serves the whole file; the last test looks at what it leaves.
 """
 
 import http.client
+import itertools
+import json
 import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +27,9 @@ from tests.proof.elle import anomalies
 CLIENTS = 6
 EACH = 40 * TIMES
 KILLS = 2
-FILLERS = 4_000
+FILLERS = 2_000
 FILLERS_AT_ONCE = 1_000
+IMPORTED = 200
 COUNT = 8  # accounts, and links of the ring
 TOTAL = COUNT * 100
 
@@ -112,25 +116,62 @@ def check(name: str, status: str, value: Any) -> None:
         assert sorted(value) == list(range(COUNT)), f"the ring is broken: {value}"
 
 
-def test_histories_stay_so_when_the_worker_is_killed_while_indexes_come_and_go(
+class Importer:
+    """Replaces a table again and again: it holds one import's documents, all of them, and none older than was told.
+
+    Shape: imports are numbered; `tried` the last one, `acknowledged` the last one that was told to be done.
+    """
+
+    def __init__(self, server: RunningServer) -> None:
+        self._server = server
+        self.tried = 0
+        self.acknowledged = 0
+
+    def one(self) -> None:
+        self.tried += 1
+        lines = [json.dumps({"generation": self.tried, "place": n}) for n in range(IMPORTED)]
+        path = "/api/import?tableName=imported&mode=replace&format=jsonLines"
+        answer = self._server.ask("POST", path, "\n".join(lines).encode(), self._server.admin_header())
+        if answer.status == 200:
+            assert answer.json() == {"numWritten": IMPORTED}
+            self.acknowledged = self.tried
+        self.look()
+
+    def look(self) -> None:
+        with Client(self._server) as client:
+            outcome = client.call("query", "proof:imported", {})
+        if outcome.status == "unknown":
+            raise ConnectionError
+        generations, *counts = outcome.value
+        assert counts == [IMPORTED, IMPORTED]
+        assert len(generations) == 1 and self.acknowledged <= generations[0] <= self.tried
+
+
+def until(over: threading.Event, do: Callable[[], None]) -> Callable[[Client], None]:
+    """A job that does something again and again, whether or not the server is there."""
+
+    def run(_: Client) -> None:
+        while not over.is_set():
+            with suppress(OSError, http.client.HTTPException):
+                do()
+
+    return run
+
+
+def test_histories_stay_so_when_the_worker_is_killed_while_indexes_and_imports_come(
     server: RunningServer, historian: Historian, base: Path
 ) -> None:
+    importer = Importer(server)
+    importer.one()
     with Client(server) as client:
         for _ in range(FILLERS // FILLERS_AT_ONCE):
             assert client.call("mutation", "proof:fill", {"count": FILLERS_AT_ONCE}).status == "ok"
     clients = [historian.client(chance(f"client {n} of the killed"), EACH) for n in range(CLIENTS)]
-    deploys: list[bool] = []
+    bundles = itertools.cycle((indexed_bundle(base), proof_bundle(base)))
     all_done = threading.Event()
-
-    def deploy(_: Client) -> None:
-        bundles = (indexed_bundle(base), proof_bundle(base))
-        while not all_done.is_set():
-            try:
-                deploys.append(server.deploy(bundles[len(deploys) % 2]).status == 200)
-            except (OSError, http.client.HTTPException):
-                deploys.append(False)
-
-    wait, wait_for_deploys = together(server, clients), together(server, [deploy])
+    beside = [lambda: server.deploy(next(bundles)), importer.one]
+    wait = together(server, clients)
+    wait_for_others = together(server, [until(all_done, do) for do in beside])
     pid = server.process.pid
     try:
         for kill in range(KILLS):
@@ -140,12 +181,14 @@ def test_histories_stay_so_when_the_worker_is_killed_while_indexes_come_and_go(
         wait()
     finally:
         all_done.set()
-        wait_for_deploys()
+        wait_for_others()
     historian.last(server)
     assert anomalies(historian.history) == []
     assert historian.count("unknown") > 0, "the kills met nothing that was under way"
     assert historian.count("ok") > CLIENTS * EACH * 0.5
-    assert True in deploys
+    assert server.deploy(next(bundles)).status == 200
+    importer.one()
+    assert importer.acknowledged == importer.tried, "what the kills have left stands in the way of an import"
 
 
 def test_afterwards_all_trees_agree_and_the_sums_and_rings_of_the_past_hold(server: RunningServer, data: Path) -> None:

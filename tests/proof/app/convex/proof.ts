@@ -101,6 +101,14 @@ export const fill = mutation(async (ctx, { count }: any) => {
   return null;
 });
 
+/** Which imports the documents of one table are of, by the table and by its index, and how many there are. */
+export const imported = query(async (ctx) => {
+  const all = await ctx.db.query("imported").collect();
+  const byPlace = await ctx.db.query("imported").withIndex("by_place").collect();
+  const generations = new Set([...all, ...byPlace].map(({ generation }: any) => generation));
+  return [[...generations], all.length, byPlace.filter(({ place }: any, at: number) => place === at).length];
+});
+
 export const look = query(async (ctx, { steps }: any) => await runAll(ctx, steps));
 
 /** Takes its steps one by one from the hand of a test, which answers this operation in the host's place. */
