@@ -262,6 +262,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = {
     "ShuttingDown": _client(503, "The server is stopping; try again once it is back."),
     "PortInUse": _system(503, "Another program listens on the port; stop it or choose another port."),
     # -- supervisor and workers ----------------------------------------------------------------------------------
+    "RegistryBusy": _system(503, "Try again in a moment."),
     "QuarantineUnchanged": _system(503, "The supervisor did not answer. Try again; the server's log says more."),
     "ModuleQuarantined": _system(
         503,

@@ -475,6 +475,7 @@ DEPLOYMENT_IDLE_SECONDS = 300  # without a call, then it is closed
 DEPLOYMENT_SWEEP_SECONDS = 5
 DEPLOYMENT_REOPEN_SECONDS = 1  # after a failure to open, before the next attempt
 ACTIVATIONS_MAX = 2  # bundles that a host checks and compiles at once; the rest waits its turn
+REGISTRY_ATTEMPTS_MAX = 100  # to write a change, while other processes of the host write theirs
 KEYS_PER_DEPLOYMENT_MAX = 100
 KEY_LABEL_CHARS_MAX = 80
 KEY_EXPIRY_MS_MAX = 2**53

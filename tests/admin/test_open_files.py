@@ -23,6 +23,12 @@ assert raise_open_files() == 128
 """
 
 
+@pytest.mark.parametrize("workers", [1, 2, 64])
+def test_workers_share_how_many_deployments_are_open(workers: int) -> None:
+    most = deployments_open_max(1 << 20, workers)
+    assert most == max(DEPLOYMENTS_OPENING_MAX + 1, DEPLOYMENTS_OPEN_MAX // workers)
+
+
 def test_the_soft_limit_becomes_the_hard_one() -> None:
     subprocess.run([sys.executable, "-c", RAISED], check=True, env={**os.environ, "PYTHONPATH": str(HOST)})
 

@@ -71,11 +71,13 @@ class HostShare:
 
     Shape: `owns` says by its name which deployments are this process's; no other is ever opened here. A process that
     `succeeds` another opens nothing before it is called. `quarantine` is what its supervisor keeps from being run.
+    Of what the host has so much of, each of `workers` processes takes its part.
     """
 
     owns: Callable[[str], bool]
     succeeds: bool
     quarantine: "QuarantineView"
+    workers: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,8 @@ class Host:
         self._modules = ModuleCache(get_engine(), options.compiled_cache, options.host_key, compile_jailed)
         self._default_key = sha256(options.default_key.encode()).digest()
         self._credential = sha256(options.credential.encode()).digest()
-        self._opener = Opener(self._make, self._take_place, self._leave_place, options.monotonic, loop)
+        workers = 1 if options.share is None else options.share.workers
+        self._opener = Opener(self._make, self._take_place, self._leave_place, options.monotonic, loop, workers)
         self._hosted: dict[str, Hosted] = {}
         self._open: dict[str, Hosted] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -464,7 +467,7 @@ class Host:
 def _open_registry(folder: DataFolder, *, is_shared: bool) -> Registry:
     hold = Hold.SHARED if is_shared else Hold.ALONE
     engine = LmdbEngine(folder.host, folder_format=DeploymentFolder.HOST_FORMAT, hold=hold)
-    return Registry(engine, (lambda: engine.last_change) if is_shared else None)
+    return Registry(engine, engine if is_shared else None)
 
 
 __all__ = ["DEFAULT_NAME", "Host", "HostOptions", "HostShare", "Hosted", "not_found"]

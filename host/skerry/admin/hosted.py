@@ -42,6 +42,7 @@ class Opener:
         leave_place: "Callable[[Hosted], None]",
         monotonic: Callable[[], float],
         loop: asyncio.AbstractEventLoop,
+        workers: int = 1,
     ) -> None:
         self.make = make
         self.take_place = take_place
@@ -49,7 +50,7 @@ class Opener:
         self.monotonic = monotonic
         self.loop = loop
         self.opening = asyncio.Semaphore(limits.DEPLOYMENTS_OPENING_MAX)
-        self.activating = asyncio.Semaphore(limits.ACTIVATIONS_MAX)
+        self.activating = asyncio.Semaphore(max(1, limits.ACTIVATIONS_MAX // workers))
         self.is_closing = False
 
 

@@ -20,10 +20,11 @@ def raise_open_files() -> int:
     return limits.OPEN_FILES_ASSUMED if hard == resource.RLIM_INFINITY else hard
 
 
-def deployments_open_max(files: int) -> int:
-    """How many deployments may be open at once in a process that may open `files` files.
+def deployments_open_max(files: int, workers: int = 1) -> int:
+    """How many deployments may be open at once in a process that may open `files` files, one of so many workers.
 
-    Limits: DEPLOYMENTS_OPEN_MAX, and at least more than are opened at once.
+    Limits: DEPLOYMENTS_OPEN_MAX of all workers together, and at least more than are opened at once.
     """
     enough_for = files // 2 // limits.DEPLOYMENT_OPEN_FILES
-    return max(limits.DEPLOYMENTS_OPENING_MAX + 1, min(limits.DEPLOYMENTS_OPEN_MAX, enough_for))
+    most = limits.DEPLOYMENTS_OPEN_MAX // workers
+    return max(limits.DEPLOYMENTS_OPENING_MAX + 1, min(most, enough_for))

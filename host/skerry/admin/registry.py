@@ -15,10 +15,11 @@ Concurrency: the loop thread.
 
 import asyncio
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import orjson
 
@@ -71,21 +72,31 @@ class DeploymentRecord:
     quotas: Quotas = field(default_factory=Quotas)
 
 
+class SharedEngine(Protocol):
+    """A storage engine whose folder several processes change. Shape: `last_change` numbers the last change."""
+
+    @property
+    def last_change(self) -> int: ...
+
+    def commit_after(self, change: int, writes: Sequence[Write]) -> "Future[bool]": ...
+
+
 class Registry:
     """The registry in an engine, which it owns. Opening it blocks. Raises: SystemFault `DataFolderFormat`.
 
-    Shape: where other processes share the engine's folder, `last_change` numbers the last change of any of them. Each
-    deployment's record, keys and usage are then changed by one process, its owner; the others look when they need to.
+    Shape: where other processes share the engine's folder, it is a `SharedEngine`. A change is then decided on what
+    this process last read and written only if that is still the newest state; else it is read and decided again. So
+    two processes never give one name away twice, and usage that both count for a deployment adds up.
     """
 
-    def __init__(self, engine: StorageEngine, last_change: Callable[[], int] | None = None) -> None:
+    def __init__(self, engine: StorageEngine, shared: "SharedEngine | None" = None) -> None:
         self._engine = engine
-        self._last_change = last_change
-        self._seen_change = -1 if last_change is None else last_change()
+        self._shared = shared
+        self._seen_change = -1 if shared is None else shared.last_change
         self._deployments: dict[str, DeploymentRecord] = {}
         self._keys: dict[str, dict[str, KeyRecord]] = {}
         self._usage: dict[str, dict[str, int]] = {}
-        self._usage_changed: set[str] = set()
+        self._unsaved: dict[str, dict[str, int]] = {}
         self._order = asyncio.Lock()
         self._load_all()
 
@@ -94,7 +105,7 @@ class Registry:
     def find(self, name: str) -> DeploymentRecord | None:
         """The deployment of that name, in whatever state."""
         record = self._deployments.get(name)
-        if record is None and self._last_change is not None:
+        if record is None and self._shared is not None:
             self._refresh()
             record = self._deployments.get(name)
         return record
@@ -135,7 +146,7 @@ class Registry:
                 raise not_found(name)
             if record.state is State.DELETING:  # nothing brings it back
                 raise not_found(name)
-            changed.append(replace(record, state=state or record.state, quotas=quotas or record.quotas))
+            changed[:] = [replace(record, state=state or record.state, quotas=quotas or record.quotas)]
             return [(Tree.META, _deployment_key(name), _dump_deployment(changed[0]))]
 
         await self._change(decide, lambda: self._deployments.__setitem__(name, changed[0]))
@@ -149,9 +160,8 @@ class Registry:
             return [(Tree.META, key, None) for key in (_deployment_key(name), _USAGE + name.encode(), *keys)]
 
         def apply() -> None:
-            for table in (self._deployments, self._keys, self._usage):
+            for table in (self._deployments, self._keys, self._usage, self._unsaved):
                 table.pop(name, None)
-            self._usage_changed.discard(name)
 
         await self._change(decide, apply)
 
@@ -160,7 +170,7 @@ class Registry:
     def key(self, name: str, key_id: str) -> KeyRecord | None:
         """A deployment's key by its id."""
         found = self._keys.get(name, {}).get(key_id)
-        if found is None and self._last_change is not None:
+        if found is None and self._shared is not None:
             self._refresh()
             found = self._keys.get(name, {}).get(key_id)
         return found
@@ -196,7 +206,7 @@ class Registry:
             record = self._keys.get(name, {}).pop(key_id, None)  # before the sync: it must not work meanwhile
             if record is None:
                 raise ClientError("KeyNotFound", f"Deployment '{name}' has no key with the id {key_id[:40]!r}.")
-            revoked.append(record)
+            revoked[:] = [record]
             return [(Tree.META, _key_key(name, key_id), None)]
 
         try:
@@ -212,34 +222,37 @@ class Registry:
         """Adds to a deployment's totals, in memory until `save_usage`."""
         if name not in self._deployments:  # it was deleted meanwhile, and its name may be taken anew
             return
-        totals = self._usage.setdefault(name, {})
-        for counter, amount in amounts.items():
-            totals[counter] = totals.get(counter, 0) + amount
-        self._usage_changed.add(name)
+        _add(self._unsaved.setdefault(name, {}), amounts)
 
     def usage(self, name: str) -> dict[str, int]:
-        """A deployment's totals."""
-        return dict(self._usage.get(name, {}))
+        """A deployment's totals: what was saved, by whichever process, and what this one has not saved yet."""
+        return _add(dict(self._usage.get(name, {})), self._unsaved.get(name, {}))
 
     @property
     def has_unsaved_usage(self) -> bool:
         """Whether totals were added to since they were saved."""
-        return bool(self._usage_changed)
+        return bool(self._unsaved)
 
     async def save_usage(self) -> None:
         """Makes the totals durable."""
-        saved: set[str] = set()
+        saving: dict[str, dict[str, int]] = {}
+        totals: dict[str, dict[str, int]] = {}
 
         def decide() -> list[Write]:
-            saved.update(self._usage_changed & self._deployments.keys())
-            self._usage_changed.clear()
-            return [(Tree.META, _USAGE + name.encode(), orjson.dumps(self._usage[name])) for name in saved]
+            saving.clear()
+            saving.update({name: dict(self._unsaved[name]) for name in self._unsaved if name in self._deployments})
+            totals.clear()
+            totals.update({name: _add(dict(self._usage.get(name, {})), saving[name]) for name in saving})
+            return [(Tree.META, _USAGE + name.encode(), orjson.dumps(amounts)) for name, amounts in totals.items()]
 
-        try:
-            await self._change(decide, lambda: None)
-        except SystemFault:
-            self._usage_changed |= saved
-            raise
+        def apply() -> None:
+            self._usage.update(totals)
+            for name in [*self._unsaved]:
+                left = _add(self._unsaved[name], saving.get(name, {}), -1)
+                if name not in self._deployments or not any(left.values()):
+                    del self._unsaved[name]
+
+        await self._change(decide, apply)
 
     def close(self) -> None:
         """Lets go of the storage. Blocks for what is queued."""
@@ -252,15 +265,27 @@ class Registry:
 
         async def change() -> None:
             async with self._order:
-                self._take_in()
-                writes = list(decide())
                 if self._engine.failed is not None:
                     await asyncio.to_thread(self._engine.recover)
-                if writes:
-                    await asyncio.wrap_future(self._engine.commit(writes))
-                apply()
+                for _ in range(limits.REGISTRY_ATTEMPTS_MAX):
+                    self._take_in()
+                    writes = list(decide())
+                    if not writes or await self._write(writes):
+                        apply()
+                        return
+            raise SystemFault("RegistryBusy", "Other processes of the host kept changing its registry. Try again.")
 
         await asyncio.shield(asyncio.ensure_future(change()))
+
+    async def _write(self, writes: list[Write]) -> bool:
+        """Whether the writes are durable; not where another process has changed something since this one looked."""
+        if self._shared is None:
+            await asyncio.wrap_future(self._engine.commit(writes))
+            return True
+        if not await asyncio.wrap_future(self._shared.commit_after(self._seen_change, writes)):
+            return False
+        self._seen_change += 1
+        return True
 
     def _load_all(self) -> None:
         snapshot = self._engine.snapshot()
@@ -276,16 +301,14 @@ class Registry:
             self._take_in()
 
     def _take_in(self) -> None:
-        if self._last_change is None:
+        if self._shared is None:
             return
-        change = self._last_change()
+        change = self._shared.last_change
         if change == self._seen_change:
             return
-        unsaved = {name: self._usage[name] for name in self._usage_changed}
         for table in (self._deployments, self._keys, self._usage):
             table.clear()
         self._load_all()
-        self._usage.update(unsaved)
         self._seen_change = change
 
     def _load(self, key: bytes, value: bytes) -> None:
@@ -323,6 +346,12 @@ def check_name(name: str) -> None:
 def not_found(name: str) -> ClientError:
     """The refusal of a deployment that is not there."""
     return ClientError("DeploymentNotFound", f"There is no deployment {name[:80]!r} on this host.")
+
+
+def _add(totals: dict[str, int], amounts: Mapping[str, int], sign: int = 1) -> dict[str, int]:
+    for counter, amount in amounts.items():
+        totals[counter] = totals.get(counter, 0) + sign * amount
+    return totals
 
 
 def _deployment_key(name: str) -> bytes:

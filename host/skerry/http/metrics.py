@@ -58,7 +58,7 @@ class Metrics:
     def text(
         self,
         usage: Mapping[str, Meter],
-        storage: Mapping[str, tuple[StorageSeen, int]],
+        storage: Mapping[str, tuple[StorageSeen, int]] | None = None,
         quarantined: Mapping[str, int] | None = None,
     ) -> bytes:
         """Everything, in the Prometheus text format.
@@ -68,7 +68,7 @@ class Metrics:
         Limits: METRICS_DEPLOYMENTS_MAX; the deployments that used the least CPU time are one with an empty name.
         """
         self._usage = usage
-        self._storage = storage
+        self._storage = storage or {}
         self._quarantined = quarantined or {}
         return generate_latest(self._registry)
 

@@ -38,6 +38,8 @@ from skerry.http.front import Front
 from skerry.http.moving import Addressed, Arrivals, MovableProtocol, Moves, hand_on
 from skerry.http.port import PortShare
 from skerry.http.serve_options import ServeOptions
+from skerry.isolate import share_actions_memory
+from skerry.jail import JAIL
 from skerry.limits import CALL_LOG_SECONDS, GIL_SWITCH_SECONDS, HANDOVER_RETRY_SECONDS, HTTP_SHUTDOWN_SECONDS_MAX
 from skerry.storage.folder import DataFolder, Hold
 from skerry.supervisor.channel import Channel
@@ -100,7 +102,11 @@ async def serve_on(
     the work, None where it has all of it. Raises: as `serve`.
     """
     loop = asyncio.get_running_loop()
-    open_max = deployments_open_max(raise_open_files())
+    workers = 1 if share is None else share.workers
+    open_max = deployments_open_max(raise_open_files(), workers)
+    JAIL.share(workers)
+    if workers > 1:
+        share_actions_memory(workers)
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
@@ -329,6 +335,11 @@ class Share:
     def moves(self, port: int, addressed: Addressed | None) -> Moves:
         """What a port's connections need for moving."""
         return Moves(self._index, port, self._doors, addressed)
+
+    @property
+    def workers(self) -> int:
+        """How many workers share the machine."""
+        return len(self._doors)
 
     def peers(self, credential: str) -> Peers | None:
         """The other workers, None where there are none."""

@@ -53,6 +53,7 @@ def _serve(beginning: Beginning) -> None:
         owns=lambda name: owners.of(name) == beginning.index,
         succeeds=beginning.succeeds,
         quarantine=quarantine,
+        workers=beginning.workers,
     )
     share = Share(beginning.index, beginning.door, beginning.doors, of_host)
     options = ServeOptions.from_json(beginning.options)

@@ -5,7 +5,7 @@
 underneath.
 """
 
-from skerry.isolate.action_engine import ActionBudget, ActionModule, ActionWorld, get_action_world
+from skerry.isolate.action_engine import ActionBudget, ActionModule, ActionWorld, get_action_world, share_actions_memory
 from skerry.isolate.build_runner import BuildRunner, build_runner_at
 from skerry.isolate.compiled import CompiledModule, ModuleCache, Precompiled, compile_jailed
 from skerry.isolate.engine import Engine, get_engine
@@ -49,6 +49,7 @@ __all__ = [
     "build_runner_at",
     "compile_jailed",
     "get_action_world",
+    "share_actions_memory",
     "get_engine",
     "linker_of_this_thread",
 ]

@@ -13,7 +13,8 @@ in place, as those of calls do. When more actions than that are under way, the o
 back to the machine: so a thousand actions that wait leave nothing behind, and the few of an ordinary moment pay no page
 faults. It takes a second engine, since what a slot keeps is a setting of its engine.
 
-**Memory.** All isolates together address at most `ACTIONS_MEMORY_BYTES_MAX`; growing past it fails in the guest that
+**Memory.** All isolates of a host together address at most `ACTIONS_MEMORY_BYTES_MAX`, those of one of several workers
+its part of that; growing past it fails in the guest that
 does, as it does past the guest's own bound, and a new isolate that finds no room is refused.
 """
 
@@ -262,6 +263,7 @@ class ActionBudget(CpuBudget):
         return self._stopped or super().spent()
 
 
+_memory_bytes_max = limits.ACTIONS_MEMORY_BYTES_MAX
 _world: ActionWorld | None = None
 _world_lock = threading.Lock()
 
@@ -271,5 +273,12 @@ def get_action_world() -> ActionWorld:
     global _world
     with _world_lock:
         if _world is None:
-            _world = ActionWorld()
+            _world = ActionWorld(memory_bytes_max=_memory_bytes_max)
         return _world
+
+
+def share_actions_memory(workers: int) -> None:
+    """Makes this process one of so many that share ACTIONS_MEMORY_BYTES_MAX. Before the first action."""
+    global _memory_bytes_max
+    assert _world is None, "it has its part already"
+    _memory_bytes_max = limits.ACTIONS_MEMORY_BYTES_MAX // workers

@@ -55,11 +55,16 @@ class Jail:
         self._keeping = threading.Lock()  # held by who starts or ends the keeper: there is one at a time
         self._keeper: threading.Thread | None = None
         self._spare: ChildProcess | None = None  # the keeper's
+        self._jobs_max = limits.JAIL_JOBS_MAX
 
     def require(self, names: Sequence[str]) -> None:
         """From now on no job runs unless these walls are up."""
         assert set(names) <= set(WALL_NAMES)
         self._required = frozenset(names)
+
+    def share(self, workers: int) -> None:
+        """Makes this process one of so many that share JAIL_JOBS_MAX; each may have one job in any case."""
+        self._jobs_max = max(1, limits.JAIL_JOBS_MAX // workers)
 
     def run_job(self, job: str, payload: Sequence[bytes], *, followed: bool = False) -> bytes:
         """What the job makes of the payload. Blocks.
@@ -113,7 +118,7 @@ class Jail:
             if self._waiting >= limits.JAIL_JOBS_WAITING_MAX:
                 raise _busy()
             self._waiting += 1
-            free = self._changed.wait_for(lambda: self._running < limits.JAIL_JOBS_MAX, limits.JAIL_WAIT_SECONDS_MAX)
+            free = self._changed.wait_for(lambda: self._running < self._jobs_max, limits.JAIL_WAIT_SECONDS_MAX)
             self._waiting -= 1
             if not free:
                 raise _busy()

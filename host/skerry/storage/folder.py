@@ -88,7 +88,7 @@ class DeploymentFolder(LockedFolder):
         super().__init__(path, expected_format, hold, lock_seconds_max)
         self.trees = path / "trees"
         if not self.trees.is_dir():
-            self.trees.mkdir(0o700)
+            self.trees.mkdir(0o700, exist_ok=True)  # processes that share it may begin at once
             sync_folder(path)
 
 

@@ -73,6 +73,17 @@ class _Command:
         self.answer: Future[None] = Future()
 
 
+class _After:
+    """A batch that is written only where nothing was since a change, and whom to tell whether it was."""
+
+    __slots__ = ("answer", "change", "writes")
+
+    def __init__(self, change: int, writes: Sequence[Write]) -> None:
+        self.change = change
+        self.writes = writes
+        self.answer: Future[bool] = Future()
+
+
 _Batch = tuple[int, int, Sequence[Write], Future[None] | None]  # number, bytes, writes, whom to tell
 
 
@@ -114,7 +125,7 @@ class LmdbEngine:
         self._closed = False
         self._lock = threading.Lock()
         self._snapshots: weakref.WeakSet[LmdbSnapshot] = weakref.WeakSet()
-        self._queue: SimpleQueue[_Batch | _Command] = SimpleQueue()
+        self._queue: SimpleQueue[_Batch | _Command | _After] = SimpleQueue()
         self._folder = DeploymentFolder(path, folder_format, hold, lock_seconds_max)
         try:
             if self._is_alone:
@@ -168,8 +179,27 @@ class LmdbEngine:
 
     @property
     def last_change(self) -> int:
-        """The number of the last durable group, of whichever process."""
-        return self._home.env.info()["last_txnid"]
+        """The number of the last durable group, of whichever process; a snapshot taken after this has it in it.
+
+        What `info` says would not do: a writer makes that number known before readers see what it wrote.
+        """
+        with self._home.env.begin() as txn:
+            return txn.id()
+
+    def commit_after(self, change: int, writes: Sequence[Write]) -> "Future[bool]":
+        """Queue a batch that is written only if the last change, of whichever process, is still the given one.
+
+        Shape: the future says whether it was; it is then the change after that one. One writing transaction of the
+        storage decides and writes, so of two processes that read the same state one is told no.
+        Raises: through the future, as `commit`. Concurrency: as `commit`.
+        """
+        checked_size_of(writes)
+        entry = _After(change, writes)
+        with self._lock:
+            if self._closed:
+                raise SystemFault("StorageFailed", "The storage engine is closed.")
+            self._queue.put(entry)
+        return entry.answer
 
     def recover(self) -> None:
         self._command("recover")
@@ -268,10 +298,13 @@ class LmdbEngine:
     # -- the writer thread -----------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        entry: _Batch | _Command | None = None
+        entry: _Batch | _Command | _After | None = None
         while True:
             entry = entry or self._queue.get()
-            if isinstance(entry, _Command):
+            if isinstance(entry, _After):
+                self._write_after(entry)
+                entry = None
+            elif isinstance(entry, _Command):
                 self._obey(entry)
                 if entry.name == "close":
                     return
@@ -280,7 +313,7 @@ class LmdbEngine:
                 group, entry = self._take_group(entry)
                 self._settle(group, self._failed or self._write(group))
 
-    def _take_group(self, first: _Batch) -> tuple[list[_Batch], _Batch | _Command | None]:
+    def _take_group(self, first: _Batch) -> tuple[list[_Batch], _Batch | _Command | _After | None]:
         """All that is queued, up to the bounds of a group, and what else was taken from the queue, if anything."""
         group = [first]
         group_bytes = first[1]
@@ -288,7 +321,7 @@ class LmdbEngine:
         try:
             while len(group) < STORAGE_GROUP_BATCHES_MAX:
                 entry = get()
-                if isinstance(entry, _Command):
+                if isinstance(entry, _Command | _After):
                     return group, entry
                 group_bytes += entry[1]
                 if group_bytes > self._group_bytes_max:
@@ -332,6 +365,37 @@ class LmdbEngine:
             self._failed.__cause__ = error
         self._look_at_map()
         return self._failed
+
+    def _write_after(self, entry: _After) -> None:
+        """Write a batch if nothing came before it."""
+        assert not self._is_alone, "a copy that is being made would not hear of it"
+        if not entry.answer.set_running_or_notify_cancel():
+            return
+        if self._failed is not None:
+            entry.answer.set_exception(self._failed)
+            return
+        try:
+            txn = self._home.env.begin(write=True)
+            try:
+                is_next = txn.id() == entry.change + 1
+                if is_next:
+                    for tree, piece, is_put in slices(merge([entry.writes])):
+                        db = self._home.dbs[tree]
+                        if is_put:
+                            txn.cursor(db).putmulti(piece)
+                        else:
+                            for key in piece:
+                                txn.delete(key, b"", db)
+                    txn.commit()
+            finally:
+                txn.abort()  # nothing, where it was committed
+        except lmdb.Error as error:
+            self._failed = write_fault(error)
+            self._failed.__cause__ = error
+            entry.answer.set_exception(self._failed)
+            return
+        self._look_at_map()
+        entry.answer.set_result(is_next)
 
     def _look_at_map(self) -> None:
         home = self._home
