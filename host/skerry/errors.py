@@ -283,6 +283,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = {
     "TooManyKeys": _client(409, "Revoke keys that are not needed before creating more."),
     "BadHostCredential": _client(401, "Send the host credential; it is in host.credential of the data folder."),
     "HostHeaderInvalid": _client(400, "Send one Host header with a host name and, where needed, a port."),
+    "BatchExceedsQuota": _client(400, "Send fewer queries in each batch, or ask the operator for a larger quota."),
     "TooManyCallsAtOnce": _client(429, "The deployment's quota of calls at once is taken; send calls as others end."),
     "RequestRateExceeded": _client(429, "The deployment's quota of requests is spent; wait as Retry-After says."),
     "CpuQuotaSpent": _client(429, "The deployment's quota of CPU time is spent; wait as Retry-After says."),

@@ -44,6 +44,16 @@ def refusal(found: SkerryError | None) -> tuple[str, int | None] | None:
     return None if found is None else (found.code, found.retry_after_s)
 
 
+def test_a_batch_that_no_quota_ever_allows_is_told_so_and_not_to_come_again(clock: Clock) -> None:
+    for quotas in ({"calls_at_once": 3}, {"requests_per_minute": 3}):
+        one = share(clock, **quotas)
+        assert refusal(one.admit(0, 4)) == ("BatchExceedsQuota", None)
+        assert one.meter.calls_refused == 1
+        assert one.admit(0, 3) is None, "nothing of it was counted"
+    few = share(clock, calls_at_once=3)
+    assert refusal(few.admit(1, 3)) == ("TooManyCallsAtOnce", 1), "it may come later"
+
+
 # -- the bucket ------------------------------------------------------------------------------------------------------
 
 

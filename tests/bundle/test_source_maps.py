@@ -4,9 +4,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skerry.bundle import source_maps
-from skerry.bundle.source_maps import Position, SourceMap, StackMapper, shown_path
+from skerry.bundle.source_maps import DecodedMaps, Position, SourceMap, StackMapper, shown_path
 from skerry.errors import ClientError
-from skerry.limits import STACK_FRAMES_MAX, STACK_TEXT_CHARS_MAX
+from skerry.limits import (
+    SOURCE_MAP_BYTES_MAX,
+    SOURCE_MAPS_DECODED_BYTES_MAX,
+    STACK_FRAMES_MAX,
+    STACK_TEXT_CHARS_MAX,
+)
 
 DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 SOURCES = [
@@ -155,3 +160,25 @@ def test_empty_lines_cost_no_lists() -> None:
 )
 def test_shown_paths(source: str, shown: str) -> None:
     assert shown_path(source) == shown
+
+
+def test_the_maps_decoded_longest_ago_make_room_and_are_decoded_anew() -> None:
+    raw, stack = map_of([[(0, 0, 0, 0)]]), "    at send (app.js:1:1)"
+    each = SourceMap(raw).bytes_held
+    reads: list[int] = []
+    kept = DecodedMaps(2 * each)
+
+    def mapper(number: int) -> StackMapper:
+        return StackMapper(lambda: reads.append(number) or raw, len(raw), decoded=kept)
+
+    first, second, third = map(mapper, range(3))
+    for one in (first, second, first, second):
+        assert one.map_stack(stack)
+    assert reads == [0, 1] and kept.bytes_held == 2 * each and first.decoding_bytes == 0
+    assert third.map_stack(stack)
+    assert reads == [0, 1, 2] and kept.bytes_held == 2 * each and first.decoding_bytes == len(raw)
+    assert first.map_stack(stack) and reads == [0, 1, 2, 0]
+    del second, third
+    mapper(3).map_stack(stack)
+    assert kept.bytes_held <= 2 * each
+    assert SOURCE_MAPS_DECODED_BYTES_MAX > SOURCE_MAP_BYTES_MAX

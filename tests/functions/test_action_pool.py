@@ -8,7 +8,7 @@ import pytest
 
 from skerry import limits
 from skerry.errors import SkerryError
-from skerry.functions.action_pool import ActionPool, Job
+from skerry.functions.action_pool import ActionPool, Job, JobQueue
 from tests.fixtures import shared
 from tests.fixtures.action_bundle import action_bundle
 from tests.fixtures.hands import HandTimer, HandTimers
@@ -273,3 +273,28 @@ def test_an_outcome_waits_for_no_other_job() -> None:
         for each in told:
             pool.submit(lambda _outran, each=each: each.set)
         assert all(each.wait(FOUND_SECONDS_MAX) for each in told)
+
+
+def test_deployments_take_turns_at_the_threads() -> None:
+    pool, many, few = ActionPool(), JobQueue(), JobQueue()
+    ran: list[str] = []
+    begin, end, last = threading.Event(), threading.Event(), threading.Event()
+    held = threading.Semaphore(0)
+
+    def hold(until: threading.Event) -> None:
+        held.release()
+        until.wait(FOUND_SECONDS_MAX)
+
+    for until in (begin, *[end] * (limits.ACTION_THREADS - 1)):  # one thread is left, and begins when all wait
+        pool.submit(lambda _outran, until=until: hold(until))
+        assert held.acquire(timeout=FOUND_SECONDS_MAX)
+    for number in range(100):
+        pool.submit(lambda _outran, number=number: ran.append(f"many {number}"), many)
+    for number in range(3):
+        pool.submit(lambda _outran, number=number: ran.append(f"few {number}"), few)
+    pool.submit(lambda _outran: last.set(), many)
+    begin.set()
+    assert last.wait(FOUND_SECONDS_MAX)
+    end.set()
+    assert ran[:6] == ["many 0", "few 0", "many 1", "few 1", "many 2", "few 2"]
+    assert ran[6:] == [f"many {number}" for number in range(3, 100)]

@@ -149,3 +149,18 @@ def test_the_bounds_of_a_server(cache: ModuleCache) -> None:
         assert isolates[number].call_raw("invoke", b"") == 0
     for isolate in isolates:
         isolate.close()
+
+
+def test_one_deployment_has_its_part_of_the_warm_slots_and_no_more(cache: ModuleCache) -> None:
+    world = ActionWorld(warm_max=3, warm_each_max=2)
+    module = ActionModule(cache.load(wat_guest("does_as_told")))
+    sleepy, other = object(), object()
+    opened = [
+        world.open(module, host(), LOAD_OPERATIONS, ActionBudget(time.thread_time_ns, CPU_MS_MAX), whose)
+        for whose in (sleepy, sleepy, sleepy, other, other)
+    ]
+    assert [isolate._slots is world._warm for isolate in opened] == [True, True, False, True, False]
+    for isolate in opened:
+        isolate.close()
+    assert world._warm_of == {} and world._warm.taken == 0
+    assert limits.ACTION_WARM_EACH_MAX * 2 <= limits.ACTION_WARM_ISOLATES_MAX

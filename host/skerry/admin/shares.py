@@ -100,6 +100,15 @@ class Share(Terms):
     def admit(self, under_way: int, calls: int = 1) -> ClientError | None:
         """The refusal of so many calls, all or none, beside those that run or wait; None where they may come, and
         count."""
+        if calls > 1 and calls > min(
+            cast("int", self.quotas.calls_at_once), cast("int", self.quotas.requests_per_minute)
+        ):
+            self.meter.calls_refused += 1
+            return ClientError(
+                "BatchExceedsQuota",
+                f"{calls} calls in one request are more than '{self.name}' may ever have at once, or in a minute: "
+                "send fewer in each.",
+            )
         now = self._monotonic()
         meter = self.meter
         if under_way + calls > cast("int", self.quotas.calls_at_once):

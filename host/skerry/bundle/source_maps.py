@@ -10,6 +10,8 @@ nothing; a trace never fails a call.
 """
 
 import re
+import threading
+import weakref
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,8 +23,10 @@ from skerry.errors import ClientError
 from skerry.limits import (
     SOURCE_MAP_BYTES_MAX,
     SOURCE_MAP_LINES_MAX,
+    SOURCE_MAP_SEGMENT_BYTES,
     SOURCE_MAP_SEGMENTS_MAX,
     SOURCE_MAP_SOURCES_MAX,
+    SOURCE_MAPS_DECODED_BYTES_MAX,
     STACK_FRAMES_MAX,
     STACK_TEXT_CHARS_MAX,
 )
@@ -57,7 +61,7 @@ class SourceMap:
     Limits: SOURCE_MAP_BYTES_MAX, SOURCE_MAP_SOURCES_MAX, SOURCE_MAP_LINES_MAX, SOURCE_MAP_SEGMENTS_MAX.
     """
 
-    __slots__ = ("_columns", "_places", "_sources")
+    __slots__ = ("_columns", "_places", "_sources", "bytes_held")
 
     def __init__(self, raw: bytes) -> None:
         """Raises: ClientError `BundleInvalid` for a map that is none, or is over a limit."""
@@ -67,6 +71,7 @@ class SourceMap:
         self._columns: list[list[int]] = []
         self._places: list[list[tuple[int, int, int]]] = []
         self._decode(mappings)
+        self.bytes_held = len(raw) + sum(map(len, self._columns)) * SOURCE_MAP_SEGMENT_BYTES
 
     def original(self, line: int, column: int) -> Position | None:
         """Where the generated position (both from 1) came from, None where nothing did."""
@@ -117,17 +122,24 @@ class SourceMap:
 
 
 class StackMapper:
-    """Maps the traces of one bundle. The map is decoded at the first trace that needs it, and kept.
+    """Maps the traces of one bundle. The map is decoded at the first trace that needs it, and kept among `decoded`.
 
     Shape: `raw_map`, or what reads a map of `bytes_to_read`.
     """
 
-    __slots__ = ("_map", "_raw", "decoding_bytes")
+    __slots__ = ("__weakref__", "_decoded_maps", "_map", "_raw", "_size", "decoding_bytes")
 
-    def __init__(self, raw_map: bytes | Callable[[], bytes], bytes_to_read: int = 0) -> None:
-        self._raw: bytes | Callable[[], bytes] | None = raw_map
-        self._map: SourceMap | None = None
-        self.decoding_bytes = len(raw_map) if isinstance(raw_map, bytes) else bytes_to_read
+    def __init__(
+        self,
+        raw_map: bytes | Callable[[], bytes],
+        bytes_to_read: int = 0,
+        *,
+        decoded: "DecodedMaps | None" = None,
+    ) -> None:
+        self._raw = raw_map
+        self._map: SourceMap | bool = False  # true where it cannot be decoded, false where it was not
+        self._decoded_maps = decoded or _decoded_maps
+        self.decoding_bytes = self._size = len(raw_map) if isinstance(raw_map, bytes) else bytes_to_read
         """The size of the map that the next trace decodes first; 0 once it is decoded."""
 
     def map_stack(self, stack: str) -> str:
@@ -161,15 +173,61 @@ class StackMapper:
         return found
 
     def _decoded(self) -> SourceMap | None:
-        raw = self._raw  # kept until it is decoded: another thread may need it meanwhile, and decodes it too
-        if raw is not None:
+        found = self._map
+        if found is False:  # another thread may find the same meanwhile, and decodes it too
+            raw = self._raw
             try:
-                self._map = SourceMap(raw if isinstance(raw, bytes) else raw())
+                found = SourceMap(raw if isinstance(raw, bytes) else raw())
             except ClientError:
-                self._map = None
-            self._raw = None
+                found = True
+            self._map = found
             self.decoding_bytes = 0
-        return self._map
+            if isinstance(found, SourceMap):
+                self._decoded_maps.keep(self, found.bytes_held)
+        return found if isinstance(found, SourceMap) else None
+
+    def forget(self) -> None:
+        """Gives the decoded map up; the next trace decodes it anew."""
+        self._map = False
+        self.decoding_bytes = self._size
+
+
+class DecodedMaps:
+    """The decoded maps of all bundles of a process: those used last to be decoded, as many as fit.
+
+    Shape: `bytes_held` by all of them, an estimate. Limits: SOURCE_MAPS_DECODED_BYTES_MAX; the newest is kept in any
+    case. Concurrency: any thread.
+    """
+
+    def __init__(self, bytes_max: int = SOURCE_MAPS_DECODED_BYTES_MAX) -> None:
+        self._bytes_max = bytes_max
+        self._lock = threading.Lock()
+        self._kept: dict[int, tuple[weakref.ref[StackMapper], int]] = {}
+        self.bytes_held = 0
+
+    def keep(self, mapper: StackMapper, size: int) -> None:
+        """Counts a decoded map, and has the oldest ones forgotten where they are too many."""
+        with self._lock:
+            self._drop(id(mapper))
+            self._kept[id(mapper)] = (weakref.ref(mapper), size)
+            self.bytes_held += size
+            for key in [key for key, (of, _) in self._kept.items() if of() is None]:
+                self._drop(key)
+            for key in [*self._kept]:
+                if self.bytes_held <= self._bytes_max or key == id(mapper):
+                    break
+                oldest = self._kept[key][0]()
+                if oldest is not None:
+                    oldest.forget()
+                self._drop(key)
+
+    def _drop(self, key: int) -> None:
+        found = self._kept.pop(key, None)
+        if found is not None:
+            self.bytes_held -= found[1]
+
+
+_decoded_maps: Final = DecodedMaps()
 
 
 def _too_many_segments() -> ClientError:

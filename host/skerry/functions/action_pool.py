@@ -5,6 +5,9 @@
 who computes for long delays neither the loop thread nor another action. (A priority cannot be raised again without
 privileges, so such a thread ends with its job.)
 
+**Turns.** Each deployment has a queue of jobs, and deployments take turns: one that has a thousand actions to enter
+delays another's by one job for each thread.
+
 **Several at a time.** A loop thread that is woken by each outcome takes the global lock from the next entry, and loses
 it to that again: while there are more jobs, a thread tells of a few outcomes together, and of all once one computes.
 
@@ -35,6 +38,16 @@ Job = Callable[[Callable[[], None]], "Callable[[], None] | None"]
 nothing but the job. It may give what tells its loop thread of the outcome, to be called soon."""
 
 
+class JobQueue:
+    """The jobs of one deployment, in their order."""
+
+    __slots__ = ("is_listed", "jobs")
+
+    def __init__(self) -> None:
+        self.jobs: deque[Job] = deque()
+        self.is_listed = False
+
+
 class ActionPool:
     """Threads and places for actions."""
 
@@ -44,7 +57,10 @@ class ActionPool:
         self._running_max = running_max
         self._waiting_max = waiting_max
         self._waiting: deque[Callable[[], None]] = deque()
-        self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
+        self._asked: queue.SimpleQueue[None] = queue.SimpleQueue()  # one entry for each job that waits
+        self._ring: deque[JobQueue] = deque()
+        self._turns = threading.Lock()
+        self._anyones = JobQueue()
         self._lock = threading.Lock()
         self._threads = 0
         self.outrun = 0
@@ -96,14 +112,20 @@ class ActionPool:
 
     # -- threads -------------------------------------------------------------------------------------------------
 
-    def submit(self, job: Job) -> None:
-        """Runs a job on one of the threads."""
+    def submit(self, job: Job, whose: JobQueue | None = None) -> None:
+        """Runs a job on one of the threads, when the turn of its queue comes."""
         if self._threads == 0:
             with self._lock:
                 while self._threads < limits.ACTION_THREADS:
                     self._threads += 1
                     self._start_thread()
-        self._jobs.put(job)
+        jobs = whose or self._anyones
+        with self._turns:
+            jobs.jobs.append(job)
+            if not jobs.is_listed:
+                jobs.is_listed = True
+                self._ring.append(jobs)
+        self._asked.put(None)
 
     def _start_thread(self) -> None:
         threading.Thread(target=self._work, name="skerry-action", daemon=True).start()
@@ -151,9 +173,22 @@ class ActionPool:
         if tell is not None:
             if jobs_untold < limits.ACTION_JOBS_UNTOLD_MAX:
                 with contextlib.suppress(queue.Empty):
-                    return self._jobs.get_nowait()
+                    self._asked.get_nowait()
+                    return self._take()
             tell()
-        return self._jobs.get()
+        self._asked.get()
+        return self._take()
+
+    def _take(self) -> Job:
+        """The first job of the queue whose turn it is, which then goes to the end of the turns."""
+        with self._turns:
+            whose = self._ring.popleft()
+            job = whose.jobs.popleft()
+            if whose.jobs:
+                self._ring.append(whose)
+            else:
+                whose.is_listed = False
+            return job
 
 
 def lower_priority(nice: int) -> None:

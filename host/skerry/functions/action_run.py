@@ -96,7 +96,7 @@ class RunningAction:
 
     def _submit(self) -> None:
         self.is_entered = True
-        self.actions.pool.submit(self._enter)
+        self.actions.pool.submit(self._enter, self.actions.jobs)
 
     def _enter(self, outran: Callable[[], None]) -> Callable[[], None] | None:
         """On an action thread: one entry into the guest."""
@@ -127,7 +127,9 @@ class RunningAction:
         request = self.frame.call.request
         raw_args = checked_arguments(self._spec, args, request, self.actions.resolve_table, self._budget)
         module = self.actions.code_of(self._version)
-        self._isolate = isolate = get_action_world().open(module, self.frame, ACTION_OPERATIONS, self._budget)
+        self._isolate = isolate = get_action_world().open(
+            module, self.frame, ACTION_OPERATIONS, self._budget, self.actions
+        )
         return isolate.invoke(request_bytes(self._spec, request.request_id, raw_args))
 
     def _judged(self, status: int, payload: bytes) -> Entry:
@@ -368,7 +370,7 @@ class RunningAction:
             child.end(DeveloperError("ActionCancelled", "The action that called this one has ended."))
         isolate, self._isolate = self._isolate, None
         if isolate is not None:
-            self.actions.pool.submit(lambda _outran: isolate.close())
+            self.actions.pool.submit(lambda _outran: isolate.close(), self.actions.jobs)
         self.actions.ended(self)
         done, self._done = self._done, None
         if done is not None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from skerry import limits
 from skerry.errors import DeveloperError, SkerryError, SystemFault
 from skerry.functions.action_fetch import WayOut
-from skerry.functions.action_pool import ActionPool
+from skerry.functions.action_pool import ActionPool, JobQueue
 from skerry.functions.action_run import Done, Entry, RunningAction
 from skerry.functions.request import CallRequest
 from skerry.functions.terms import Terms
@@ -71,6 +71,7 @@ class Actions:
         self.entropy = entropy
         self.call = call
         self.pool = pool
+        self.jobs = JobQueue()
         self.timers = timers
         self.way_out = way_out
         self.terms = terms

@@ -9,9 +9,10 @@ computes for long stalls nobody beside it. The linker's callbacks therefore find
 it (`ActionLinker.current`), which costs a dictionary look-up.
 
 **Warm and cold.** `ACTION_WARM_ISOLATES_MAX` slots keep the part of their memory that actions touch and have it wiped
-in place, as those of calls do. When more actions than that are under way, the others run in slots that give all of it
-back to the machine: so a thousand actions that wait leave nothing behind, and the few of an ordinary moment pay no page
-faults. It takes a second engine, since what a slot keeps is a setting of its engine.
+in place, as those of calls do; one deployment has `ACTION_WARM_EACH_MAX` of them at most. When more actions are under
+way, the others run in slots that give all of it back to the machine: so a thousand actions that wait leave nothing
+behind, and the few of an ordinary moment pay no page faults. It takes a second engine, since what a slot keeps is a
+setting of its engine.
 
 **Memory.** All isolates of a host together address at most `ACTIONS_MEMORY_BYTES_MAX`, those of one of several workers
 its part of that; growing past it fails in the guest that
@@ -102,17 +103,25 @@ class ActionWorld:
         self,
         *,
         warm_max: int = limits.ACTION_WARM_ISOLATES_MAX,
+        warm_each_max: int = limits.ACTION_WARM_EACH_MAX,
         memory_bytes_max: int = limits.ACTIONS_MEMORY_BYTES_MAX,
     ) -> None:
         self._lock = threading.Lock()
+        self._warm_each_max = warm_each_max
+        self._warm_of: dict[int, int] = {}
         self._warm = _Slots(Pool(warm_max, limits.ACTION_WARM_MEMORY_RESIDENT_BYTES))
         self._cold: _Slots | None = None  # most servers never need it
         self._memory_left = memory_bytes_max
 
     def open(
-        self, module: ActionModule, host: "IsolateHost", operations: "HostcallTable", budget: "ActionBudget"
+        self,
+        module: ActionModule,
+        host: "IsolateHost",
+        operations: "HostcallTable",
+        budget: "ActionBudget",
+        whose: object = None,
     ) -> "ActionIsolate":
-        """An isolate, warm where one is free. Close it.
+        """An isolate, warm where one is free and whoever it is for has not too many of these. Close it.
 
         Raises: SystemFault `TooManyConcurrentActions` where no memory is left for one; what `Isolate` raises.
         """
@@ -120,22 +129,29 @@ class ActionWorld:
             raise SystemFault(
                 "TooManyConcurrentActions", "The actions that run hold all memory there is. Try again in a moment."
             )
-        return ActionIsolate(self, self._take_slot(), module, host, operations, budget)
+        return ActionIsolate(self, self._take_slot(id(whose)), id(whose), module, host, operations, budget)
 
-    def _take_slot(self) -> _Slots:
+    def _take_slot(self, whose: int) -> _Slots:
         with self._lock:
             slots = self._warm
-            if slots.taken >= slots.slots_max:
+            warm = self._warm_of.get(whose, 0)
+            if slots.taken < slots.slots_max and warm < self._warm_each_max:
+                self._warm_of[whose] = warm + 1
+            else:
                 if self._cold is None:
                     self._cold = _Slots(Pool(limits.ACTION_ISOLATES_MAX, 0))
                 slots = self._cold
             slots.taken += 1
             return slots
 
-    def give_back(self, slots: _Slots, memory_bytes: int) -> None:
+    def give_back(self, slots: _Slots, whose: int, memory_bytes: int) -> None:
         """Takes back what a closed isolate had."""
         with self._lock:
             slots.taken -= 1
+            if slots is self._warm:
+                self._warm_of[whose] -= 1
+                if not self._warm_of[whose]:
+                    del self._warm_of[whose]
             self._memory_left += memory_bytes
 
     # -- memory --------------------------------------------------------------------------------------------------
@@ -160,12 +176,13 @@ class ActionIsolate(Isolate):
     used is given back when the entry ends: so the sum never exceeds `ACTIONS_MEMORY_BYTES_MAX`, whatever they do.
     """
 
-    __slots__ = ("_held_bytes", "_memory_limit", "_slots", "_world")
+    __slots__ = ("_held_bytes", "_memory_limit", "_slots", "_whose", "_world")
 
     def __init__(
         self,
         world: ActionWorld,
         slots: _Slots,
+        whose: int,
         module: ActionModule,
         host: "IsolateHost",
         operations: "HostcallTable",
@@ -173,6 +190,7 @@ class ActionIsolate(Isolate):
     ) -> None:
         self._world: ActionWorld | None = world
         self._slots = slots
+        self._whose = whose
         self._held_bytes = module.memory_bytes
         self._memory_limit = budget.memory_bytes_max  # the store's own, from its start
         try:
@@ -202,7 +220,7 @@ class ActionIsolate(Isolate):
     def _give_back(self) -> None:
         world, self._world = self._world, None
         if world is not None:
-            world.give_back(self._slots, self._held_bytes)
+            world.give_back(self._slots, self._whose, self._held_bytes)
 
 
 class ActionBudget(CpuBudget):
