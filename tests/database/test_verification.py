@@ -9,6 +9,7 @@ import pytest
 from skerry import limits
 from skerry.database import retain, verify
 from skerry.database.catalog_store import TABLE_PREFIX
+from skerry.database.search_counts import Counts, counts_write
 from skerry.database.stored import HEADER_BYTES
 from skerry.database.verification import DIFFERENCE_CODES, Verification
 from skerry.storage import StorageSnapshot, Tree, Write, index_prefix
@@ -31,9 +32,14 @@ def _key(document_id: str) -> bytes:
     return number.to_bytes(4, "big") + internal_id
 
 
+def _numbers() -> dict[str, Any]:
+    find = {"indexDescriptor": "find", "searchField": "n", "filterFields": []}
+    return {**table_schema("t", {"by_n": ["n"]}, _NUMBER), "searchIndexes": [find]}
+
+
 @pytest.fixture
 def sound(world: World) -> Iterator[Sound]:
-    world.schema(table_schema("t", {"by_n": ["n"]}, _NUMBER), table_schema("u", {}), validation=True)
+    world.schema(_numbers(), table_schema("u", {}), validation=True)
     ids = world.insert_all("t", [{"n": n} for n in range(20)])
     world.insert_all("u", [{"text": "x" * 600, "at": n} for n in range(5)])
     for n in range(limits.HISTORY_MILESTONE_VERSIONS + 5):
@@ -140,6 +146,7 @@ def _damages(sound: Sound) -> dict[str, tuple[list[Write], str]]:
         "DocumentOfDeleted": put(Tree.DOCUMENTS, deleted, stored[:4] + (1).to_bytes(8, "big") + stored[HEADER_BYTES:]),
         "IndexEntryMissing": put(Tree.INDEXES, entry, None),
         "IndexEntryStray": put(Tree.INDEXES, entry[:-1] + bytes([entry[-1] ^ 1]), b""),
+        "SearchCountsWrong": put(*counts_write(table.indexes["find"].number, Counts(1, 1))),
         "IndexOfNobody": put(Tree.INDEXES, strange + b"key", b"", strange),
         "IndexHistoryOfNobody": put(Tree.INDEX_HISTORY, strange + b"key", newest, strange),
         "IndexHistoryUnknownCommit": put(Tree.INDEX_HISTORY, entry, future),
