@@ -293,6 +293,10 @@ def test_metrics_name_every_counter(memory: World) -> None:
         "databaseQueries",
         "documentsRead",
         "documentsWritten",
+        "fileReadBytes",
+        "fileWriteBytes",
+        "filesRead",
+        "filesWritten",
         "functionsScheduled",
         "scheduledFunctionArgsBytes",
     }

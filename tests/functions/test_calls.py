@@ -249,7 +249,7 @@ def _line_of(function: str, needle: str = "") -> int:
         ("1.0/runUdf", {"udfType": "query", "name": "h:count", "args": {}}, "WrongFunctionKind"),
         ("1.0/runUdf", {"udfType": "mutation", "name": "h:count", "args": {}}, "ReadOnlyTransaction"),
         ("1.0/runUdf", {"udfType": "action", "name": "h:act", "args": {}}, "InvalidArgument"),
-        ("1.0/runUdf", {"udfType": "snapshotQuery", "name": "h:ping", "args": {}}, "FeatureNotServed"),
+        ("1.0/runUdf", {"udfType": "snapshotQuery", "name": "h:ping", "args": {}}, "InvalidArgument"),
         ("1.0/runUdf", {"udfType": "query", "reference": "_reference/x", "args": {}}, "FeatureNotServed"),
         ("1.0/runUdf", {"udfType": "query", "name": "h:typed", "args": {}}, "ArgumentValidationError"),
         ("1.0/runUdf", {"udfType": "query", "name": "h:typed", "args": []}, "ArgumentValidationError"),

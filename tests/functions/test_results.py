@@ -15,9 +15,9 @@ def checked(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     seen: list[bytes] = []
     check = execution.check_encoded_result
 
-    def look(raw: bytes) -> Any:
+    def look(raw: bytes, **how: Any) -> Any:
         seen.append(raw)
-        return check(raw)
+        return check(raw, **how)
 
     monkeypatch.setattr(execution, "check_encoded_result", look)
     return seen

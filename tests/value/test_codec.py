@@ -7,9 +7,12 @@ from hypothesis import strategies as st
 
 from skerry.errors import DeveloperError
 from skerry.value import (
+    COMMIT_TS,
     UNDEFINED,
     Int64,
     UndefinedAt,
+    check_value,
+    compare,
     decode,
     dumps,
     dumps_clean,
@@ -17,8 +20,10 @@ from skerry.value import (
     dumps_undefined,
     encode,
     is_plain,
+    key_of,
     loads,
     normalize_number,
+    size_of,
 )
 from tests.value.strategies import same, values
 
@@ -189,3 +194,23 @@ def test_random_text_never_raises_anything_else(raw):
     except DeveloperError:
         return
     assert same(loads(orjson.dumps(encode(value))), value)
+
+
+def test_a_commit_timestamp_is_a_value_within_a_mutation() -> None:
+    raw = b'{"a":[{"$commitTs":null}],"b":{"$commitTs":null}}'
+    decoded = decode(orjson.loads(raw), commit_ts=True)
+    assert decoded == {"a": [COMMIT_TS], "b": COMMIT_TS} == loads(raw, commit_ts=True)
+    assert (
+        dumps(decoded) == raw and size_of(COMMIT_TS) == size_of(Int64(0)) and check_value(decoded) == size_of(decoded)
+    )
+    assert decode({"at": {"$commitTs": None}}, undefined=UndefinedAt.TOP_FIELDS, commit_ts=True) == {"at": COMMIT_TS}
+    for bad in ({"$commitTs": 1}, {"$commitTs": None, "a": 1}):
+        with pytest.raises(DeveloperError):
+            decode(bad, commit_ts=True)
+
+
+def test_a_commit_timestamp_sorts_as_the_largest_int64() -> None:
+    largest, below = Int64(2**63 - 1), Int64(2**63 - 2)
+    assert key_of(COMMIT_TS) == key_of(largest)
+    assert compare(COMMIT_TS, largest) == compare(largest, COMMIT_TS) == compare(COMMIT_TS, COMMIT_TS) == 0
+    assert compare(COMMIT_TS, below) == 1 and compare(below, COMMIT_TS) == -1 and compare(COMMIT_TS, -1.0) == -1

@@ -35,12 +35,14 @@ recorded, using one is `FeatureNotServed`), index building while mutations run, 
 """
 
 from skerry.database.commit_log import Change, CommitRecord, read_entry
-from skerry.database.database import Conflict, Database
+from skerry.database.database import Database
 from skerry.database.history import oldest_ts, read_document_at, read_index_at, retain, retained_ts
 from skerry.database.read_set import ReadSet, WriteIndex
 from skerry.database.schema_change import Steps
+from skerry.database.stale import stale_transaction
 from skerry.database.transaction import DocumentWrite, FunctionState, Transaction
 from skerry.database.verification import Difference, Verification, verify
+from skerry.database.write_log import Conflict
 
 __all__ = [
     "Change",
@@ -61,5 +63,6 @@ __all__ = [
     "read_index_at",
     "retain",
     "retained_ts",
+    "stale_transaction",
     "verify",
 ]

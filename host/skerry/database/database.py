@@ -24,6 +24,7 @@ from typing import Final
 from skerry.database.catalog import Catalog
 from skerry.database.catalog_store import TABLE_PREFIX, load_catalog, unfinished_indexes
 from skerry.database.commit_log import CommitRecord, commit_writes, drop_from_overlay
+from skerry.database.commit_time import resolve_commit_ts
 from skerry.database.detached_marks import DetachedMarks
 from skerry.database.document_write import DocumentWrite
 from skerry.database.index_kinds import dump_table
@@ -432,6 +433,8 @@ class Database:
         if view.lane_users:
             view = self._fork_view()
         commit_ts = self._last_ts = max(self._clock_ns(), self._last_ts + 1)
+        if transaction.stamped:
+            resolve_commit_ts(transaction.writes, transaction.layers, transaction.stamped, commit_ts)
         writes = self._unsent
         commit_writes(writes, transaction.writes, transaction.layers, commit_ts, call_record, view.overlay)
         if self.mirrors:
@@ -560,6 +563,7 @@ class Database:
         self, writable: bool, now_ms: float, seed: bytes, journal: str | None, at_ts: int | None
     ) -> Transaction:
         mark = self._detached.set(self.durable_ts)
+        snapshot: StorageSnapshot | None = None
         try:
             snapshot = self.snapshot_beside()
             begin_ts = last_commit_ts(snapshot)
@@ -570,11 +574,12 @@ class Database:
             if at_ts is not None:
                 seen, begin_ts = past_snapshot(snapshot, catalog, at_ts, begin_ts), at_ts
         except BaseException:
+            if snapshot is not None:
+                snapshot.close()
             self._detached.drop(mark)
             raise
         view = View(snapshot, Overlay(), lambda: self._detached.drop(mark))
-        view.users = 1
-        view.retired = True
+        view.users, view.retired = 1, True
         transaction = Transaction(
             view,
             seen,
@@ -593,6 +598,3 @@ class Database:
         if at_ts is not None:
             bound_past(seen, transaction.usage)
         return transaction
-
-
-__all__ = ["Conflict", "Database", "Write"]

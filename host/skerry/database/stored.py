@@ -45,4 +45,4 @@ def timestamp_bytes(stored: bytes) -> bytes:
 
 def parse_document(json: bytes) -> dict[str, Any]:
     """The decoded value of a document's own JSON."""
-    return orjson.loads(json) if is_plain(json) else decode(orjson.loads(json))
+    return orjson.loads(json) if is_plain(json) else decode(orjson.loads(json), commit_ts=True)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from skerry.database.birth import Birth
 from skerry.database.catalog import CATALOG_INDEX, Catalog, Table, creation_tail, number_key, table_key
+from skerry.database.commit_time import COMMIT_TS_MARK
 from skerry.database.document_write import DocumentWrite
 from skerry.database.overlay import IndexLayer, Overlay
 from skerry.database.page import PageRequest, read_page
@@ -64,7 +65,7 @@ class Transaction:
         "_birth", "_known", "_next_query", "_overlay_documents", "_plans", "_points", "_ranges", "_savepoints",
         "_scans", "_streams", "base_catalog", "begin_ts", "catalog", "created", "detached", "ended", "epoch",
         "journal", "journal_out", "layers", "lengths", "now_ms", "overlay", "page_key", "paginated", "snapshot",
-        "snapshot_ts", "undo", "usage", "view", "writable", "writes",
+        "snapshot_ts", "stamped", "undo", "usage", "view", "writable", "writes",
     )  # fmt: skip
 
     def __init__(
@@ -102,6 +103,7 @@ class Transaction:
         self.layers: dict[int, IndexLayer] = {}
         self.lengths: Lengths = {}
         self.created: list[Table] = []
+        self.stamped: set[bytes] = set()
         self.paginated = False
         self.journal = journal
         self.journal_out: str | None = None
@@ -578,6 +580,8 @@ class Transaction:
             else:
                 undo.append(lambda: writes.__setitem__(key, previous))
         writes[key] = write
+        if write.json is not None and COMMIT_TS_MARK in write.json:
+            self.stamped.add(key)
 
 
 def _point(key: bytes) -> Range:

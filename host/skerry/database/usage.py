@@ -6,7 +6,7 @@ bytes) is bounded here too.
 """
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from skerry.errors import DeveloperError
 from skerry.limits import (
@@ -52,21 +52,54 @@ assert (
 )
 
 
+METRICS: Final = (
+    "bytesRead",
+    "bytesWritten",
+    "databaseQueries",
+    "documentsRead",
+    "documentsWritten",
+    "functionsScheduled",
+    "scheduledFunctionArgsBytes",
+)
+"""What is counted, under the names of the protocol; everything that goes by order goes by this one."""
+FILE_METRICS: Final = ("filesWritten", "fileWriteBytes", "filesRead", "fileReadBytes")
+"""What the protocol counts besides, and nothing here uses yet."""
+_WARNINGS: Final = (
+    "Many bytes read",
+    "Many bytes written",
+    "Many reads",
+    "Many documents read",
+    "Many writes",
+    "Many functions scheduled",
+    "Many bytes of arguments of scheduled functions",
+)
+Counts = tuple[int, int, int, int, int, int, int]
+Maxima = tuple[Counts, Counts]
+_NOTHING: Final[Counts] = (0, 0, 0, 0, 0, 0, 0)
+
+
 def _nobody_looks() -> None:
     """For transactions whose time nobody bounds."""
 
 
 class Usage:
-    """The counters of one transaction. Shape: `is_full` where the deployment's data have reached their quota; `look`
+    """The counters of one transaction. Shape: each with its maximum, which a called function may have lowered; `floor`
+    is what had been used when that one began; `is_full` where the deployment's data have reached their quota; `look`
     is called now and then within long work of the host, and ends it (raises) where the call has no time left."""
 
     __slots__ = (
         "bytes_read",
+        "bytes_read_max",
         "bytes_written",
+        "bytes_written_max",
         "documents_read",
+        "documents_read_max",
         "documents_written",
+        "documents_written_max",
         "filter_steps",
+        "floor",
         "functions_scheduled",
+        "functions_scheduled_max",
         "gathered_bytes",
         "index_bytes",
         "is_full",
@@ -74,7 +107,9 @@ class Usage:
         "look",
         "look_at_steps",
         "ranges_read",
+        "ranges_read_max",
         "scheduled_args_bytes",
+        "scheduled_args_bytes_max",
         "search_keys",
         "validation_steps_max",
     )
@@ -91,6 +126,14 @@ class Usage:
         self.index_bytes = 0
         self.gathered_bytes = 0
         self.search_keys = 0
+        self.floor = _NOTHING
+        self.bytes_read_max = TRANSACTION_BYTES_READ_MAX
+        self.bytes_written_max = TRANSACTION_BYTES_WRITTEN_MAX
+        self.ranges_read_max = TRANSACTION_RANGES_READ_MAX
+        self.documents_read_max = TRANSACTION_DOCUMENTS_READ_MAX
+        self.documents_written_max = TRANSACTION_DOCUMENTS_WRITTEN_MAX
+        self.functions_scheduled_max = TRANSACTION_FUNCTIONS_SCHEDULED_MAX
+        self.scheduled_args_bytes_max = TRANSACTION_SCHEDULED_ARGS_BYTES_MAX
         self.is_full = False
         self.look: Callable[[], None] = _nobody_looks
         self.validation_steps_max: int | None = None
@@ -109,33 +152,90 @@ class Usage:
         self.validation_steps_max = validation_steps_max
         self.leave_slice = leave_slice
 
+    def lower(self, caps: dict[str, int]) -> Maxima:
+        """Lets a called function use so much at most, by the names of `METRICS`; ends with `restore`."""
+        maxima = self.maxima
+        before = (maxima, self.floor)
+        used = self.used()
+        self.floor = used
+        caps_in_order = [caps.get(name, most) for name, most in zip(METRICS, maxima, strict=True)]
+        lowered = [min(most, now + cap) for most, now, cap in zip(maxima, used, caps_in_order, strict=True)]
+        self._set_maxima(cast("Counts", tuple(lowered)))
+        return before
+
+    def restore(self, before: Maxima) -> None:
+        """Ends what `lower` began."""
+        maxima, self.floor = before
+        self._set_maxima(maxima)
+
+    def used(self) -> Counts:
+        """What has been used, in the order of `METRICS`."""
+        return (
+            self.bytes_read,
+            self.bytes_written,
+            self.ranges_read,
+            self.documents_read,
+            self.documents_written,
+            self.functions_scheduled,
+            self.scheduled_args_bytes,
+        )
+
+    @property
+    def maxima(self) -> Counts:
+        """What may be used, in the same order."""
+        return (
+            self.bytes_read_max,
+            self.bytes_written_max,
+            self.ranges_read_max,
+            self.documents_read_max,
+            self.documents_written_max,
+            self.functions_scheduled_max,
+            self.scheduled_args_bytes_max,
+        )
+
+    def _set_maxima(self, maxima: Counts) -> None:
+        (
+            self.bytes_read_max,
+            self.bytes_written_max,
+            self.ranges_read_max,
+            self.documents_read_max,
+            self.documents_written_max,
+            self.functions_scheduled_max,
+            self.scheduled_args_bytes_max,
+        ) = maxima
+
+    def _limit(self, name: str) -> int:
+        """A limit as the running function knows it."""
+        at = METRICS.index(name)
+        return self.maxima[at] - self.floor[at]
+
     def read_range(self) -> None:
         """Count one `get`, query or page."""
         self.ranges_read += 1
-        if self.ranges_read > TRANSACTION_RANGES_READ_MAX:
+        if self.ranges_read > self.ranges_read_max:
             raise DeveloperError(
                 "TooManyReads",
-                f"Too many reads in a single function execution (limit: {TRANSACTION_RANGES_READ_MAX}). {_READ_ADVICE}",
+                f"Too many reads in a single function execution (limit: {self._limit('databaseQueries')}). "
+                + _READ_ADVICE,
             )
 
     def read_document(self, size: int) -> None:
         """Count one document of `size` bytes read, whether a filter keeps it or not."""
         self.documents_read += 1
         self.bytes_read += size
-        if self.documents_read > TRANSACTION_DOCUMENTS_READ_MAX or self.bytes_read > TRANSACTION_BYTES_READ_MAX:
-            raise self.read_error()
+        if self.documents_read > self.documents_read_max or self.bytes_read > self.bytes_read_max:
+            raise self._read_error()
 
-    def read_error(self) -> DeveloperError:
-        """The error for the read limit that is spent."""
-        if self.documents_read > TRANSACTION_DOCUMENTS_READ_MAX:
+    def _read_error(self) -> DeveloperError:
+        if self.documents_read > self.documents_read_max:
             return DeveloperError(
                 "TooManyDocumentsRead",
-                f"Too many documents read in a single function execution (limit: {TRANSACTION_DOCUMENTS_READ_MAX}). "
+                f"Too many documents read in a single function execution (limit: {self._limit('documentsRead')}). "
                 + _READ_ADVICE,
             )
         return DeveloperError(
             "TooManyBytesRead",
-            f"Too many bytes read in a single function execution (limit: {TRANSACTION_BYTES_READ_MAX} bytes). "
+            f"Too many bytes read in a single function execution (limit: {self._limit('bytesRead')} bytes). "
             + _READ_ADVICE,
         )
 
@@ -143,15 +243,15 @@ class Usage:
         """Count one insert, patch, replace or delete that leaves a document of `size` bytes."""
         self.documents_written += 1
         self.bytes_written += size
-        if self.documents_written > TRANSACTION_DOCUMENTS_WRITTEN_MAX:
+        if self.documents_written > self.documents_written_max:
             raise DeveloperError(
                 "TooManyWrites",
-                f"Too many writes in a single function execution (limit: {TRANSACTION_DOCUMENTS_WRITTEN_MAX})",
+                f"Too many writes in a single function execution (limit: {self._limit('documentsWritten')})",
             )
-        if self.bytes_written > TRANSACTION_BYTES_WRITTEN_MAX:
+        if self.bytes_written > self.bytes_written_max:
             raise DeveloperError(
                 "TooManyBytesWritten",
-                f"Too many bytes written in a single function execution (limit: {TRANSACTION_BYTES_WRITTEN_MAX} bytes)",
+                f"Too many bytes written in a single function execution (limit: {self._limit('bytesWritten')} bytes)",
             )
 
     def grow(self, by_bytes: int) -> None:
@@ -204,16 +304,16 @@ class Usage:
         """Count one function scheduled with arguments of this size."""
         self.functions_scheduled += 1
         self.scheduled_args_bytes += args_bytes
-        if self.functions_scheduled > TRANSACTION_FUNCTIONS_SCHEDULED_MAX:
+        if self.functions_scheduled > self.functions_scheduled_max:
             raise DeveloperError(
                 "TooManyFunctionsScheduled",
-                f"Too many functions scheduled by this mutation (limit: {TRANSACTION_FUNCTIONS_SCHEDULED_MAX})",
+                f"Too many functions scheduled by this mutation (limit: {self._limit('functionsScheduled')})",
             )
-        if self.scheduled_args_bytes > TRANSACTION_SCHEDULED_ARGS_BYTES_MAX:
+        if self.scheduled_args_bytes > self.scheduled_args_bytes_max:
             raise DeveloperError(
                 "ScheduledFunctionsArgumentsTooLarge",
                 "Too large total size of the arguments of the functions scheduled by this mutation (limit: "
-                f"{TRANSACTION_SCHEDULED_ARGS_BYTES_MAX} bytes)",
+                f"{self._limit('scheduledFunctionArgsBytes')} bytes)",
             )
 
     def filter(self, steps: int) -> None:
@@ -230,8 +330,12 @@ class Usage:
             )
 
     def metrics(self) -> dict[str, dict[str, int]]:
-        """What `getTransactionMetrics` answers."""
-        return {name: {"used": used, "remaining": max(0, limit - used)} for name, _, used, limit in self._rows()}
+        """What `getTransactionMetrics` answers: of the running function, with what its caller lets it use."""
+        metrics = {
+            name: {"used": used - floor, "remaining": max(0, most - used)}
+            for name, used, most, floor in zip(METRICS, self.used(), self.maxima, self.floor, strict=True)
+        }
+        return metrics | {name: {"used": 0, "remaining": 0} for name in FILE_METRICS}
 
     def warnings(self) -> list[str]:
         """One line for each limit that is used up to `USAGE_WARNING_PERCENT` or more."""
@@ -248,30 +352,9 @@ class Usage:
         return [
             f"{what} in a single function execution (actual: {used}, limit: {limit}). "
             "Consider doing less in one function, or splitting the work."
-            for _, what, used, limit in self._rows()
+            for what, used, limit in zip(_WARNINGS, self.used(), self.maxima, strict=True)
             if used * 100 >= limit * USAGE_WARNING_PERCENT
         ]
-
-    def _rows(self) -> tuple[tuple[str, str, int, int], ...]:
-        return (
-            ("bytesRead", "Many bytes read", self.bytes_read, TRANSACTION_BYTES_READ_MAX),
-            ("bytesWritten", "Many bytes written", self.bytes_written, TRANSACTION_BYTES_WRITTEN_MAX),
-            ("databaseQueries", "Many reads", self.ranges_read, TRANSACTION_RANGES_READ_MAX),
-            ("documentsRead", "Many documents read", self.documents_read, TRANSACTION_DOCUMENTS_READ_MAX),
-            ("documentsWritten", "Many writes", self.documents_written, TRANSACTION_DOCUMENTS_WRITTEN_MAX),
-            (
-                "functionsScheduled",
-                "Many functions scheduled",
-                self.functions_scheduled,
-                TRANSACTION_FUNCTIONS_SCHEDULED_MAX,
-            ),
-            (
-                "scheduledFunctionArgsBytes",
-                "Many bytes of arguments of scheduled functions",
-                self.scheduled_args_bytes,
-                TRANSACTION_SCHEDULED_ARGS_BYTES_MAX,
-            ),
-        )
 
     def snapshot_writes(self) -> tuple[Any, ...]:
         """The counters that a rolled back sub-transaction gives back."""

@@ -17,6 +17,7 @@ from typing import Any, Final, cast
 import orjson
 
 from skerry import limits
+from skerry.database import stale_transaction
 from skerry.errors import DeveloperError
 from skerry.functions.failures import FunctionFailure, host_failure, thrown_failure
 from skerry.functions.frame import Call, Frame, NestedCall
@@ -111,9 +112,10 @@ def run_function(call: Call, spec: FunctionSpec, args: dict[str, Any] | None, de
             call.cpu.leave_slice()
         raise thrown_failure(payload, call.version.stacks)
     # As the host handed it out, from what is stored; or what most mutations return.
+    transaction = frame.transaction
     is_checked = (payload == frame.collected or payload == b"null") and spec.returns is None
-    if not is_checked or len(payload) > limits.RESULT_UNCHECKED_BYTES_MAX:
-        check_result(spec, payload, resolve, call.cpu)
+    if not is_checked or len(payload) > limits.RESULT_UNCHECKED_BYTES_MAX or transaction.stamped:
+        check_result(spec, payload, resolve, call.cpu, commit_ts=depth > 0 and transaction.writable)
     return payload
 
 
@@ -168,8 +170,12 @@ def _validate(validator: Validator, value: Any, resolve: ResolveTable, cpu: CpuB
         raise
 
 
-def check_result(spec: FunctionSpec, payload: bytes, resolve: ResolveTable, cpu: CpuBudget) -> None:
+def check_result(
+    spec: FunctionSpec, payload: bytes, resolve: ResolveTable, cpu: CpuBudget, *, commit_ts: bool = False
+) -> None:
     """The guest's result, which is hostile: a value within the limits, and what the function promised.
+
+    Shape: `commit_ts` where commit timestamps may be in it, because it stays within a mutation.
 
     Raises: FunctionFailure; SliceSpent for one that is long for the loop thread.
     """
@@ -178,7 +184,7 @@ def check_result(spec: FunctionSpec, payload: bytes, resolve: ResolveTable, cpu:
     try:
         if len(payload) > _MAX_RESULT_JSON:
             raise DeveloperError("ValueTooLargeError", "The text of the result is too long.")
-        value = check_encoded_result(payload)
+        value = check_encoded_result(payload, commit_ts=commit_ts)
         if spec.returns is not None:
             _validate(spec.returns, value, resolve, cpu)
     except Mismatch as mismatch:
@@ -229,6 +235,9 @@ def _run_nested(frame: Frame, nested: NestedCall) -> tuple[int, bytes]:
     call, transaction = frame.call, frame.transaction
     is_mutation = nested.spec.kind == "mutation"
     state = transaction.enter_function()
+    maxima = None if nested.caps is None else transaction.usage.lower(nested.caps)
+    if nested.is_stale:
+        call.transaction = stale_transaction(transaction)
     try:
         if is_mutation:
             transaction.savepoint()
@@ -246,6 +255,9 @@ def _run_nested(frame: Frame, nested: NestedCall) -> tuple[int, bytes]:
     except DeveloperError as error:  # too many sub-transactions
         return 1, error_object(host_failure(error))
     finally:
+        call.transaction = transaction
+        if maxima is not None:
+            transaction.usage.restore(maxima)
         transaction.leave_function(state)
 
 

@@ -55,11 +55,25 @@ class Call:
 
 
 class NestedCall:
-    """A function that the running one called, waiting for its turn. Shape: `size` in bytes, of its arguments' JSON."""
+    """A function that the running one called, waiting for its turn.
 
-    __slots__ = ("args", "size", "spec", "ticket")
+    Shape: `size` in bytes, of its arguments' JSON; `is_stale` where it reads beside the transaction; `caps` what it may
+    use of it at most.
+    """
 
-    def __init__(self, ticket: int, spec: "FunctionSpec", args: Any, size: int) -> None:
+    __slots__ = ("args", "caps", "is_stale", "size", "spec", "ticket")
+
+    def __init__(
+        self,
+        ticket: int,
+        spec: "FunctionSpec",
+        args: Any,
+        size: int,
+        is_stale: bool = False,
+        caps: dict[str, int] | None = None,
+    ) -> None:
+        self.is_stale = is_stale
+        self.caps = caps
         self.size = size
         self.ticket = ticket
         self.spec = spec

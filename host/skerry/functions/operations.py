@@ -13,6 +13,7 @@ from typing import Any, Final, cast
 import orjson
 
 from skerry import limits
+from skerry.database.usage import FILE_METRICS, METRICS
 from skerry.errors import DeveloperError
 from skerry.functions.crypto_ops import CRYPTO_OPERATIONS, crypto_cost_us, run_crypto
 from skerry.functions.failures import log_line
@@ -103,7 +104,7 @@ def _object(
         )
     if is_plain(argument) and not has_large_integer(argument):
         return cast("dict[str, Any]", value)
-    decoded = decode(value, undefined=undefined)
+    decoded = decode(value, undefined=undefined, commit_ts=True)
     if type(decoded) is not dict:
         raise DeveloperError(
             "InvalidArgument", f"Invalid argument `value` for `db.{operation}`: Value must be an Object"
@@ -162,6 +163,7 @@ def _count(frame: Frame, argument: bytes, _raw: bytes | None) -> bytes:
 
 
 def _snapshot_ts(frame: Frame, _argument: bytes, _raw: bytes | None) -> bytes:
+    frame.call.has_read_clock = True  # it is another one at each run, as the time is
     return dumps(Int64(frame.transaction.snapshot_ts))
 
 
@@ -216,14 +218,16 @@ def _run_function(frame: Frame, argument: bytes, _raw: bytes | None) -> int:
     if type(name) is not str:
         raise DeveloperError("FeatureNotServed", "Function handles and component references are not served yet.")
     kind = fields.get("udfType")
-    if kind == "snapshotQuery":
-        raise DeveloperError("FeatureNotServed", "The option useStaleSnapshot is not served yet.")
+    is_stale = kind == "snapshotQuery"
+    if is_stale:
+        kind = "query"
+        if frame.spec.kind == "query":
+            raise DeveloperError("InvalidArgument", "`useStaleSnapshot` is only supported in mutations, not queries.")
     if kind not in ("query", "mutation"):
         raise DeveloperError("InvalidArgument", "Only queries and mutations run inside a transaction.")
     if kind == "mutation" and frame.spec.kind == "query":
         raise DeveloperError("ReadOnlyTransaction", "A query cannot call a mutation.")
-    if fields.get("transactionLimits"):
-        raise DeveloperError("FeatureNotServed", "The option transactionLimits is not served yet.")
+    caps = transaction_caps(fields.get("transactionLimits"))
     path = normalise_path(name)
     spec = None if path is None else frame.call.version.functions.get(path)
     if spec is None:
@@ -240,15 +244,31 @@ def _run_function(frame: Frame, argument: bytes, _raw: bytes | None) -> int:
         )
     args = fields.get("args", {})
     if not is_plain(argument) or has_large_integer(argument):
-        args = decode(args)
+        args = decode(args, commit_ts=frame.transaction.writable)
     frame.nested_bytes += len(argument)
     if frame.nested_bytes > limits.TICKETS_OPEN_BYTES_MAX:
         raise GuestFault("TooManyConcurrentOperations", _TOO_MUCH_OPEN)
     if frame.nested is None:
         frame.nested = []
     frame.tickets_made += 1
-    frame.nested.append(NestedCall(frame.tickets_made, spec, args, len(argument)))
+    frame.nested.append(NestedCall(frame.tickets_made, spec, args, len(argument), is_stale, caps))
     return frame.tickets_made
+
+
+def transaction_caps(given: Any) -> dict[str, int] | None:
+    """What a called function may use at most, by the names of `METRICS`. Raises: DeveloperError `InvalidArgument`."""
+    if given is None:
+        return None
+    known = {*METRICS, *FILE_METRICS}
+    caps: dict[str, int] = {}
+    for name, value in cast("dict[str, Any]", given if type(given) is dict else {"": None}).items():
+        if name not in known or type(value) not in (int, float) or not value >= 0 or value != value // 1:
+            raise DeveloperError(
+                "InvalidArgument",
+                f"Invalid argument `transactionLimits`: it gives whole numbers for some of {', '.join(METRICS)}.",
+            )
+        caps[name] = int(value)
+    return caps
 
 
 _TOO_MUCH_OPEN: Final[str] = (

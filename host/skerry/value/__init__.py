@@ -32,7 +32,7 @@ from skerry.value.ids import (
     normalize_id,
     try_decode_document_id,
 )
-from skerry.value.kinds import UNDEFINED, Int64, Undefined, Value, normalize_number
+from skerry.value.kinds import COMMIT_TS, UNDEFINED, CommitTs, Int64, Undefined, Value, normalize_number
 from skerry.value.long_json import dismantle, dumps_long
 from skerry.value.names import (
     RESERVED_INDEXES,
@@ -61,7 +61,9 @@ from skerry.value.validators import (
 )
 
 __all__ = [
+    "COMMIT_TS",
     "TOO_MANY_VALUES",
+    "CommitTs",
     "INTERNAL_ID_BYTES",
     "Int64",
     "Mismatch",

@@ -33,7 +33,7 @@ from skerry.limits import (
     VALUE_OBJECT_FIELDS_MAX,
 )
 from skerry.value.codec import decode, loads
-from skerry.value.kinds import FLOAT_INTEGER_MAX, Int64, Undefined, kind_of
+from skerry.value.kinds import FLOAT_INTEGER_MAX, CommitTs, Int64, Undefined, kind_of
 from skerry.value.names import SYSTEM_FIELDS, check_document_field, check_field_name, is_field_name
 from skerry.value.raw_json import is_plain, parse_json
 
@@ -100,13 +100,14 @@ def check_document(value: Any) -> int:
     return size
 
 
-def check_encoded_result(raw: bytes, *, bytes_max: int = FUNCTION_RESULT_BYTES_MAX) -> Any:
-    """The decoded value of a function's result, which came from a guest as encoded JSON text.
+def check_encoded_result(raw: bytes, *, bytes_max: int = FUNCTION_RESULT_BYTES_MAX, commit_ts: bool = False) -> Any:
+    """The decoded value of a function's result, which came from a guest as encoded JSON text. `commit_ts` as for
+    `decode`.
 
     Raises: as `loads` and `check_value`. Where `is_plain(raw)`, the text itself may go on to a client.
     """
     if not is_plain(raw):
-        value = loads(raw, bytes_max=FUNCTION_RESULT_JSON_BYTES_MAX)
+        value = loads(raw, bytes_max=FUNCTION_RESULT_JSON_BYTES_MAX, commit_ts=commit_ts)
         check_value(value, bytes_max=bytes_max)
         return value
     value = parse_json(raw, depth_max=VALUE_NESTING_MAX, bytes_max=FUNCTION_RESULT_JSON_BYTES_MAX)
@@ -286,6 +287,7 @@ _SIZES: Final[dict[type, Callable[[Any], int]]] = {
     int: _size_nine,
     float: _size_nine,
     Int64: _size_nine,
+    CommitTs: _size_nine,
     str: _size_str,
     bytes: _size_bytes,
     list: _size_list,

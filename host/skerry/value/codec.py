@@ -25,10 +25,12 @@ import orjson
 from skerry.errors import DeveloperError
 from skerry.limits import JSON_WHOLE_BYTES_MAX, VALUE_JSON_BYTES_MAX, VALUE_JSON_NESTING_MAX
 from skerry.value.kinds import (
+    COMMIT_TS,
     FLOAT_INTEGER_MAX,
     INT64_MAX,
     INT64_MIN,
     UNDEFINED,
+    CommitTs,
     Int64,
     Undefined,
     kind_of,
@@ -52,6 +54,10 @@ _INT64: Final = struct.Struct("<q")
 _NO_UNDEFINED: Final = "undefined is not a valid Convex value."
 
 
+Tags = dict[str, Callable[[Any], Any]]
+"""What an object with this single key stands for."""
+
+
 class UndefinedAt(Enum):
     """Where `{"$undefined": null}` is legal: nowhere, as the whole value, or as a field of the outermost object."""
 
@@ -66,8 +72,10 @@ def loads(
     undefined: UndefinedAt = UndefinedAt.NOWHERE,
     bytes_max: int = VALUE_JSON_BYTES_MAX,
     look: Callable[[], None] | None = None,
+    commit_ts: bool = False,
 ) -> Any:
-    """The decoded value of an encoded JSON text; a long one is read in pieces, with `look` between them.
+    """The decoded value of an encoded JSON text; a long one is read in pieces, with `look` between them. `commit_ts`
+    as for `decode`.
 
     Raises: DeveloperError `InvalidJson`, `InvalidValue`, `TooNestedError`, `ValueTooLargeError`. Counts and names are
     the business of `check_value`.
@@ -76,9 +84,9 @@ def loads(
     if is_plain(raw) and not has_large_integer(raw):
         return parsed
     if len(raw) <= JSON_WHOLE_BYTES_MAX:
-        return decode(parsed, undefined=undefined)
+        return decode(parsed, undefined=undefined, commit_ts=commit_ts)
     try:
-        return decode(parsed, undefined=undefined)
+        return decode(parsed, undefined=undefined, commit_ts=commit_ts)
     finally:
         dismantle(parsed)
 
@@ -90,15 +98,22 @@ def has_large_integer(raw: bytes) -> bool:
     return _LONG_DIGITS in raw.translate(_DIGITS)
 
 
-def decode(encoded: Any, *, undefined: UndefinedAt = UndefinedAt.NOWHERE) -> Any:
-    """The decoded value of a parsed encoded JSON object; the argument is not changed."""
+def decode(encoded: Any, *, undefined: UndefinedAt = UndefinedAt.NOWHERE, commit_ts: bool = False) -> Any:
+    """The decoded value of a parsed encoded JSON object; the argument is not changed.
+
+    Shape: `commit_ts` says that `{"$commitTs": null}` is legal: within a mutation.
+    """
+    tags = _TAGS_IN_MUTATION if commit_ts else _TAGS
     if undefined is not UndefinedAt.NOWHERE and kind_of(encoded) is dict:
         if undefined is UndefinedAt.ROOT:
-            return UNDEFINED if encoded == {"$undefined": None} else _decode(encoded)
+            return UNDEFINED if encoded == {"$undefined": None} else _decode(encoded, tags)
         fields: dict[str, Any] = encoded
         if not any(key[:1] == "$" for key in fields):
-            return {key: decode(value, undefined=UndefinedAt.ROOT) for key, value in fields.items()}
-    return _decode(encoded)
+            return {
+                key: UNDEFINED if value == {"$undefined": None} else _decode(value, tags)
+                for key, value in fields.items()
+            }
+    return _decode(encoded, tags)
 
 
 def encode(value: Any) -> Any:
@@ -184,25 +199,25 @@ def _dump(encoded: Any) -> bytes:
 # -- decoding --------------------------------------------------------------------------------------------------------
 
 
-def _decode(encoded: Any) -> Any:
+def _decode(encoded: Any, tags: Tags) -> Any:
     kind = kind_of(encoded)
     if kind is str or kind is float or kind is bool or encoded is None:
         return encoded
     if kind is int:
         return encoded if _FLOAT_INTEGER_MIN < encoded < FLOAT_INTEGER_MAX else normalize_number(encoded)
     if kind is list:
-        return [_decode(element) for element in encoded]
+        return [_decode(element, tags) for element in encoded]
     if kind is not dict:
         raise DeveloperError("InvalidValue", f"{kind.__name__} is not JSON.")
     for key in encoded:
         if key[:1] == "$":
-            return _decode_tagged(encoded, key)
-    return {key: _decode(value) for key, value in encoded.items()}
+            return _decode_tagged(encoded, key, tags)
+    return {key: _decode(value, tags) for key, value in encoded.items()}
 
 
-def _decode_tagged(encoded: dict[str, Any], key: str) -> Any:
+def _decode_tagged(encoded: dict[str, Any], key: str, tags: Tags) -> Any:
     if len(encoded) == 1:
-        decoder = _TAGS.get(key)
+        decoder = tags.get(key)
         if decoder is not None:
             return decoder(encoded[key])
     shown = key[:64]
@@ -251,15 +266,24 @@ def _refuse(message: str) -> Callable[[Any], Any]:
     return refuse
 
 
-_TAGS: Final[dict[str, Callable[[Any], Any]]] = {
+def _decode_commit_ts(inner: Any) -> CommitTs:
+    if inner is not None:
+        raise DeveloperError("InvalidValue", "$commitTs must hold null.")
+    return COMMIT_TS
+
+
+_TAGS: Final[Tags] = {
     "$bytes": _decode_bytes,
     "$integer": _decode_integer,
     "$float": _decode_float,
     "$set": _refuse("Sets are no longer supported as values; use an array."),
     "$map": _refuse("Maps are no longer supported as values; use an array of pairs or an object."),
     "$undefined": _refuse(_NO_UNDEFINED),
-    "$commitTs": _refuse("A commit timestamp placeholder is only a value inside a mutation."),
+    "$commitTs": _refuse(
+        "A commit timestamp is a value inside a mutation only, until that commits. Read the document after it."
+    ),
 }
+_TAGS_IN_MUTATION: Final[Tags] = {**_TAGS, "$commitTs": _decode_commit_ts}
 
 
 # -- encoding --------------------------------------------------------------------------------------------------------
@@ -286,6 +310,10 @@ def _encode_int64(value: Int64) -> dict[str, str]:
     return {"$integer": b64encode(_INT64.pack(value.value)).decode()}
 
 
+def _encode_commit_ts(_: CommitTs) -> dict[str, None]:
+    return {"$commitTs": None}
+
+
 def _encode_bytes(value: bytes) -> dict[str, str]:
     return {"$bytes": b64encode(value).decode()}
 
@@ -308,6 +336,7 @@ _ENCODERS: Final[dict[type, Callable[[Any], Any]]] = {
     int: _encode_int,
     float: _encode_float,
     Int64: _encode_int64,
+    CommitTs: _encode_commit_ts,
     bytes: _encode_bytes,
     list: _encode_list,
     dict: _encode_dict,

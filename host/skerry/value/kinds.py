@@ -1,8 +1,8 @@
-"""The Python shapes of a document value, and the two shapes Python has no type for.
+"""The Python shapes of a document value, and the shapes Python has no type for.
 
 A *decoded* value is: None, bool, float or int (both mean float64; an int is an integral float64 with |n| <= 2**53),
 `Int64`, str, bytes, list and dict. `UNDEFINED` is a value only where the protocol lets an absent field be written down:
-index ranges, filters and the top-level fields of a patch.
+index ranges, filters and the top-level fields of a patch. `COMMIT_TS` is a value only within a mutation.
 
 Deliberately absent: classes for the other types (a document is plain Python data, so that JSON parsers build it for
 us), and arithmetic on `Int64`.
@@ -59,10 +59,28 @@ class Undefined:
 
 UNDEFINED: Final = Undefined()
 
+
+@final
+class CommitTs:
+    """The type of `COMMIT_TS`, which stands in a document for the timestamp of the commit that will write it.
+
+    It is a value inside a mutation only, and becomes an `Int64` at its commit; until then it sorts as the largest one.
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "[unresolved commit timestamp]"
+
+
+COMMIT_TS: Final = CommitTs()
+
 # `type`, under a name whose result a type checker takes as it comes: dispatch must not narrow what it dispatches.
 kind_of: Final[Callable[[Any], Any]] = type
 
-Value: TypeAlias = "bool | int | float | str | bytes | Int64 | list[Value] | dict[str, Value] | Undefined | None"
+Value: TypeAlias = (
+    "bool | int | float | str | bytes | Int64 | CommitTs | list[Value] | dict[str, Value] | Undefined | None"
+)
 
 
 def normalize_number(number: int | float) -> int | float:

@@ -19,7 +19,7 @@ import struct
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from skerry.value.kinds import Int64, Undefined, kind_of
+from skerry.value.kinds import INT64_MAX, CommitTs, Int64, Undefined, kind_of
 
 TAG_UNDEFINED: Final = b"\x01"
 TAG_NULL: Final = b"\x03"
@@ -86,6 +86,10 @@ def _key_int64(value: Int64) -> bytes:
     return _pack_tagged_bits(TAG_INT64, value.value + _SIGN)
 
 
+def _key_commit_ts(_: Any) -> bytes:
+    return _KEY_OF_LARGEST
+
+
 def _key_str(value: str) -> bytes:
     if "\0" in value:
         return TAG_STRING + value.encode().replace(b"\0", b"\0\xff") + b"\0"
@@ -122,10 +126,13 @@ def _key_bool(value: bool) -> bytes:
     return TAG_TRUE if value else TAG_FALSE
 
 
+_KEY_OF_LARGEST: Final = _key_int64(Int64(INT64_MAX))
+
 _KEYS: Final[dict[type, Callable[[Any], bytes]]] = {
     Undefined: _key_undefined,
     type(None): _key_null,
     Int64: _key_int64,
+    CommitTs: _key_commit_ts,
     int: _key_float,
     float: _key_float,
     bool: _key_bool,
@@ -140,8 +147,10 @@ def _compare_same(_left: Any, _right: Any) -> int:
     return 0
 
 
-def _compare_int64(left: Int64, right: Int64) -> int:
-    return (left.value > right.value) - (left.value < right.value)
+def _compare_int64(left: Int64 | CommitTs, right: Int64 | CommitTs) -> int:
+    before = INT64_MAX if type(left) is CommitTs else left.value
+    after = INT64_MAX if type(right) is CommitTs else right.value
+    return (before > after) - (before < after)
 
 
 def _compare_float(left: float, right: float) -> int:
@@ -177,6 +186,7 @@ _RANKS: Final[dict[type, int]] = {
     Undefined: 0,
     kind_of(None): 1,
     Int64: 2,
+    CommitTs: 2,
     int: 3,
     float: 3,
     bool: 4,

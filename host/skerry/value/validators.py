@@ -19,7 +19,7 @@ from typing import Any, Final
 from skerry.errors import DeveloperError
 from skerry.limits import VALIDATOR_NESTING_MAX, VALIDATOR_NODES_MAX, VALIDATOR_STEPS_MAX, VALUE_OBJECT_FIELDS_MAX
 from skerry.value.codec import decode
-from skerry.value.kinds import Int64, kind_of
+from skerry.value.kinds import CommitTs, Int64, kind_of
 from skerry.value.names import is_identifier
 from skerry.value.render import quote
 from skerry.value.validator_nodes import (
@@ -109,7 +109,7 @@ _TYPES: Final[dict[str, Node]] = {
     "string": Node("v.string()", frozenset({str})),
     "bytes": Node("v.bytes()", frozenset({bytes})),
     "any": AnyNode(),
-    "commitTs": Node("v.commitTs()", frozenset({Int64})),
+    "commitTs": Node("v.commitTs()", frozenset({Int64, CommitTs})),
 }
 
 
