@@ -26,7 +26,7 @@ Concurrency: the loop thread, but for `Fill.judge`, which may run on any. Delibe
 from collections.abc import Callable
 from concurrent.futures import Future
 from math import isfinite
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -55,11 +55,20 @@ from skerry.value import Mismatch, check_document, dumps, encode_document_id, tr
 NEXT_NUMBER_KEY: Final = b"imported next"
 _NUMBER_BYTES: Final = 4
 _TIMESTAMP_BYTES: Final = 8
+_DOCUMENTS: Final = Tree.DOCUMENTS
+_INDEXES: Final = Tree.INDEXES
 _SPACE_TREES: Final = (Tree.DOCUMENTS, Tree.DOCUMENT_HISTORY)
 _INDEX_TREES: Final = (Tree.INDEXES, Tree.INDEX_HISTORY)
 
-Judged = tuple[bytes, dict[str, Any], bytes, int]
-"""A document that may be stored: internal id, decoded document, its JSON, its size."""
+
+class Judged(NamedTuple):
+    """A document that may be stored, and the keys it has in the indexes of its table."""
+
+    internal_id: bytes
+    document: dict[str, Any]
+    json: bytes
+    size: int
+    entries: list[bytes]
 
 
 class Fill:
@@ -111,8 +120,8 @@ class Fill:
     def judge(self, fields: dict[str, Any], steps_max: int = SLICE_VALIDATION_STEPS_MAX) -> Judged:
         """What a document of a file becomes; it gets an id and a creation time where it has none.
 
-        Raises: DeveloperError of a document that may not be stored; `ValidationTooExpensive` past `steps_max`, and
-        then it may be judged again with more.
+        Raises: DeveloperError of a document that may not be stored, `IndexKeyTooLarge`; `ValidationTooExpensive` past
+        `steps_max`, and then it may be judged again with more.
         """
         validator = self.table.validator
         if validator is not None:
@@ -135,15 +144,16 @@ class Fill:
             raise DeveloperError("InvalidValue", "`_creationTime` must be a number: milliseconds since 1970.")
         document = {**fields, "_creationTime": time, "_id": document_id}
         size = check_document(document)
-        return internal_id, document, dumps(document), size
+        entries = self._entries(internal_id, document)
+        return Judged(internal_id, document, dumps(document), size, entries)
 
     def judge_long(self, fields: dict[str, Any]) -> Judged:
         """The same for what is too long for the loop thread."""
         return self.judge(fields, VALIDATOR_STEPS_MAX)
 
     def add(self, judged: Judged) -> None:
-        """Take a document. Raises: DeveloperError `DuplicateId`, `IndexKeyTooLarge`, `StorageQuotaReached`."""
-        internal_id, document, json, size = judged
+        """Take a document. Raises: DeveloperError `DuplicateId`."""
+        internal_id, document, json, size, entries = judged
         table = self.table
         key = table.prefix + internal_id
         if key > self._highest:
@@ -152,15 +162,10 @@ class Fill:
             raise DeveloperError("DuplicateId", f"The table has another document with the id {document['_id']}.")
         self._fresh.add(key)
         stored = stored_form(json, size, self._stamp, None)
-        n_bytes = len(key) + len(stored)
+        n_bytes = len(key) + len(stored) + sum(map(len, entries))
         writes = self._writes
-        writes.append((Tree.DOCUMENTS, key, stored))
-        tail = creation_tail(document["_creationTime"], internal_id)
-        for index in table.stored:
-            prefix = index.number.to_bytes(_NUMBER_BYTES, "big")
-            for entry in index.keys(document, tail):
-                n_bytes += _NUMBER_BYTES + len(entry)
-                writes.append((Tree.INDEXES, prefix + entry, b""))
+        writes.append((_DOCUMENTS, key, stored))
+        writes += [(_INDEXES, entry, b"") for entry in entries]
         if table.searches:
             self.tally.add(internal_id, document)
         self._bytes += n_bytes
@@ -248,7 +253,7 @@ class Fill:
     def _copy(self, internal_id: bytes, stored: bytes) -> None:
         key = self.table.prefix + internal_id
         made: list[Write] = [(Tree.DOCUMENTS, key, stored)]
-        made += [(Tree.INDEXES, entry, b"") for entry in self._entries(internal_id, stored[HEADER_BYTES:])]
+        made += [(Tree.INDEXES, entry, b"") for entry in self._entries_of(internal_id, stored[HEADER_BYTES:])]
         if self.table.searches:
             self.tally.add(internal_id, parse_document(stored[HEADER_BYTES:]))
         self._copies[internal_id] = made
@@ -256,8 +261,11 @@ class Fill:
         self._highest = max(self._highest, key)
         self.copied += 1
 
-    def _entries(self, internal_id: bytes, json: bytes) -> list[bytes]:
-        document = parse_document(json)
+    def _entries_of(self, internal_id: bytes, json: bytes) -> list[bytes]:
+        return self._entries(internal_id, parse_document(json))
+
+    def _entries(self, internal_id: bytes, document: dict[str, Any]) -> list[bytes]:
+        """The document's keys in the index tree."""
         tail = creation_tail(document["_creationTime"], internal_id)
         return [
             index.number.to_bytes(_NUMBER_BYTES, "big") + entry
@@ -272,13 +280,13 @@ class Fill:
             self._tally(write)
         key = self.table.prefix + internal_id
         if before is not None:
-            writes += [(Tree.INDEXES, entry, None) for entry in self._entries(internal_id, before[HEADER_BYTES:])]
+            writes += [(Tree.INDEXES, entry, None) for entry in self._entries_of(internal_id, before[HEADER_BYTES:])]
         if json is None:
             writes.append((Tree.DOCUMENTS, key, None))
             return
         stamp = commit_ts.to_bytes(_TIMESTAMP_BYTES, "big")
         writes.append((Tree.DOCUMENTS, key, stored_form(json, write.size, stamp, before)))
-        writes += [(Tree.INDEXES, entry, b"") for entry in self._entries(internal_id, json)]
+        writes += [(Tree.INDEXES, entry, b"") for entry in self._entries_of(internal_id, json)]
         self._highest = max(self._highest, key)
 
     def _tally(self, write: DocumentWrite) -> None:
