@@ -9,6 +9,7 @@ import pytest
 
 from skerry.database import Conflict, Steps, verify
 from skerry.database.bulk import Fill, Fills, clear_imported, has_garbage
+from skerry.database.search_counts import read_counts
 from skerry.errors import ClientError, DeveloperError, SystemFault
 from skerry.limits import BULK_BATCH_BYTES, BULK_BATCH_WRITES
 from skerry.value import encode_document_id
@@ -287,3 +288,45 @@ def test_storage_that_fails_fails_the_import(memory: World) -> None:
         importing.switch()
     importing.fills.close()
     assert names(memory) == ["old"]
+
+
+def test_search_indexes_count_what_was_imported_copied_and_written_meanwhile(world: World) -> None:
+    world.schema({**USERS, "searchIndexes": [{"indexDescriptor": "find", "searchField": "name", "filterFields": []}]})
+    ids = world.insert_all("users", [{"name": f"old word{i}"} for i in range(300)])
+    importing = Importing(world)
+    fill = importing.begin("users", 10_001)
+    turn = iter(range(1_000))
+
+    def write() -> None:
+        i = next(turn)
+        if i < 60:  # not waited for, so that copying meets commits that are not durable yet
+            for step in (
+                lambda t: t.patch(ids[4 * i], {"name": "new"}),
+                lambda t: t.delete(ids[4 * i + 1]),
+                lambda t: t.insert("users", {"name": f"born just now {i}"}),
+                lambda t: t.patch(ids[-1 - i], {"name": ""}),
+            ):
+                transaction = world.begin()
+                step(transaction)
+                world.commit(transaction)
+
+    importing.drive(fill.copy(), write)
+    importing.add(fill, *[{"name": f"added {i}"} for i in range(50)])
+    while next(turn) < 40:
+        write()
+    importing.switch()
+    every = [name for name in names(world) if name]
+    catalog = world.database.catalog.tables["users"]
+    snapshot = world.engine.snapshot()
+    counts = read_counts(snapshot, catalog.searches[0].number)
+    snapshot.close()
+    assert counts == (len(every), sum(len(name.split()) for name in every))
+    source = {"type": "Search", "indexName": "users.find", "filters": [_word("added")]}
+    found = orjson.loads(world.read(lambda t: t.collect_query({"source": source, "operators": []})))
+    assert len(found) == 50
+    importing.drive(clear_imported(world.database))
+    assert_sound(world)
+
+
+def _word(text: str) -> dict[str, Any]:
+    return {"type": "Search", "fieldPath": "name", "value": text}
