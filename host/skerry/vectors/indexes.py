@@ -307,7 +307,7 @@ class VectorIndexes:
         snapshot = self._snapshot
         try:
             if snapshot is None:
-                snapshot = self._snapshot = self._database.snapshot_beside()
+                snapshot = self._snapshot = self._database.looks.snapshot()
             snapshot.renew()
             items = snapshot.scan_chunk(Tree.DOCUMENTS, lower, upper, False, count)
         except SystemFault as fault:
