@@ -51,6 +51,7 @@ from tests.fixtures.guests import wat_guest
 from tests.fixtures.world import NOW_MS, World, request
 from tests.fuzz.draw import Draw
 from tests.fuzz.edge_targets import addresses, fetches, keys
+from tests.fuzz.file_targets import files
 
 Target = Callable[[bytes], None]
 _ADMIN_KEY = b"local|0123456789abcdef"
@@ -247,7 +248,20 @@ def abi(data: bytes) -> None:
 
 TARGETS: dict[str, Target] = {
     target.__name__: target
-    for target in (abi, addresses, bundle, fetches, identifiers, keys, requests, stacks, validators, values, wasm)
+    for target in (
+        abi,
+        addresses,
+        bundle,
+        fetches,
+        files,
+        identifiers,
+        keys,
+        requests,
+        stacks,
+        validators,
+        values,
+        wasm,
+    )
 }
 
 

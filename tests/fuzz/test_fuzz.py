@@ -18,6 +18,7 @@ RUNS = {
     "addresses": 40_000,
     "bundle": 8_000,
     "fetches": 20_000,
+    "files": 8_000,
     "identifiers": 40_000,
     "keys": 20_000,
     "requests": 20_000,
