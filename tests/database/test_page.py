@@ -25,11 +25,14 @@ def page(
     size: int,
     end: str | None = None,
     journal: str | None = None,
+    *,
+    function: bytes = b"",
+    at_ts: int | None = None,
     **caps: int,
 ) -> dict[str, Any]:
-    t = world.begin(writable=False, journal=journal)
+    t = world.begin(writable=False, journal=journal, at_ts=at_ts)
     try:
-        answer = loads(t.page(query, cursor, end, size, **caps))
+        answer = loads(t.page(query, cursor, end, size, **caps, function=function))
         assert t.journal_out == answer["continueCursor"]
         return answer
     finally:
@@ -199,3 +202,136 @@ def test_one_page_in_each_function(memory: World) -> None:
     t.leave_function(state)
     with fails("MultiplePaginatedQueries"):
         t.page(scan_query("t"), None, None, 1)
+
+
+def test_cursors_are_of_their_function(memory: World) -> None:
+    memory.insert_all("t", [{"n": n} for n in range(9)])
+    query = scan_query("t")
+    cursor = page(memory, query, None, 3, function=b"a:list")["continueCursor"]
+    assert numbers(page(memory, query, cursor, 3, function=b"a:list")) == [3, 4, 5]
+    for function in (b"a:other", b"b:list", b""):
+        for start, end in ((cursor, None), (None, cursor)):
+            with fails("InvalidCursor", "from a different query"):
+                page(memory, query, start, 3, end, function=function)
+        with fails("InvalidCursor", "from a different query"):
+            page(memory, query, None, 3, None, cursor, function=function)
+
+
+def test_cursors_are_of_their_index_as_it_was_defined(memory: World) -> None:
+    memory.schema(table_schema("t", {"by": ["n"]}))
+    memory.insert_all("t", [{"n": n, "m": -n} for n in range(9)])
+    query = range_query("t.by", [])
+    cursor = page(memory, query, None, 3)["continueCursor"]
+    memory.schema(table_schema("t", {"by": ["n"], "more": ["m"]}))
+    assert numbers(page(memory, query, cursor, 3)) == [3, 4, 5], "another deploy changes nothing"
+    memory.schema(table_schema("t", {"by": ["m"], "more": ["n"]}))
+    with fails("InvalidCursor", "from a different query"):
+        page(memory, query, cursor, 3)
+    absent = page(memory, scan_query("new"), None, 3)["continueCursor"]
+    memory.insert_all("new", [{"n": 1}])
+    assert numbers(page(memory, scan_query("new"), None, 3, absent)) == [1], "a table that came later is no other one"
+
+
+class Reader:
+    """Goes through a query page by page, and keeps the cursors between which its pages lie."""
+
+    def __init__(self, world: World, query: Any, size: int, rows: int | None) -> None:
+        self.world, self.query, self.size = world, query, size
+        self.caps: dict[str, int] = {} if rows is None else {"maximum_rows_read": rows}
+        self.cursors: list[str | None] = [None]
+        self.seen: list[int] = []
+        self.is_done = False
+
+    def step(self) -> None:
+        answer = page(self.world, self.query, self.cursors[-1], self.size, **self.caps)
+        self.seen += numbers(answer)
+        self.cursors.append(answer["continueCursor"])
+        self.is_done = answer["isDone"]
+
+    def again(self, at_ts: int | None = None) -> list[int]:
+        """The pages as they are now: each between its two cursors, in one piece and in the pieces that splits give."""
+        pages: list[int] = []
+        for start, end in zip(self.cursors, self.cursors[1:], strict=False):
+            whole = page(self.world, self.query, start, 1, end, at_ts=at_ts)
+            assert whole["continueCursor"] == end and numbers(whole) == self.split(start, end, whole, at_ts)
+            pages += numbers(whole)
+        return pages
+
+    def split(self, start: str | None, end: str | None, whole: dict[str, Any], at_ts: int | None) -> list[int]:
+        middle = whole["splitCursor"]
+        if middle is None:
+            return numbers(whole)
+        left = page(self.world, self.query, start, 1, middle, at_ts=at_ts)
+        right = page(self.world, self.query, middle, 1, end, at_ts=at_ts)
+        assert left["page"] and (right["page"] or len(whole["page"]) < 3)
+        return self.split(start, middle, left, at_ts) + self.split(middle, end, right, at_ts)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_pages_partition_every_state_while_others_write(data: st.DataObject) -> None:
+    """Between the pages documents come, go and move. What was there all along is seen once; and the pages between the
+    cursors make up the whole result, at each state, also at those that are past."""
+    world = memory_world()
+    world.schema(table_schema("t", {"by_key": ["kind", "key"]}))
+    keys = st.integers(0, 12)
+    key_of_id: dict[str, int] = {}
+    count = 0
+
+    def write() -> None:
+        nonlocal count
+        t = world.begin()
+        for _ in range(data.draw(st.integers(1, 3))):
+            what = data.draw(st.sampled_from(["insert", "insert", "delete", "move"])) if key_of_id else "insert"
+            if what == "insert":
+                count += 1
+                document_id = t.insert("t", {"kind": "a", "key": data.draw(keys), "n": count})
+                key_of_id[document_id] = count
+                continue
+            document_id = data.draw(st.sampled_from(sorted(key_of_id)))
+            if what == "delete":
+                t.delete(document_id)
+                del key_of_id[document_id]
+            else:
+                count += 1  # as another document, for whoever reads
+                t.patch(document_id, {"key": data.draw(keys), "n": count})
+                key_of_id[document_id] = count
+        world.commit(t)
+        world.settle()
+
+    for _ in range(data.draw(st.integers(0, 8))):
+        write()
+    order = data.draw(st.sampled_from(["asc", "desc"]))
+    odd = {"filter": {"$neq": [{"$mod": [{"$field": "n"}, {"$literal": 3}]}, {"$literal": 0}]}}
+    has_filter = data.draw(st.booleans())
+    query = range_query("t.by_key", [("Eq", "kind", "a"), ("Gte", "key", 2)], order, [odd] if has_filter else [])
+
+    def whole(at_ts: int | None = None) -> list[int]:
+        t = world.begin(writable=False, at_ts=at_ts)
+        try:
+            return [row["n"] for row in loads(t.collect_query(query))]
+        finally:
+            t.abort()
+
+    reader = Reader(world, query, data.draw(st.integers(1, 4)), data.draw(st.one_of(st.none(), st.integers(1, 3))))
+    states = {world.database.durable_ts: whole()}
+    stayed, ever = set(whole()), set(whole())
+    steps = 0
+    while not reader.is_done:
+        reader.step()
+        steps += 1
+        if not reader.is_done and steps < 12 and data.draw(st.booleans()):
+            write()
+            now = set(whole())
+            stayed &= now
+            ever |= now
+            states[world.database.durable_ts] = whole()
+    assert len(reader.seen) == len(set(reader.seen)), "nothing is repeated"
+    assert stayed <= set(reader.seen) <= ever, "nothing that stayed is skipped"
+    assert reader.again() == whole()
+    for at_ts, state in states.items():
+        assert reader.again(at_ts) == state
+    for _ in range(2):
+        write()
+        assert reader.again() == whole()
+    world.engine.close()

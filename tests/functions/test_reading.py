@@ -167,3 +167,78 @@ def test_limits_can_be_lowered_and_not_raised(app: World) -> None:
 def test_limits_that_are_none_are_refused(app: World, bad: Any) -> None:
     message, _, _ = app.mutation("r:limited", {"limits": bad, "count": 1})
     assert "Invalid argument `transactionLimits`" in message
+
+
+# -- every way to read -----------------------------------------------------------------------------------------------
+
+INVALID = {"isConvexSystemError": True, "paginationError": "InvalidCursor"}
+
+
+def test_cursors_of_others_are_refused_in_the_form_that_clients_know(app: World) -> None:
+    for n in range(5):
+        app.now_ns += 1_000_000
+        app.mutation("r:add", {"value": {"n": n}})
+    first = app.query("r:list", {"numItems": 2, "cursor": None})
+    cursor = first["continueCursor"]
+    assert [row["n"] for row in app.query("r:list", {"numItems": 2, "cursor": cursor})["page"]] == [2, 3]
+    for path, args in (
+        ("r:listAlike", {"numItems": 2, "cursor": cursor}),
+        ("r:list", {"numItems": 2, "cursor": cursor, "order": "desc"}),
+        ("r:list", {"numItems": 2, "cursor": cursor[:-4]}),
+        ("r:list", {"numItems": 2, "cursor": None, "endCursor": "forged"}),
+    ):
+        result = app.call("query", path, args)
+        assert not result.ok and "InvalidCursor" in result.error_message, path
+        assert orjson.loads(result.error_data or b"null") == INVALID
+    data, message = app.query("r:catchBadCursor")
+    assert data == INVALID and "InvalidCursor" in message
+
+
+def test_the_ways_to_read(app: World) -> None:
+    for n in (3, 1, 2):
+        app.mutation("r:add", {"value": {"n": n}})
+    assert app.query("r:ways") == {
+        "iterated": [1, 2],
+        "taken": [1, 2],
+        "none": None,
+        "one": 1,
+        "got": [1, 1],
+        "count": 3,
+        "normalized": [True, None, None],
+    }
+
+
+@pytest.mark.parametrize(
+    ("how", "text"),
+    [
+        ("unique", "unique() query returned more than one result"),
+        ("otherTable", 'Id<"items">'),
+        ("userBySystem", "User tables cannot be accessed with db.system."),
+        ("systemByUser", "System tables can only be accessed"),
+    ],
+)
+def test_reading_that_fails_says_why(app: World, how: str, text: str) -> None:
+    for n in range(2):
+        app.mutation("r:add", {"value": {"n": n}})
+    assert text in app.failure("query", "r:fails", {"how": how})
+
+
+def test_system_tables_are_there_and_empty(app: World) -> None:
+    assert app.query("r:system") == [[], None, None, True, [], None, None, _ONE_PAGE]
+
+
+_ONE_PAGE = (
+    "This query or mutation function ran multiple paginated queries. Convex only supports a single paginated query in "
+    "each function."
+)
+
+
+def test_a_function_near_a_limit_is_warned(app: World) -> None:
+    most = limits.TRANSACTION_RANGES_READ_MAX
+    at = -(-most * limits.USAGE_WARNING_PERCENT // 100)
+    assert app.call("query", "r:readMany", {"count": at - 1}).log_lines == []
+    (line,) = app.call("query", "r:readMany", {"count": at}).log_lines
+    assert line.startswith(f"[WARN] Many reads in a single function execution (actual: {at}, limit: {most}).")
+    assert app.call("query", "r:readMany", {"count": most}).ok
+    text = app.failure("query", "r:readMany", {"count": most + 1})
+    assert f"Too many reads in a single function execution (limit: {most}). Consider using smaller limits" in text

@@ -1,8 +1,9 @@
 """Cursors: positions in a query's result that travel through clients without being believed.
 
-A cursor says "after this index key" or "at the end", and carries the fingerprint of its query. It is sealed with
-AES-SIV under a key of the deployment, which hides the key's contents, refuses anything not made here, and gives the
-same text for the same position, so that running a query again gives the same answer byte for byte.
+A cursor says "after this index key" or "at the end", and carries a fingerprint of its function, its query and the
+definition of its index: in another function, for another query, or once the index is another, it means nothing. It is
+sealed with AES-SIV under a key of the deployment, which hides the key's contents, refuses anything not made here, and
+gives the same text for the same position, so that running a query again gives the same answer byte for byte.
 
 Source: protocol reference 4.5.
 """

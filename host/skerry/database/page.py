@@ -7,6 +7,7 @@ while documents come and go; the query journal is the end cursor of the run befo
 Source: protocol reference 4.5.
 """
 
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -20,6 +21,7 @@ from skerry.limits import (
     PAGE_DOCUMENTS_MAX,
     PAGE_SPLIT_DOCUMENTS,
     PAGE_SPLIT_PERCENT,
+    QUERY_FINGERPRINT_BYTES,
     SCAN_CHUNK_KEYS_MAX,
     TRANSACTION_BYTES_READ_MAX,
     TRANSACTION_DOCUMENTS_READ_MAX,
@@ -33,11 +35,14 @@ _SPLIT_RECOMMENDED: Final = "SplitRecommended"
 
 
 class PageRequest:
-    """The checked arguments of one page."""
+    """The checked arguments of one page. Shape: `function` is whose cursors are taken and given."""
 
-    __slots__ = ("bytes_max", "cursor", "end_cursor", "page_size", "rows_max")
+    __slots__ = ("bytes_max", "cursor", "end_cursor", "function", "page_size", "rows_max")
 
-    def __init__(self, cursor: Any, end_cursor: Any, page_size: Any, rows_max: Any, bytes_max: Any) -> None:
+    def __init__(
+        self, cursor: Any, end_cursor: Any, page_size: Any, rows_max: Any, bytes_max: Any, function: bytes
+    ) -> None:
+        self.function = function
         for text in (cursor, end_cursor):
             if text is not None and type(text) is not str:
                 raise DeveloperError("InvalidArgument", "A cursor must be a text or null.")
@@ -62,7 +67,8 @@ def read_page(transaction: "Transaction", plan: Plan, request: PageRequest) -> b
 
     Raises: DeveloperError `InvalidCursor` and the read limits.
     """
-    fingerprint, page_key = plan.fingerprint(), transaction.page_key
+    page_key = transaction.page_key
+    fingerprint = blake2b(request.function, digest_size=QUERY_FINGERPRINT_BYTES, key=plan.fingerprint()).digest()
     start = None if request.cursor is None else open_cursor(page_key, fingerprint, request.cursor)
     end = None if request.end_cursor is None else open_cursor(page_key, fingerprint, request.end_cursor)
     transaction.usage.read_range()

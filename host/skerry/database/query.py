@@ -128,14 +128,17 @@ class Plan:
         return plan
 
     def fingerprint(self) -> bytes:
-        """What binds a cursor to its query: equal for equal query JSON."""
+        """What binds a cursor to its query: equal for equal query JSON on an index that is defined equally."""
         if self._fingerprint is None:
             query = self.query
             if self._moved_to is not None:
                 source = query["source"]
                 moved = {**source["range"][0], "value": self._moved_to[0]}
                 query = {**query, "source": {**source, "range": [moved]}}
-            text = orjson.dumps(query, option=orjson.OPT_SORT_KEYS)
+            table, index = self.table, self.index
+            is_declared = table is not None and index is not None and table.indexes.get(index.name) is index
+            definition = index.definition if is_declared and index is not None else None
+            text = orjson.dumps([query, definition], option=orjson.OPT_SORT_KEYS)
             self._fingerprint = blake2b(text, digest_size=QUERY_FINGERPRINT_BYTES).digest()
         return self._fingerprint
 

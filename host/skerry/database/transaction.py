@@ -342,8 +342,9 @@ class Transaction:
         page_size: int,
         maximum_rows_read: int | None = None,
         maximum_bytes_read: int | None = None,
+        function: bytes = b"",
     ) -> bytes:
-        """One page of a query, as the JSON that `1.0/queryPage` answers; `query` as for `open_query`.
+        """One page of a query of a function, as the JSON that `1.0/queryPage` answers; `query` as for `open_query`.
 
         Where `end_cursor` is None, the `journal` of the run before takes its place; `journal_out` is this run's.
 
@@ -358,7 +359,7 @@ class Transaction:
         self.paginated = True
         if end_cursor is None:
             end_cursor = self.journal
-        request = PageRequest(cursor, end_cursor, page_size, maximum_rows_read, maximum_bytes_read)
+        request = PageRequest(cursor, end_cursor, page_size, maximum_rows_read, maximum_bytes_read, function)
         return read_page(self, self._plan(query), request)
 
     def enter_function(self) -> "FunctionState":

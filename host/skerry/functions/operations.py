@@ -155,6 +155,7 @@ def _query_page(frame: Frame, argument: bytes, _raw: bytes | None) -> bytes:
         whole_number(fields, "pageSize"),
         optional_whole_number(fields, "maximumRowsRead"),
         optional_whole_number(fields, "maximumBytesRead"),
+        frame.spec.name_bytes,
     )
 
 
