@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from skerry import limits
-from skerry.database import schema_change, schema_rules
+from skerry.database import backfill, background_steps, schema_rules
 from skerry.database.catalog_store import unfinished_indexes
 from skerry.errors import DeveloperError
 from skerry.storage import Tree
@@ -31,7 +31,7 @@ def entries(world: World, tree: Tree = Tree.INDEXES) -> set[int]:
 
 
 def test_indexes_are_built_over_existing_documents_and_dropped(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(schema_change, "SCHEMA_CHANGE_BATCH_ITEMS", 4)
+    monkeypatch.setattr(backfill, "BACKFILL_BATCH_ENTRIES", 4)
     world.insert_all("t", [{"name": name} for name in "cadbfe" * 3])
     world.schema(table_schema("t", {"by_name": ["name"]}))
     by_name = range_query("t.by_name", [])
@@ -117,8 +117,26 @@ def test_entries_of_a_change_that_a_crash_cut_short_are_cleared(memory: World) -
         [(tree, (900).to_bytes(4, "big") + b"%d" % n, b"") for n in range(9) for tree in (1, 3)]
     ).result()
     assert 900 in entries(memory)
-    World(memory.engine)
+    reopened = World(memory.engine)
+    assert 900 in entries(memory), "opening does not wait for it"
+    reopened.take(background_steps(reopened.database))
     assert 900 not in entries(memory) | entries(memory, Tree.INDEX_HISTORY)
+
+
+def test_an_id_of_a_table_that_is_nowhere_is_refused_where_documents_are_judged(memory: World) -> None:
+    def reference(table: str) -> dict[str, Any]:
+        ids = {"type": "array", "value": {"type": "union", "value": [{"type": "id", "tableName": table}]}}
+        record = {"type": "record", "keys": {"type": "string"}, "values": {"fieldType": ids, "optional": False}}
+        return {"type": "object", "value": {"users": {"fieldType": record, "optional": True}}}
+
+    with fails("UnknownTableInSchema", 'Table "posts" has `v.id("usrs")` at .users.values()[], and there is no table'):
+        memory.schema(table_schema("posts", {}, reference("usrs")), table_schema("users", {}), validation=True)
+    assert "posts" not in memory.database.catalog.tables
+    memory.schema(table_schema("posts", {}, reference("usrs")), validation=False)
+    for declared in ("users", "posts", "_storage"):
+        memory.schema(table_schema("posts", {}, reference(declared)), table_schema("users", {}), validation=True)
+    memory.insert_all("undeclared", [{}])
+    memory.schema(table_schema("posts", {}, reference("undeclared")), validation=True)
 
 
 def index(name: str, *fields: Any) -> dict[str, Any]:

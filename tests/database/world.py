@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from skerry.database import Database, Transaction
+from skerry.database import Database, Steps, Transaction
 from skerry.storage import StorageEngine
 from skerry.storage.lmdb_engine import LmdbEngine
 from skerry.storage.memory_engine import MemoryEngine
@@ -101,6 +101,25 @@ class World:
 
         self.run(step)
         return list(ids)
+
+    def take(self, steps: Steps, most: int = 1_000_000) -> int:
+        """Take steps as a loop does, up to `most`; how many there were."""
+        taken = 0
+        for waited in steps:
+            taken += 1
+            while waited is not None and not waited.done():
+                self.queue.get(timeout=WAIT_SECONDS)()
+            self.turn()
+            if taken == most:
+                break
+        return taken
+
+    def commit_of(self, change: Callable[[Callable[[Any], None]], Any]) -> None:
+        """Make a commit of a schema change durable."""
+        answers: list[Any] = []
+        if change(answers.append) is not False:
+            self.settle()
+            assert len(answers) == 1 and isinstance(answers[0], int), answers
 
     def schema(self, *tables: dict[str, Any], validation: bool = False) -> None:
         self.database.apply_schema(schema_json(*tables, validation=validation))

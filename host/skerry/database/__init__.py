@@ -23,28 +23,31 @@ and after, from which the touched index keys are worked out only when someone as
 overtook needs no check. Every other one is checked against the write log, the commits since its begin, and gets
 `Conflict` if they touched what it read; the catalog takes part as index 0.
 
-**Schemas** (`schema_change`) are applied in one commit, after the documents there are were checked and new indexes
-built, in short steps that leave the thread to others in between, and during which nothing commits.
+**Schemas** (`schema_change`) become active in one commit, after the documents there are were judged and new indexes
+built, in short steps (`steps`) between which the deployment serves: `judging`, `backfill`, `index_clearing`.
 
 **Bounds.** Reads and writes are charged to the transaction (`usage`), filters before they run, index keys by their
 bytes; commits that wait are bounded in number and bytes (`CommitterFullError`), plans, write log and retention
 steps by number.
 
 Deliberately absent: HTTP, wasm, clocks and chance (arguments all), search and vector indexes (declared ones are
-recorded, using one is `FeatureNotServed`), index building while mutations run, and the decision when to retain.
+recorded, using one is `FeatureNotServed`), and the decision when to retain.
 """
 
+from skerry.database.backfill import BuildProgress, index_states
 from skerry.database.commit_log import Change, CommitRecord, read_entry
 from skerry.database.database import Database
 from skerry.database.history import oldest_ts, read_document_at, read_index_at, retain, retained_ts
 from skerry.database.read_set import ReadSet, WriteIndex
-from skerry.database.schema_change import Steps
+from skerry.database.schema_change import SchemaChange, background_steps
 from skerry.database.stale import stale_transaction
+from skerry.database.steps import Steps
 from skerry.database.transaction import DocumentWrite, FunctionState, Transaction
 from skerry.database.verification import Difference, Verification, verify
 from skerry.database.write_log import Conflict
 
 __all__ = [
+    "BuildProgress",
     "Change",
     "CommitRecord",
     "Conflict",
@@ -53,10 +56,13 @@ __all__ = [
     "DocumentWrite",
     "FunctionState",
     "ReadSet",
+    "SchemaChange",
     "Steps",
     "Transaction",
     "Verification",
     "WriteIndex",
+    "background_steps",
+    "index_states",
     "oldest_ts",
     "read_document_at",
     "read_entry",

@@ -36,8 +36,8 @@ from skerry.database.catalog_store import IMPORTED_PREFIX, SCHEMA_KEY, TABLE_PRE
 from skerry.database.database import Database
 from skerry.database.document_write import DocumentWrite
 from skerry.database.index_kinds import dump_table, moved_table
-from skerry.database.schema_change import Steps
 from skerry.database.search_counts import Tally, counts_key
+from skerry.database.steps import Steps
 from skerry.database.stored import HEADER_BYTES, parse_document, stored_form
 from skerry.database.write_log import Conflict
 from skerry.errors import ClientError, DeveloperError, SystemFault

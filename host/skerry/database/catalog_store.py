@@ -1,11 +1,15 @@
-"""The catalog in the META tree: one entry for each table, one for the schema (commit timestamp and JSON), one for
-the next index number, and one for each index number whose entries are not, or no longer, in use.
+"""The catalog in the META tree: one entry for each table, one for the schema (timestamp of the last change of the
+catalog, and JSON), one for the next index number, a *build record* for each index that does not have all its entries
+yet, and a mark for each index number whose entries are no longer in use.
+
+A build record says behind which document to go on, and how many were done; it is written in one batch with the entries
+of those. An index without one is whole.
 
 The next free numbers follow from the largest ones in use, except that dropped indexes must not give theirs back;
 the schema change that drops one therefore writes the number that follows.
 """
 
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -15,13 +19,16 @@ from skerry.database.schema_rules import validators_of
 from skerry.database.walking import chunks
 from skerry.errors import DeveloperError, SystemFault
 from skerry.limits import TABLES_MAX
-from skerry.storage import StorageSnapshot, Tree
+from skerry.storage import StorageSnapshot, Tree, Write
 
 TABLE_PREFIX: Final = b"table/"
 SCHEMA_KEY: Final = b"schema"
 NEXT_INDEX_KEY: Final = b"next_index"
 UNFINISHED_PREFIX: Final = b"unfinished/"
 IMPORTED_PREFIX: Final = b"imported/"
+BUILD_PREFIX: Final = b"build/"
+_NUMBER_BYTES: Final = 4
+_COUNT_BYTES: Final = 8
 _CHUNK: Final = 1_000
 
 
@@ -42,8 +49,42 @@ def imported_garbage(snapshot: StorageSnapshot) -> dict[int, list[int]]:
     return {int.from_bytes(key[len(IMPORTED_PREFIX) :], "big"): orjson.loads(raw)["indexes"] for key, raw in items}
 
 
+class BuildRecord(NamedTuple):
+    """How far an index is built: the document key behind which to go on (empty at the beginning), documents done."""
+
+    resume: bytes = b""
+    documents: int = 0
+
+
+def build_records(snapshot: StorageSnapshot) -> dict[int, BuildRecord]:
+    """The build records by index number; also those of numbers that are no index's any more."""
+    return {
+        int.from_bytes(key[len(BUILD_PREFIX) :], "big"): BuildRecord(
+            raw[_COUNT_BYTES:], int.from_bytes(raw[:_COUNT_BYTES], "big")
+        )
+        for piece in chunks(snapshot, Tree.META, BUILD_PREFIX, BUILD_PREFIX + b"\xff" * 5, _CHUNK)
+        for key, raw in piece
+    }
+
+
+def counted_up_to(snapshot: StorageSnapshot) -> dict[int, bytes]:
+    """For each index that is being built, the document key up to which it is."""
+    return {number: record.resume for number, record in build_records(snapshot).items()}
+
+
+def build_write(number: int, record: BuildRecord | None) -> Write:
+    """The write of a build record, or of its end."""
+    raw = None if record is None else record.documents.to_bytes(_COUNT_BYTES, "big") + record.resume
+    return (Tree.META, BUILD_PREFIX + number.to_bytes(_NUMBER_BYTES, "big"), raw)
+
+
+def unfinished_write(number: int, is_unfinished: bool) -> Write:
+    """The write of a mark on an index number, or of its end."""
+    return (Tree.META, UNFINISHED_PREFIX + number.to_bytes(_NUMBER_BYTES, "big"), b"" if is_unfinished else None)
+
+
 def unfinished_indexes(snapshot: StorageSnapshot) -> list[int]:
-    """The index numbers that a crash left with entries of no use."""
+    """The index numbers whose entries are of no use."""
     end = UNFINISHED_PREFIX + b"\xff" * 5
     items = [item for piece in chunks(snapshot, Tree.META, UNFINISHED_PREFIX, end, _CHUNK) for item in piece]
     return [int.from_bytes(key[len(UNFINISHED_PREFIX) :], "big") for key, _ in items]

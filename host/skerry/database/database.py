@@ -16,13 +16,13 @@ commit.
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from concurrent.futures import Future
 from hashlib import blake2b
 from threading import Lock
 from typing import Final
 
 from skerry.database.catalog import Catalog
-from skerry.database.catalog_store import TABLE_PREFIX, load_catalog, unfinished_indexes
+from skerry.database.catalog_store import TABLE_PREFIX, counted_up_to, load_catalog
 from skerry.database.commit_log import CommitRecord, commit_writes, drop_from_overlay
 from skerry.database.commit_time import resolve_commit_ts
 from skerry.database.detached_marks import DetachedMarks
@@ -32,7 +32,7 @@ from skerry.database.overlay import Overlay
 from skerry.database.past import bound_past, past_snapshot
 from skerry.database.pending import UNSENT, OnDurable, Pending, last_commit_ts, tell
 from skerry.database.plan_cache import PlanCache
-from skerry.database.schema_change import Beside, Steps, clear_indexes, schema_steps
+from skerry.database.schema_change import apply_schema
 from skerry.database.search_counts import Counts, added, difference
 from skerry.database.transaction import Transaction
 from skerry.database.usage import Usage
@@ -80,6 +80,7 @@ class Database:
         self.mirrors: dict[int, Mirror] = {}
         self.kept_spaces: dict[int, int] = {}
         self.imported_next = 0
+        self.watchers: list[Callable[[dict[bytes, DocumentWrite]], None]] = []
         self.page_key = blake2b(cursor_key, digest_size=_CURSOR_KEY_BYTES, person=b"skerry cursor").digest()
         self._clock_ns = clock_ns
         self._call_soon_threadsafe = call_soon_threadsafe
@@ -97,9 +98,8 @@ class Database:
         self._epoch = 0
         self._plans = PlanCache()
         self._warned_percent = 0
-        self.counted_up_to: dict[int, bytes] = {}
         snapshot = engine.snapshot()
-        clear_indexes(engine, unfinished_indexes(snapshot))
+        self.counted_up_to = counted_up_to(snapshot)
         self._view = View(snapshot, Overlay())
         self._catalog = load_catalog(snapshot)
         self._last_ts = last_commit_ts(snapshot)
@@ -335,45 +335,26 @@ class Database:
                 self.drain()
 
     def apply_schema(self, raw: bytes, also: Sequence[Write] = ()) -> None:
-        """All of `schema_steps` at one go. Blocks until it is durable."""
-        self.flush()
-        for waited in self.schema_steps(raw, also):
-            if waited is None:
-                continue
-            with suppress(SystemFault):  # the step that follows looks at what it waited for
-                self.flush()
-            waited.exception()
+        """All of a `SchemaChange` at one go, background work included. Blocks until it is durable.
 
-    def schema_steps(
-        self,
-        raw: bytes,
-        also: Sequence[Write] = (),
-        *,
-        on_switched: Callable[[], None] | None = None,
-        beside: Beside | None = None,
-    ) -> Steps:
-        """The steps that make a schema export (JSON text) the deployment's schema; `also` is written with it.
-
-        Shape: as told in `schema_change`. Whoever drives the steps sees to it that nothing is pending and that no
-        mutation begins or commits until `on_switched` was called or the steps have ended.
-
-        Raises: DeveloperError with the code of the rule that is broken, or `SchemaEnforcementError` naming table,
-        document and path of the first existing document that does not fit; SystemFault of storage. Nothing has
-        changed then.
+        Raises: as the change's methods.
         """
-        return schema_steps(self, raw, also, on_switched=on_switched, beside=beside)
+        apply_schema(self, raw, also)
 
     @property
     def newest_ts(self) -> int:
         """The timestamp of the newest commit, which may be pending."""
         return self._last_ts
 
-    def reserve_indexes(self, next_index: int) -> None:
-        """Let index numbers below this one go to no table that is created from now on; nothing may be pending."""
-        assert not self._pending
-        now = self._catalog
-        self._catalog = Catalog(now.tables, now.next_table, next_index, now.schema, now.schema_ts)
-        self._durable = (self._durable[0], self._catalog)
+    @property
+    def newest(self) -> View:
+        """The newest state, pending commits included, until the loop's next turn."""
+        return self._view
+
+    def submit_behind(self, writes: list[Write]) -> Future[None]:
+        """Hand writes beside transactions to storage, behind all that was committed: durable only if that is."""
+        self._send()
+        return self.engine.commit(writes)
 
     def switch_catalog(
         self,
@@ -442,9 +423,10 @@ class Database:
                 mirror = self.mirrors.get(write.table.space)
                 if mirror is not None:
                     mirror(writes, write, commit_ts)
-
         for number, lengths in transaction.lengths.items():
             writes.append(self.add_counts(number, difference(lengths, self.counted_up_to.get(number))))
+        for watch in self.watchers:
+            watch(transaction.writes)
         catalog = self._catalog
         if transaction.created:
             catalog = self._catalog = transaction.catalog
@@ -555,6 +537,7 @@ class Database:
             # The engine stays failed, so the next begin tries again; meanwhile the callers must hear of their commits.
             return
         self._view = View(self.engine.snapshot(), Overlay())
+        self.counted_up_to = counted_up_to(self._view.snapshot)
         old.retire()
 
     # -- detached transactions ---------------------------------------------------------------------------------------

@@ -57,7 +57,8 @@ class Overlay:
 
     Shape: `documents` maps a document key to the newest pending stored form, None where deleted; `indexes` maps an
     index number to its marks; `stamps` maps a document key to the commit that wrote it last; `counts` has the newest
-    counts of the search indexes that any of the commits changed.
+    counts of the search indexes that any commit changed since storage was opened, durable or not: `clear` keeps them,
+    because those of an index that is being built change beside commits.
     """
 
     __slots__ = ("counts", "documents", "indexes", "stamps")
@@ -80,4 +81,3 @@ class Overlay:
         self.documents.clear()
         self.indexes.clear()
         self.stamps.clear()
-        self.counts.clear()

@@ -1,356 +1,296 @@
-"""Applying a schema: judge the documents there are, build new indexes, switch over in one commit, clear away old
-indexes.
+"""Making a schema the deployment's, while the deployment serves.
 
-Stages, each durable before the next. (1) Every existing document of a table whose validator changes is checked; one
-that does not fit ends the change with nothing done. (2) The numbers of new indexes are written down as unfinished,
-then their entries are built in bounded batches. (3) One commit switches tables, schema and marks: from here on new
-indexes are used, and dropped ones are unfinished. (4) The entries of dropped indexes are deleted in bounded
-batches.
+    judge     every document there is, by the validators that are not in force yet; nothing is written       serving
+    register  one commit: the catalog gets the new indexes as hidden ones, which every write maintains       lane held
+    build     the entries of the documents that were there (`backfill`)                                      serving
+    switch    what was written meanwhile is judged; one commit makes schema, indexes and bundle active       lane held
+    after     staged indexes are built, dropped ones deleted (`background_steps`)                            serving
 
-All of it is a generator of *steps*, each short, so that whoever drives it can let others have the thread in between.
-A step gives None where it merely makes room, or a future to wait for before the next one: a sync, or the judging of
-a document that is too large for the loop thread. The documents must not change from the first step to the switch:
-whoever drives the steps holds the lane, and the switch is refused if a commit came between all the same.
+`SchemaChange` has a method for each; who drives them (a deployment, or `apply_schema`) holds the lane where it says so,
+and repeats `register` and `build` until `is_ready`: tables may come into being meanwhile.
 
-A crash leaves either schema whole, and so does ending the steps early; index numbers that are marked unfinished are
-cleared at the next opening or change. Numbers are never reused, also not those of a change that failed.
+A change that fails before `register` leaves nothing. One that fails, is killed or given up behind it leaves hidden
+indexes, which belong to the catalog and not to the change: they are built on in the background, and the next change
+takes those over that it declares, under whatever name, and drops the others. So is every index with the definition of a
+declared one, ready or staged: nothing is built twice. Index numbers are never used again.
 
-Concurrency: the loop thread. Deliberately absent: building while mutations run.
+Concurrency: the loop thread. Deliberately absent: remembering a change over a crash; whoever pushed pushes again.
 """
 
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import Future
-from contextlib import suppress
-from functools import partial
-from time import perf_counter_ns
+from collections.abc import Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from skerry.database.catalog import Catalog, Index, SearchedIndex, Table, Validator, creation_tail
+from skerry.database.backfill import BuildProgress, backfill_steps, unbuilt
+from skerry.database.catalog import Catalog, Index, Table
 from skerry.database.catalog_store import (
     NEXT_INDEX_KEY,
     SCHEMA_KEY,
     TABLE_PREFIX,
-    UNFINISHED_PREFIX,
-    unfinished_indexes,
+    BuildRecord,
+    build_write,
+    unfinished_write,
 )
-from skerry.database.index_kinds import declared_indexes, dump_table, make_index
-from skerry.database.schema_rules import parse_schema, validators_of
-from skerry.database.search_counts import counts_key, difference
-from skerry.database.stored import HEADER_BYTES, parse_document
-from skerry.errors import DeveloperError, SystemFault
-from skerry.limits import (
-    SCHEMA_CHANGE_BATCH_BYTES,
-    SCHEMA_CHANGE_BATCH_ITEMS,
-    SCHEMA_STEP_BYTES,
-    SCHEMA_STEP_ITEMS,
-    SCHEMA_STEP_US_MAX,
-    SLICE_VALIDATION_STEPS_MAX,
-    VALIDATOR_STEPS_MAX,
-)
-from skerry.storage import Item, StorageEngine, StorageSnapshot, Tree, Write, index_end, index_prefix
-from skerry.value import Mismatch, encode_document_id, stored_document_error
+from skerry.database.index_clearing import clearing_steps
+from skerry.database.index_kinds import Declared, declared_indexes, dump_table, make_index, under_name
+from skerry.database.judging import Judgement
+from skerry.database.schema_rules import check_table_references, parse_schema, validators_of
+from skerry.database.steps import Beside, Steps, at_once
+from skerry.errors import SkerryError
+from skerry.storage import Tree, Write
 
 if TYPE_CHECKING:
-    from skerry.database.database import Database
-
-Steps = Generator[Future[None] | None, None, None]
-"""Work in pieces: each gives what to wait for before the next one, None where that is nothing."""
-
-Beside = Callable[[Callable[[], None]], Future[None]]
-"""Runs a function on another thread."""
+    from skerry.database.database import Database, OnDurable
 
 _TIMESTAMP_BYTES: Final = 8
-SCHEMA_STEP_NS: Final = SCHEMA_STEP_US_MAX * 1_000
+_NUMBER_BYTES: Final = 4
 CALL_RECORD: Final = b'{"kind":"schema"}'
 
 
 class SchemaChange:
-    """What applying a schema means for a catalog: the catalog after it, the indexes to build, the numbers to clear."""
+    """One change of the schema, from its text to its commit; `close` it, whatever became of it.
 
-    __slots__ = ("after", "building", "dropped", "tables")
+    Shape: `raw` is a schema export, JSON text. `beside` runs what is too long for the loop thread; without it that is
+    done there.
 
-    def __init__(self, before: Catalog, schema: dict[str, Any]) -> None:
-        validators = validators_of(schema)
-        declared = {table["tableName"]: table for table in schema["tables"]}
+    Raises: DeveloperError with the code of the rule that is broken.
+    """
+
+    def __init__(
+        self, database: "Database", raw: bytes, *, beside: Beside | None = None, progress: BuildProgress | None = None
+    ) -> None:
+        self._database = database
+        self._schema = parse_schema(raw)
+        self._declared = {table["tableName"]: declared_indexes(table) for table in self._schema["tables"]}
+        self._validators = validators_of(self._schema)
+        check_table_references(self._schema, database.catalog)
+        self._beside = beside or at_once
+        self._progress = progress or BuildProgress()
+        self._judgement = Judgement(database, self._validators, self._beside)
+
+    def close(self) -> None:
+        """Ends it; a second time is no error."""
+        self._judgement.stop()
+
+    @property
+    def documents_judged(self) -> int:
+        """How many documents were judged so far."""
+        return self._judgement.documents
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether mutations should wait until `catch_up` is through."""
+        return self._judgement.is_behind
+
+    def judge(self) -> Steps:
+        """The documents there are. Raises: as `Judgement.walk`."""
+        return self._judgement.walk()
+
+    def catch_up(self) -> Steps:
+        """The documents written since. Raises: as `Judgement.walk`."""
+        return self._judgement.catch_up()
+
+    def build(self) -> Steps:
+        """The indexes that the schema needs; what is written meanwhile is judged. Raises: as `backfill_steps`."""
+        needed = {
+            (name, entry.definition)
+            for name, declared in self._declared.items()
+            for entry in declared
+            if not entry.is_staged
+        }
+        steps = backfill_steps(
+            self._database, self._progress, self._beside, lambda t, index: (t.name, index.definition) in needed
+        )
+        with closing(steps):
+            for waited in steps:
+                yield waited
+                yield from self._judgement.catch_up_some()
+
+    def register(self, on_durable: "OnDurable") -> bool:
+        """Commit the hidden indexes that the schema needs and drop those that no schema does; False where there is
+        nothing to commit. The lane is held, and nothing is pending.
+        """
+        tables: list[Table] = []
+        added: list[Index] = []
+        dropped: list[Index] = []
+        before = self._database.catalog
+        next_index = before.next_index
+        for table in _user_tables(before):
+            kept, gone = self._kept_hidden(table)
+            known = {index.definition for index in table.declared}
+            new = [
+                make_index(next_index + number, entry.name, entry.definition)
+                for number, entry in enumerate(
+                    [e for e in self._declared.get(table.name, ()) if not e.is_staged and e.definition not in known]
+                )
+            ]
+            next_index += len(new)
+            if new or kept != list(table.hidden):
+                tables.append(table.with_indexes(table.indexes, (*kept, *new), table.validator))
+                added += new
+                dropped += gone
+        if not tables:
+            return False
+        after = Catalog(
+            {**before.tables, **{table.name: table for table in tables}}, before.next_table, next_index, before.schema
+        )
+        self._commit(after, tables, added, added, dropped, (), on_durable)
+        return True
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether every index that the schema needs is there, whole, and every document judged."""
+        building = unbuilt(self._database)
+        for name, declared in self._declared.items():
+            table = self._database.catalog.tables.get(name)
+            if table is None:
+                continue
+            whole = {index.definition for index in table.declared if index.number not in building}
+            if any(not entry.is_staged and entry.definition not in whole for entry in declared):
+                return False
+        return self._judgement.is_done
+
+    def switch(self, also: Sequence[Write], on_durable: "OnDurable") -> None:
+        """Commit the schema, its indexes and `also`. The lane is held, nothing is pending, and `is_ready` says so."""
+        before = self._database.catalog
         catalog = before
-        for name in declared:
+        for name in self._declared:
             if name not in catalog.tables:
                 catalog, _ = catalog.with_table(name)
         next_index = catalog.next_index
-        self.building: list[tuple[Table, Index]] = []
-        self.dropped: list[int] = []
-        self.tables: list[Table] = []
-        tables = dict(catalog.tables)
-        for name, table in catalog.tables.items():
-            if table.is_system:
-                continue
-            wanted = {
-                entry.name: entry.definition
-                for entry in declared_indexes(declared.get(name, {}))
-                if not entry.is_staged
-            }
+        tables: dict[str, Table] = {}
+        added: list[Index] = []
+        to_build: list[Index] = []
+        dropped: list[Index] = []
+        for table in _user_tables(catalog):
+            known: dict[Any, Index] = {index.definition: index for index in table.declared}
             indexes: dict[str, Index] = {}
-            added: list[Index] = []
-            for index_name, definition in wanted.items():
-                present = table.indexes.get(index_name)
-                if present is not None and present.definition == definition:
-                    indexes[index_name] = present
-                else:
-                    indexes[index_name] = make_index(next_index, index_name, definition)
-                    added.append(indexes[index_name])
+            hidden: list[Index] = []
+            for entry in self._declared.get(table.name, ()):
+                index = known.pop(entry.definition, None)
+                if index is None:
+                    index = make_index(next_index, entry.name, entry.definition)
                     next_index += 1
-            self.dropped += [index.number for key, index in table.indexes.items() if indexes.get(key) is not index]
-            changed = table.with_indexes(indexes, (), validators.get(name))
-            tables[name] = changed
-            self.tables.append(changed)
-            self.building += [(changed, index) for index in added]
-        self.after = Catalog(tables, catalog.next_table, next_index, schema)
+                    added.append(index)
+                    if table.name in before.tables:
+                        assert entry.is_staged, "an index that is declared and not built"
+                        to_build.append(index)
+                index = under_name(index, entry.name, entry.is_staged)
+                if entry.is_staged:
+                    hidden.append(index)
+                else:
+                    indexes[entry.name] = index
+            dropped += known.values()
+            tables[table.name] = table.with_indexes(indexes, tuple(hidden), self._validators.get(table.name))
+        after = Catalog({**catalog.tables, **tables}, catalog.next_table, next_index, self._schema)
+        self._commit(after, list(tables.values()), added, to_build, dropped, also, on_durable)
+
+    # -- inside ------------------------------------------------------------------------------------------------------
+
+    def _kept_hidden(self, table: Table) -> tuple[list[Index], list[Index]]:
+        """A table's hidden indexes: those that the active schema or this one declares, and those that neither does."""
+        wanted: dict[Any, Declared] = {entry.definition: entry for entry in self._declared.get(table.name, ())}
+        kept: list[Index] = []
+        gone: list[Index] = []
+        for index in table.hidden:
+            entry = wanted.get(index.definition)
+            if index.is_staged:
+                kept.append(index)
+            elif entry is not None:
+                kept.append(under_name(index, entry.name, is_staged=False))
+            else:
+                gone.append(index)
+        return kept, gone
+
+    def _commit(
+        self,
+        after: Catalog,
+        tables: list[Table],
+        added: list[Index],
+        to_build: list[Index],
+        dropped: list[Index],
+        also: Sequence[Write],
+        on_durable: "OnDurable",
+    ) -> None:
+        """One commit of a catalog; `added` get its timestamp as the one since which they are maintained."""
+
+        database = self._database
+
+        def writes(commit_ts: int) -> list[Write]:
+            for index in added:
+                index.since_ts = commit_ts
+            out: list[Write] = [(Tree.META, TABLE_PREFIX + table.name.encode(), dump_table(table)) for table in tables]
+            if after.schema is not None:
+                stamp = commit_ts.to_bytes(_TIMESTAMP_BYTES, "big")
+                out.append((Tree.META, SCHEMA_KEY, stamp + orjson.dumps(after.schema)))
+            out.append((Tree.META, NEXT_INDEX_KEY, after.next_index.to_bytes(_NUMBER_BYTES, "big")))
+            for index in to_build:
+                out.append(build_write(index.number, BuildRecord()))
+                database.counted_up_to[index.number] = b""  # no document is in its counts yet
+            for index in dropped:
+                database.counted_up_to.pop(index.number, None)
+                out += [build_write(index.number, None), unfinished_write(index.number, is_unfinished=True)]
+            out += also
+            return out
+
+        database.switch_catalog(after, writes, CALL_RECORD, database.newest_ts, on_durable)
 
 
-def schema_steps(
-    database: "Database",
-    raw: bytes,
-    also: Sequence[Write] = (),
-    *,
-    on_switched: Callable[[], None] | None = None,
-    beside: Beside | None = None,
+def background_steps(
+    database: "Database", *, beside: Beside | None = None, progress: BuildProgress | None = None
 ) -> Steps:
-    """The steps that make a schema export the deployment's schema; see the module. Nothing may be pending.
+    """What a change leaves to be done behind its switch, and what one that ended early left: indexes to build, entries
+    of dropped ones to delete. Raises: as `backfill_steps`; what is left then is found again the next time."""
+    yield from backfill_steps(database, progress or BuildProgress(), beside or at_once, lambda _table, _index: True)
+    yield from clearing_steps(database.engine)
 
-    Shape: `also` is written in the commit that switches, and `on_switched` called when that is durable, before
-    anybody sees it. `beside` runs what is too long for the loop thread; without it that is done here. The steps can
-    be ended by an exception thrown in where one gave None, or by closing them there.
 
-    Raises: DeveloperError of `parse_schema`; `SchemaEnforcementError` naming table, document and path; SystemFault
-    of storage; Conflict where documents changed meanwhile.
+def apply_schema(database: "Database", raw: bytes, also: Sequence[Write] = ()) -> None:
+    """A whole change at one go, its background work included, for whoever has no loop. Blocks until it is durable.
+
+    Raises: as the change's methods.
     """
-    schema = parse_schema(raw)
-    assert not database.n_pending
-    since_ts, engine = database.newest_ts, database.engine
-    snapshot = engine.snapshot()
-    try:
-        # A change that failed may have left entries; with their marks the numbers would stay taken for ever.
-        yield from _clear(engine, unfinished_indexes(snapshot))
-        change = SchemaChange(database.catalog, schema)
-        yield from _check_documents(snapshot, database.catalog, change.after, beside or _at_once)
-        if change.building:
-            database.reserve_indexes(change.after.next_index)
-            marks = [_mark(index.number) for _, index in change.building]
-            next_index = change.after.next_index.to_bytes(4, "big")
-            yield from _committed(engine, [*marks, (Tree.META, NEXT_INDEX_KEY, next_index)])
-        for table, index in change.building:
-            yield from _build(database, snapshot, table, index, beside or _at_once)
-    finally:
-        snapshot.close()
-    switched: Future[None] = Future()
+    database.flush()
+    change = SchemaChange(database, raw)
+    failures: list[BaseException] = []
 
     def on_durable(outcome: int | BaseException) -> None:
         if isinstance(outcome, BaseException):
-            switched.set_exception(outcome)
-            return
-        switched.set_result(None)
-        if on_switched is not None:
-            on_switched()
+            failures.append(outcome)
 
-    database.switch_catalog(
-        change.after, lambda commit_ts: [*_switch(change, schema, commit_ts), *also], CALL_RECORD, since_ts, on_durable
-    )
-    yield switched
-    switched.result()
-    # The change is made; what a failure leaves of the dropped indexes is cleared by the next change or opening.
-    with suppress(SystemFault):
-        yield from _clear(engine, change.dropped)
+    def settle() -> None:
+        database.flush()
+        if failures:
+            raise failures[0]
 
-
-def clear_indexes(engine: StorageEngine, numbers: list[int]) -> None:
-    """Delete all entries of indexes that are no longer, or not yet, anybody's, and then their marks. Blocks."""
-    for waited in _clear(engine, numbers):
-        if waited is not None:
-            waited.exception()
-
-
-def _clear(engine: StorageEngine, numbers: list[int]) -> Steps:
-    """The steps of `clear_indexes`."""
-    if not numbers:
-        return
-    for number in numbers:
-        for tree in (Tree.INDEXES, Tree.INDEX_HISTORY):
-            yield from _clear_tree(engine, tree, number)
-    keys = [key for number in numbers for key in (UNFINISHED_PREFIX + number.to_bytes(4, "big"), counts_key(number))]
-    yield from _committed(engine, [(Tree.META, key, None) for key in keys])
-
-
-def _clear_tree(engine: StorageEngine, tree: Tree, number: int) -> Steps:
-    """Delete an index's entries in one tree, batch by batch."""
-    lower, end = index_prefix(number), index_end(number)
-    writes: list[Write] = []
-    n_bytes = 0
-    while True:
-        snapshot = engine.snapshot()
-        try:
-            items, size = _piece(snapshot, tree, lower, end)
-        finally:
-            snapshot.close()
-        writes += [(tree, key, None) for key, _ in items]
-        n_bytes += size
-        if writes and (not items or _is_batch(writes, n_bytes)):
-            yield from _committed(engine, writes)
-            writes, n_bytes = [], 0
-        if not items:
-            return
-        lower = items[-1][0] + b"\0"
-        yield None
-
-
-def _is_batch(writes: list[Write], n_bytes: int) -> bool:
-    """Whether writes are enough for a sync."""
-    return len(writes) >= SCHEMA_CHANGE_BATCH_ITEMS or n_bytes >= SCHEMA_CHANGE_BATCH_BYTES
-
-
-def _committed(engine: StorageEngine, writes: list[Write]) -> Steps:
-    """Waits until a batch is durable. Raises: SystemFault of storage."""
-    durable = engine.commit(writes)
-    yield durable
-    durable.result()
-
-
-def _switch(change: SchemaChange, schema: dict[str, Any], commit_ts: int) -> list[Write]:
-    """The writes of the commit that makes the change real."""
-    writes: list[Write] = [
-        (Tree.META, TABLE_PREFIX + table.name.encode(), dump_table(table)) for table in change.tables
-    ]
-    writes.append((Tree.META, SCHEMA_KEY, commit_ts.to_bytes(_TIMESTAMP_BYTES, "big") + orjson.dumps(schema)))
-    writes.append((Tree.META, NEXT_INDEX_KEY, change.after.next_index.to_bytes(4, "big")))
-    for _, index in change.building:
-        writes.append((Tree.META, UNFINISHED_PREFIX + index.number.to_bytes(4, "big"), None))
-    writes += [_mark(number) for number in change.dropped]
-    return writes
-
-
-def _mark(number: int) -> Write:
-    return (Tree.META, UNFINISHED_PREFIX + number.to_bytes(4, "big"), b"")
-
-
-def _check_documents(snapshot: StorageSnapshot, before: Catalog, after: Catalog, beside: Beside) -> Steps:
-    """Judge the documents of every table whose validator is not the one already enforced."""
-    for table in after.tables.values():
-        validator = table.validator
-        if validator is None:
-            continue
-        old = before.tables.get(table.name)
-        if old is not None and old.validator is not None and old.validator.json == validator.json:
-            continue
-        for items, is_large in _pieces(snapshot, table):
-            if is_large:
-                yield from _run(beside, _check, table, validator, items, after)
-                continue
-            end_ns = perf_counter_ns() + SCHEMA_STEP_NS
-            for item in items:
-                try:
-                    _check(table, validator, [item], after, SLICE_VALIDATION_STEPS_MAX)
-                except DeveloperError as error:
-                    if error.code != "ValidationTooExpensive":
-                        raise
-                    yield from _run(beside, _check, table, validator, [item], after)
-                if perf_counter_ns() >= end_ns:
-                    yield None
-                    end_ns = perf_counter_ns() + SCHEMA_STEP_NS
-            yield None
-
-
-def _check(
-    table: Table, validator: Validator, items: list[Item], catalog: Catalog, steps_max: int = VALIDATOR_STEPS_MAX
-) -> None:
-    """Judges stored documents. Any thread."""
-    for key, stored in items:
-        document = parse_document(stored[HEADER_BYTES:])
-        fields = {name: value for name, value in document.items() if name[0] != "_"}
-        try:
-            validator.check(fields, catalog.resolve, steps_max=steps_max)
-        except Mismatch as mismatch:
-            document_id = encode_document_id(table.number, key[len(table.prefix) :])
-            raise stored_document_error(document_id, table.name, mismatch) from None
-
-
-def _build(database: "Database", snapshot: StorageSnapshot, table: Table, index: Index, beside: Beside) -> Steps:
-    """Write the entries of a new index, batch by batch."""
-    engine = database.engine
-    writes: list[Write] = []
-    n_bytes = 0
-    lengths: dict[bytes, tuple[int, int]] = {}
-    for items, is_large in _pieces(snapshot, table):
-        made: list[Write] = []
-        if isinstance(index, SearchedIndex):
-            lengths.update([(key, (0, index.length(parse_document(stored[HEADER_BYTES:])))) for key, stored in items])
-        if is_large:
-            yield from _run(beside, _entries, table, index, items, made)
-        else:
-            _entries(table, index, items, made)
-            yield None
-        writes += made
-        n_bytes += sum([len(key) for _, key, _ in made])
-        if _is_batch(writes, n_bytes):
-            yield from _committed(engine, writes)
-            writes, n_bytes = [], 0
-            database.make_room()
-    if lengths:
-        writes.append(database.add_counts(index.number, difference(lengths)))
-    if writes:
-        yield from _committed(engine, writes)
-
-
-def _entries(table: Table, index: Index, items: list[Item], out: list[Write]) -> None:
-    """Appends the index entries of stored documents. Any thread."""
-    prefix = index_prefix(index.number)
-    for key, stored in items:
-        document = parse_document(stored[HEADER_BYTES:])
-        tail = creation_tail(document["_creationTime"], key[len(table.prefix) :])
-        out += [(Tree.INDEXES, prefix + entry, b"") for entry in index.keys(document, tail)]
-
-
-def _pieces(snapshot: StorageSnapshot, table: Table) -> Iterator[tuple[list[Item], bool]]:
-    """The stored documents of a table, a few at a time, and whether they are large. Nothing may change them.
-
-    The snapshot is renewed for each piece: a storage that grows ends snapshots, and one that stays keeps pages from
-    being used again.
-    """
-    lower: bytes = table.prefix
-    end = table.end
-    while True:
-        snapshot.renew()
-        items, n_bytes = _piece(snapshot, Tree.DOCUMENTS, lower, end)
-        if not items:
-            return
-        yield items, n_bytes > 2 * SCHEMA_STEP_BYTES
-        lower = items[-1][0] + b"\0"
-
-
-def _piece(snapshot: StorageSnapshot, tree: Tree, lower: bytes, upper: bytes | None) -> tuple[list[Item], int]:
-    """The first items from a key on, as many as one step takes, and their bytes; the last may lie on top."""
-    items: list[Item] = []
-    n_bytes = 0
-    for item in snapshot.scan(tree, lower, upper, False):
-        items.append(item)
-        n_bytes += len(item[0]) + len(item[1])
-        if len(items) >= SCHEMA_STEP_ITEMS or n_bytes >= SCHEMA_STEP_BYTES:
-            break
-    return items, n_bytes
-
-
-def _run(beside: Beside, work: Callable[..., None], *arguments: Any) -> Steps:
-    done = beside(partial(work, *arguments))
-    yield done
-    done.result()
-
-
-def _at_once(work: Callable[[], None]) -> Future[None]:
-    done: Future[None] = Future()
     try:
-        work()
-    except Exception as error:
-        done.set_exception(error)
-    else:
-        done.set_result(None)
-    return done
+        while True:
+            _drive(database, change.judge())
+            _drive(database, change.catch_up())
+            if change.register(on_durable):
+                settle()
+            _drive(database, change.build())
+            if change.is_ready:
+                break
+        change.switch(also, on_durable)
+        settle()
+    finally:
+        change.close()
+    _drive(database, background_steps(database))
+
+
+def _drive(database: "Database", steps: Steps) -> None:
+    for waited in steps:
+        if waited is None:
+            continue
+        try:
+            database.flush()
+        except SkerryError:
+            pass  # the step that follows looks at what it waited for
+        waited.exception()
+
+
+def _user_tables(catalog: Catalog) -> list[Table]:
+    return [table for table in catalog.tables.values() if not table.is_system]

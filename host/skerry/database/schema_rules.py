@@ -3,9 +3,10 @@
 Source: protocol reference 4.10 (the export's shape), 5.7 (rules and codes).
 """
 
+from collections.abc import Iterator
 from typing import Any, cast
 
-from skerry.database.catalog import CREATION_TIME, Validator
+from skerry.database.catalog import CREATION_TIME, Catalog, Validator
 from skerry.errors import DeveloperError
 from skerry.limits import (
     INDEX_FIELDS_MAX,
@@ -69,6 +70,46 @@ def validators_of(schema: dict[str, Any] | None) -> dict[str, Validator]:
         for table in schema["tables"]
         if table.get("documentType") is not None
     }
+
+
+def check_table_references(schema: dict[str, Any], catalog: Catalog) -> None:
+    """That every `v.id` of a schema that is enforced names a table that is declared or there.
+
+    Raises: DeveloperError `UnknownTableInSchema`.
+    """
+    if not schema["schemaValidation"]:
+        return
+    known = {*catalog.tables, *[table["tableName"] for table in schema["tables"]]}
+    for table in schema["tables"]:
+        for path, named in _named_tables(table.get("documentType")):
+            if named not in known:
+                raise DeveloperError(
+                    "UnknownTableInSchema",
+                    f'Table "{table["tableName"]}" has `v.id("{named}")` at {path or "its top"}, and there is no table '
+                    f'"{named}": declare it in the schema, or correct its name.',
+                )
+
+
+def _named_tables(validator: Any) -> Iterator[tuple[str, str]]:
+    """The path and table of each `v.id` in a validator that was compiled before."""
+    waiting: list[tuple[str, Any]] = [("", validator)]
+    while waiting:
+        path, part = waiting.pop()
+        if part is None:
+            continue
+        spec: dict[str, Any] = part
+        kind = spec["type"]
+        if kind == "id":
+            yield path, spec["tableName"]
+        elif kind == "array":
+            waiting.append((f"{path}[]", spec["value"]))
+        elif kind == "union":
+            waiting += [(path, member) for member in reversed(spec["value"])]
+        elif kind == "record":
+            waiting.append((f"{path}.values()", spec["values"]["fieldType"]))
+            waiting.append((f"{path}.keys()", spec["keys"]))
+        elif kind == "object":
+            waiting += [(f"{path}.{name}", field["fieldType"]) for name, field in reversed(spec["value"].items())]
 
 
 def _check_table(table: Any) -> str:

@@ -32,7 +32,7 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from skerry.database.catalog import Catalog, Index, Table, creation_tail
-from skerry.database.catalog_store import imported_garbage, load_catalog, unfinished_indexes
+from skerry.database.catalog_store import counted_up_to, imported_garbage, load_catalog, unfinished_indexes
 from skerry.database.commit_log import Change, read_entry
 from skerry.database.history import dropped_in_part, retained_ts
 from skerry.database.search_counts import NONE, Counts, counts_key, difference, plus, read_counts
@@ -101,6 +101,7 @@ class Verification:
         self._newest = 0
         self._garbage: frozenset[int] = frozenset()
         self._unfinished: set[int] = set()
+        self._built_up_to = counted_up_to(snapshot)
         self._retained = retained_ts(snapshot)
         self._partly_ts, self._partly_done = dropped_in_part(snapshot)
         self._found: dict[int, int] = {}
@@ -200,6 +201,8 @@ class Verification:
         for entry in _keys_of(index, document, tail):
             full = index_prefix(index.number) + entry
             if self._snapshot.get(Tree.INDEXES, full) is None:
+                if key > self._built_up_to.get(index.number, key):
+                    continue  # it is being built, and has not come so far
                 self._differs("IndexEntryMissing", Tree.INDEXES, full, f"{table.name}.{index.name} of {key.hex()}")
             else:
                 self._found[index.number] = self._found.get(index.number, 0) + 1

@@ -8,13 +8,16 @@ happen in the middle of a read on another thread.
 
 from collections.abc import Callable, Iterator
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from skerry.database.overlay import Overlay
 from skerry.storage import Charge, Item, StorageEngine, StorageSnapshot, Tree
 
 if TYPE_CHECKING:
     from skerry.database.transaction import Transaction
+
+
+_DOCUMENT_KEY_BYTES: Final = 20
 
 
 class View:
@@ -48,6 +51,32 @@ class View:
         self.retired = True
         if not self.users:
             self.snapshot.close()
+
+    def document(self, key: bytes) -> bytes | None:
+        """The stored form of a document pending commits included. Raises: as a snapshot's get."""
+        found = self.overlay.documents.get(key, b"")
+        return self.snapshot.get(Tree.DOCUMENTS, key) if found == b"" else found
+
+    def documents(self, lower: bytes, upper: bytes, items_max: int, bytes_max: int) -> tuple[list[Item], bytes, int]:
+        """Some first documents of a range of the documents tree pending commits included.
+
+        Shape: keys and stored forms, the key behind which to go on, empty where there is nothing more, and the bytes
+        read; the last document may lie on top of `bytes_max`. Documents that only pending commits have are left out:
+        `Database.watchers` hear of those.
+        """
+        pending = self.overlay.documents
+        items: list[Item] = []
+        n_bytes = 0
+        for n_items, item in enumerate(self.snapshot.scan(Tree.DOCUMENTS, lower, upper, False), 1):
+            key, stored = item
+            n_bytes += len(stored) + _DOCUMENT_KEY_BYTES
+            if key not in pending:
+                items.append(item)
+            elif (newer := pending[key]) is not None:
+                items.append((key, newer))
+            if n_items >= items_max or n_bytes >= bytes_max:
+                return items, key, n_bytes
+        return items, b"", n_bytes
 
 
 class GuardedSnapshot:

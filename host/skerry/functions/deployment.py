@@ -6,8 +6,8 @@ Deployment(folder) -> database, the version that was active -> call, call, ... a
 
 **Activation is atomic.** The bundle is stored under its digest and synced first; then one storage commit switches the
 schema, its indexes and the name of the active bundle together. A crash leaves the old version or the new one. Calls
-that began before keep the version they began with. While documents are checked and indexes built, in short steps,
-the lane is held: queries go on, mutations wait. Once begun, a switch goes to its end, though whoever asked has left.
+that began before keep the version they began with. While documents are judged and indexes built (`schema_work`), all
+calls go on. Once begun, a switch goes to its end, though whoever asked has left; a newer push takes its place.
 
 Concurrency: the loop thread, except that checking, compiling and describing a bundle happen on a worker thread.
 """
@@ -45,6 +45,7 @@ from skerry.functions.metering import Meter
 from skerry.functions.operations import wrong_kind
 from skerry.functions.patient_threads import PatientQueue, get_vector_threads
 from skerry.functions.request import CallRequest, CallResult
+from skerry.functions.schema_work import SchemaWork
 from skerry.functions.settings import Settings
 from skerry.functions.terms import Terms
 from skerry.functions.upkeep import Upkeep
@@ -126,6 +127,7 @@ class Deployment:
         self.care = Care(self.database, self._engine, loop)
         secret = hmac.digest(host_key, b"vector filters " + name.encode(), "sha256")
         self.vectors = self._vector_indexes(timers or loop, secret)
+        self._schema = SchemaWork(self.database, self.lane, loop, terms.meter, _shutting_down)
         self._activating = asyncio.Lock()
         self._stepping: set[asyncio.Task[None]] = set()
         self._is_clearing = False
@@ -145,6 +147,7 @@ class Deployment:
         upkeep.retention_s = lambda: self.settings.retention_s
         upkeep.after_turn = self.care.turn
         self._loop.call_soon_threadsafe(upkeep.start)
+        self._loop.call_soon_threadsafe(self._schema.start)
         self._loop.call_soon_threadsafe(self.clear_imported)
         return upkeep
 
@@ -246,7 +249,7 @@ class Deployment:
         """Whether nothing is in flight: no call, no activation."""
         is_calling = self.lane.in_flight or not self.actions.is_idle
         is_changing = self._activating.locked() or self._kept.arriving is not None
-        return not is_calling and not is_changing and not self.care.is_busy
+        return not is_calling and not is_changing and not self.care.is_busy and self._schema.is_idle
 
     @property
     def is_readable(self) -> bool:
@@ -258,7 +261,7 @@ class Deployment:
 
         Raises: ClientError `DeployInProgress`; SystemFault `StorageFull`.
         """
-        if self._activating.locked() or self._kept.arriving is not None:
+        if self._kept.arriving is not None or (self._activating.locked() and not self._schema.gives_way):
             raise _in_progress()
         return self._kept.begin_upload()
 
@@ -287,7 +290,9 @@ class Deployment:
 
     async def _switch(self, load: Callable[[], tuple[Version, int]]) -> dict[str, Any]:
         if self._activating.locked():
-            raise _in_progress()
+            if not self._schema.gives_way:
+                raise _in_progress()
+            self._schema.supersede()
         await self._activating.acquire()
         switching = self._loop.create_task(self._switch_alone(load))
         switching.add_done_callback(lambda _: self._activating.release())
@@ -304,22 +309,21 @@ class Deployment:
         def on_switched() -> None:
             self._kept.switched(after)
             self.version = version
-            self.lane.release()
 
-        await self.lane.hold()
         try:
-            beside = self.lane.beside
-            await self._drive(
-                self.database.schema_steps(version.schema, writes, on_switched=on_switched, beside=beside)
-            )
-        except DeveloperError as error:
+            await self._schema.apply(version.schema, writes, on_switched)
+        except (DeveloperError, ClientError) as error:
             self._kept.discard(version.digest)
             self._checked.tidy(self._kept.digests)
+            if isinstance(error, ClientError):
+                raise
             raise ClientError("SchemaRefused", f"{error.code}: {error.message}") from error
-        finally:
-            self.lane.release()
         await asyncio.to_thread(self._tidy)
         return self.describe()
+
+    def schema_progress(self) -> dict[str, Any]:
+        """The state of each index, and what is under way with them."""
+        return self._schema.describe()
 
     async def _drive(self, steps: Steps) -> None:
         """Takes steps to their end, or until the deployment closes; others have the loop in between."""
@@ -394,6 +398,7 @@ class Deployment:
         """Takes no more calls, waits for those in flight, closes the storage."""
         self.drain()
         await self.actions.close()
+        await self._schema.stop()
         async with self._activating:  # what is being activated ends first, refused
             pass
         while self._stepping:
