@@ -419,7 +419,7 @@ def bodies_first(world: World, text: str, count: int) -> list[str]:
 def test_two_common_words_find_what_has_both(memory: World) -> None:
     memory.schema(search_schema())
     most = limits.SEARCH_POSTINGS_MAX
-    memory.insert_all("m", [{"body": f"{'left' if n % 2 else 'right'} {n}"} for n in range(3 * most)])
+    memory.insert_all("m", [{"body": f"{'left' if n % 2 else 'right'} {n}"} for n in range(5 * most // 2)])
     say(memory, "left right", "left or right", "word left and also right")
     expected = ["left right", "left or right", "word left and also right"]
     assert bodies_first(memory, "left right", 3) == expected

@@ -173,32 +173,40 @@ class Run:
 class Postings:
     """What has been read of one term's postings in one scope.
 
-    Shape: `scores` by the rest of a key (age and internal id). Of a list that is too long to be read whole: `runs`
-    those that have not ended; `bound` the most (negative) that a posting can add that was not read, 0 where there is
-    none; `least_code` such that documents whose length has a smaller code were all read.
+    Shape: `scores` by the rest of a key (age and internal id). Of a list that is too long to be read whole, `runs` are
+    those that have not ended; of another `keys` are all there is.
     """
 
-    __slots__ = ("_at", "bound", "least_code", "runs", "scorer", "scores")
+    __slots__ = ("_at", "_bounds", "keys", "runs", "scorer", "scores")
 
     def __init__(self, reader: Reader, scope: bytes, term: bytes, scorer: Scorer, is_long: bool) -> None:
         self.scorer = scorer
         self.scores: dict[bytes, float] = {}
         self.runs: list[Run] = []
+        self._bounds: dict[int, float] = {}
         bounds = posting_bounds(scope, term)
         self._at = len(bounds[0])
         keys = None if is_long else reader.postings(scope, term)
+        self.keys = keys or []
         if keys is None:
             self.runs = [run for run in self._open(reader, bounds) if run.keys]
         else:
             self.add(keys)
-        self.bound, self.least_code = 0.0, 256
-        self.has_advanced()
 
     def has_advanced(self) -> None:
-        """Take in how far the runs have come."""
-        score, at = self.scorer.score, self._at + 1
-        self.bound = min([score(self.strength(run)) for run in self.runs], default=0.0)
-        self.least_code = min([run.keys[0][at] for run in self.runs], default=256)
+        """Take in that the runs have moved on."""
+        self._bounds = {}
+
+    def bound(self, code: int) -> float:
+        """The most (negative) that the term can add to a document of a length that was not read here; 0 where all
+        documents of this length were read."""
+        bound = self._bounds.get(code)
+        if bound is None:
+            at = self._at
+            counts = [run.keys[0][at] for run in self.runs if run.keys[0][at + 1] <= code]
+            score = self.scorer.score
+            bound = self._bounds[code] = min([score(bytes((count, code))) for count in counts], default=0.0)
+        return bound
 
     def add(self, keys: list[bytes]) -> None:
         """Take postings in."""

@@ -100,6 +100,8 @@ class Ranking:
         ]
         self._long = [postings for postings in self._lists if postings.runs]
         self._reading = LongLists(reader, self._long)
+        for postings in self._lists if self._long else ():
+            self._reading.codes.update(postings.codes(postings.keys))
         if len(self._long) > 1:
             while self._reading.is_open:
                 self._reading.more()
@@ -134,11 +136,11 @@ class Ranking:
                 continue
             get = scores.get
             scores.update([(rest, get(rest, 0.0) + score) for rest, score in postings.scores.items()])
-        code_of = self._reading.codes.get
+        codes = self._reading.codes
         for postings in self._long:
-            held, least, bound = postings.scores, postings.least_code, postings.bound
-            for rest in [rest for rest in scores if rest not in held and code_of(rest, 256) >= least]:
-                scores[rest] += bound
+            held, bound = postings.scores, postings.bound
+            for rest in [rest for rest in scores if rest not in held]:
+                scores[rest] += bound(codes[rest])
         heap = [(score, rest) for rest, score in scores.items()]
         heapify(heap)
         return heap
@@ -148,13 +150,13 @@ class Ranking:
         total = 0.0
         is_exact = True
         is_complete = rest in self._completed
-        code = self._reading.codes.get(rest, 256)
+        code = self._reading.codes[rest]
         for postings in self._lists:
             part = postings.scores.get(rest)
             if part is not None:
                 total += part
-            elif not is_complete and postings.runs and code >= postings.least_code:
-                total += postings.bound
+            elif not is_complete and postings.runs and (bound := postings.bound(code)):
+                total += bound
                 is_exact = False
         return total, is_exact
 
