@@ -9,14 +9,14 @@ import orjson
 import pytest
 
 from skerry.errors import ClientError, SystemFault
-from skerry.functions.patient_threads import PatientQueue, get_patient_threads
+from skerry.functions.patient_threads import PatientQueue, PatientThreads
 from skerry.functions.request import CallResult
 from skerry.functions.terms import Terms
+from skerry.http import app
 from skerry.http.answers import CLEAN, ENCODED, EXPORT, is_long, result_json
 from skerry.http.bodies import ArrivingBody, args_of, parse_body
 from skerry.http.long_bodies import LongWork, fields_of_long
 from skerry.limits import (
-    BACKGROUND_THREADS,
     HTTP_BATCH_QUERIES_MAX,
     HTTP_BODY_NESTING_MAX,
     HTTP_FIELDS_MAX,
@@ -49,8 +49,9 @@ def post(wire: Wire, fields: Any) -> None:
     wire.send(b"POST /api/query HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b" % (len(raw), raw))
 
 
-def test_a_long_body_waits_for_a_thread_and_nobody_waits_for_it() -> None:
-    gate, entered = threading.Event(), threading.Semaphore(0)
+def test_a_long_body_waits_for_a_thread_and_nobody_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, entered, threads = threading.Event(), threading.Semaphore(0), PatientThreads(threads=1)
+    monkeypatch.setattr(app, "get_patient_threads", lambda: threads)
 
     def block() -> None:
         entered.release()
@@ -58,10 +59,8 @@ def test_a_long_body_waits_for_a_thread_and_nobody_waits_for_it() -> None:
 
     with served_port() as port, port.connect() as heavy, port.connect() as small:
         try:
-            for _ in range(BACKGROUND_THREADS):
-                get_patient_threads().submit(PatientQueue(), block)
-            for _ in range(BACKGROUND_THREADS):
-                assert entered.acquire(timeout=WAIT_SECONDS_MAX)
+            threads.submit(PatientQueue(), block)
+            assert entered.acquire(timeout=WAIT_SECONDS_MAX)
             post(heavy, {"path": "now:heavy", "args": {"a": FILLER}})
             for turn in range(20):  # the whole body has arrived before these are done
                 post(small, {"path": f"now:{turn}", "args": {}})
