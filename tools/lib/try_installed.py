@@ -1,4 +1,4 @@
-"""`try_installed.py SKERRY APP`: has an installed `skerry dev` build, deploy and serve an app, calls it, and stops it."""
+"""`try_installed.py SKERRY APP`: an installed `skerry dev` builds, deploys and serves an app, is called, and ends."""
 
 import json
 import os
