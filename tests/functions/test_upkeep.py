@@ -32,11 +32,17 @@ def _write(world: World, count: int) -> None:
     world.settle()
 
 
-def _upkeep(world: World, engine: LmdbEngine, **more: Any) -> Upkeep:
+def _upkeep(world: World, engine: LmdbEngine, terms: Terms | None = None, **more: Any) -> Upkeep:
     loop: Any = asyncio.new_event_loop()
     try:
         return Upkeep(
-            world.database, engine, lambda: int(world.now_ms * 1e6), loop, Terms(), elapsed_ns=lambda: 0, **more
+            world.database,
+            engine,
+            lambda: int(world.now_ms * 1e6),
+            loop,
+            terms or Terms(),
+            elapsed_ns=lambda: 0,
+            **more,
         )
     finally:
         loop.close()
@@ -69,6 +75,36 @@ def test_old_history_goes_in_bounded_steps(tmp_path: Path) -> None:
     snapshot = engine.snapshot()
     assert retained_ts(snapshot) > 0
     snapshot.close()
+    engine.close()
+
+
+class Bounded(Terms):
+    """Terms with a quota of storage."""
+
+    quota: int | None = None
+
+    @property
+    def storage_bytes(self) -> int | None:
+        return self.quota
+
+
+def test_at_its_quota_a_deployment_keeps_its_history_for_the_shortest_time(tmp_path: Path) -> None:
+    engine = LmdbEngine(tmp_path / "d")
+    world = World(engine)
+    _write(world, 5)
+    before = _commits(world)
+    terms = Bounded()
+    upkeep = _upkeep(world, engine, terms=terms)
+    world.now_ms += limits.HISTORY_RETENTION_S_MIN * 1000 + 1000
+    terms.quota = engine.data_bytes() + 1
+    assert upkeep.step() is False and _commits(world) == before, "there is room"
+    terms.quota = engine.data_bytes()
+    world.now_ms -= 2000
+    assert upkeep.step() is False and _commits(world) == before, "it is too young even so"
+    world.now_ms += 2000
+    upkeep.step()
+    engine.commit([(Tree.META, b"test fence", b"1")]).result(20)
+    assert _commits(world) == 1
     engine.close()
 
 

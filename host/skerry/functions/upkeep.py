@@ -7,6 +7,10 @@ behind by more than `UPKEEP_LATE_SECONDS` it takes `UPKEEP_LATE_SHARE_PERCENT`, 
 than making it, history then grows no further, whatever the rate of writes. A step's deletes share the next group's
 sync; their pages are used again.
 
+What was deleted counts for the storage quota as long as it is history. A deployment at its quota therefore keeps its
+history for HISTORY_RETENTION_S_MIN only: what it deletes makes room after that time, and no call that is under way
+loses what it reads.
+
 Deliberately absent: shrinking files, which is `care`'s, and a clock of its own: the time is the deployment's.
 """
 
@@ -90,7 +94,10 @@ class Upkeep:
         self._database.storage_looked_at(self._engine.data_bytes(), self._terms.storage_bytes)
 
     def _horizon(self) -> int:
-        return self._clock_ns() - self.retention_s() * _NS_PER_S
+        retention_s, quota = self.retention_s(), self._terms.storage_bytes
+        if quota is not None and self._database.storage_bytes >= quota:
+            retention_s = min(retention_s, limits.HISTORY_RETENTION_S_MIN)
+        return self._clock_ns() - retention_s * _NS_PER_S
 
     def _schedule(self, seconds: float) -> None:
         self._timer = self._loop.call_later(seconds, self._turn)
