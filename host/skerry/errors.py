@@ -154,6 +154,10 @@ ERRORS: Final[dict[str, ErrorSpec]] = {
     "InvalidSettings": _client(400, "Send known settings with whole numbers, or null for the default."),
     "InvalidJob": _client(400, "Ask for a job that there is: space, verify or compact."),
     "JobInProgress": _client(409, "A deployment does one of these jobs at a time; wait for the end of the other."),
+    "BackupInvalid": _client(400, "Nothing was restored. Give the full backup and its increments, in order and whole."),
+    "BackupBaseUnknown": _client(409, "Take a full backup; increments need history that goes back to the one before."),
+    "RestoreInProgress": _client(409, "Something is being restored under this name; wait for its end."),
+    "TooManyRestores": _client(409, "Wait for other restores to end before beginning one more."),
     "CommitLogCorrupted": _system(500, "The commit log cannot be read; keep the data folder and report it."),
     "IndexCorrupted": _system(500, "An index and its documents disagree; keep the data folder and report it."),
     "InvalidArgument": _developer(

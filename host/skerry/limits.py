@@ -441,6 +441,13 @@ assert UPKEEP_COMMITS_MAX <= RETENTION_CHUNK_COMMITS, "a full step is seen as fu
 VERIFY_STEP_ITEMS = 256  # looked at before whoever verifies may rest
 VERIFY_DIFFERENCES_MAX = 1_000  # told one by one; more are counted
 VERIFY_COMMITS_REMEMBERED = 64  # whose documents a walk keeps in memory
+BACKUP_PIECE_BYTES = 256 * KIB  # of text that is packed or unpacked at once
+BACKUP_CHUNK_BYTES = 48 * KIB  # of a bundle, in one line
+BACKUP_LINE_BYTES_MAX = 16 * MIB  # a head with a schema, or a document however it is escaped
+RESTORE_BATCH_BYTES = 2 * MIB  # of documents that share a sync
+RESTORE_TABLE_NUMBER_MAX = 2**30
+RESTORE_UPLOAD_BYTES_MAX = 1024 * 1024 * MIB
+RESTORES_MAX = 4  # of one process at once
 COMPACTION_FREE_PERCENT = 50  # of a file that hold nothing: then it is compacted by itself
 COMPACTION_FREE_BYTES_MIN = 32 * MIB  # likewise
 COMPACTION_INTERVAL_SECONDS = 600  # between attempts to compact by itself
@@ -450,6 +457,8 @@ COMPACTION_PACE_PERCENT = 50  # of the time for copying, the rest of it for othe
 COMPACTION_JOURNAL_BYTES_MAX = 4 * 1024 * MIB  # committed while a copy is made; with more the attempt ends
 COMPACTION_REST_BYTES = 256 * KIB  # of the journal, left for the switch
 COMPACTION_ROUNDS_MAX = 30  # of catching up with what is committed meanwhile
+
+assert SCHEMA_JSON_BYTES_MAX + TABLES_MAX * 100 < BACKUP_LINE_BYTES_MAX > 6 * DOCUMENT_BYTES_MAX
 
 # -- supervisor and workers --------------------------------------------------------------------------------------
 WORKERS_MAX = 64

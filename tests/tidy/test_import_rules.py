@@ -26,10 +26,13 @@ ROOMS: dict[str, set[str]] = {
     "vectors": DATA | {"storage", "database"},
     "functions": DATA | {"storage", "database", "isolate", "bundle", "vectors"},
     "transfer": DATA | {"storage", "database"},  # files in, files out: no deployment, no requests
-    "admin": DATA | {"storage", "database", "isolate", "egress", "bundle", "functions", "transfer"},
-    "http": DATA | {"supervisor", "storage", "database", "jail", "isolate", "bundle", "functions", "transfer", "admin"},
+    "backup": DATA | {"storage", "database", "bundle", "functions"},
+    "admin": DATA | {"storage", "database", "isolate", "egress", "bundle", "functions", "transfer", "backup"},
+    "http": DATA
+    | {"supervisor", "storage", "database", "jail", "isolate", "bundle", "functions", "transfer", "backup", "admin"},
     "cli": DATA
-    | {"supervisor", "storage", "database", "jail", "isolate", "egress", "bundle", "functions", "admin", "http"},
+    | {"supervisor", "storage", "database", "jail", "isolate", "egress", "bundle", "functions", "backup"}
+    | {"admin", "http"},
     "__main__": {"cli"},
     "__init__": set(),
 }

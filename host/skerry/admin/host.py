@@ -31,8 +31,9 @@ from typing import Any, Final, Protocol, TypeVar
 from skerry import limits
 from skerry.admin.access import KeyRecord, Scope, find_key, new_key
 from skerry.admin.hosted import Hosted, Opener
-from skerry.admin.registry import DeploymentRecord, Quotas, Registry, State, not_found
-from skerry.admin.shares import Share, changed_quotas
+from skerry.admin.registry import DeploymentRecord, Quotas, Registry, State, check_name, not_found
+from skerry.admin.restore import Restore, remove_left
+from skerry.admin.shares import Share, changed_quotas, effective
 from skerry.admin.way_out import WaysOut
 from skerry.errors import ClientError, SystemFault
 from skerry.functions.care import StorageSeen
@@ -121,12 +122,14 @@ class Host:
         self._opener = Opener(self._make, self._take_place, self._leave_place, options.monotonic, loop, workers)
         self._hosted: dict[str, Hosted] = {}
         self._open: dict[str, Hosted] = {}
+        self._restoring: dict[str, Restore] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self.registry = _open_registry(folder, is_shared=options.share is not None)
 
     async def start(self) -> None:
         """Finishes deletions that a crash interrupted, opens the default deployment and begins to sweep."""
+        await asyncio.to_thread(remove_left, self._folder.deployments, self._owns)
         for record in self.registry.listed():
             if record.state is State.DELETING and self._owns(record.name):
                 with contextlib.suppress(SystemFault):  # it is in the log, and no reason to serve none of the others
@@ -259,6 +262,56 @@ class Host:
                 f"The data folder has a folder for '{name}' that the registry does not know: move it away first.",
             )
         return await self.registry.create(name, self._now_ms())
+
+    def begin_restore(self, name: str) -> Restore:
+        """A new deployment that is to be made of backups, which arrive next; ended by `end_restore`.
+
+        Raises: ClientError `DeploymentNameInvalid`, `DeploymentNameTaken`, `RestoreInProgress`, `TooManyRestores`;
+        SystemFault `StorageFull`. Limits: RESTORES_MAX.
+        """
+        check_name(name)
+        if self.registry.find(name) is not None or name in self._folder.deployment_names():
+            raise ClientError("DeploymentNameTaken", f"There is a deployment '{name}' already: choose another name.")
+        if name in self._restoring:
+            raise ClientError("RestoreInProgress", f"'{name}' is being restored already: wait for its end.")
+        if len(self._restoring) >= limits.RESTORES_MAX:
+            raise ClientError("TooManyRestores", f"{limits.RESTORES_MAX} restores are under way: wait for one's end.")
+        restore = self._restoring[name] = Restore(name, self._folder.deployments)
+        return restore
+
+    async def restore(self, restore: Restore) -> dict[str, Any]:
+        """Makes the deployment of what has arrived: all of it or nothing. What it came to.
+
+        Raises: ClientError `BackupInvalid`, as `Registry.create`; SystemFault of storage.
+        """
+
+        async def work() -> dict[str, Any]:
+            quota = effective(Quotas()).storage_bytes
+            made = await asyncio.to_thread(restore.build, self._options.clock_ns, quota or limits.QUOTA_MAX)
+            await self.registry.create(restore.name, self._now_ms(), State.DELETING)
+            try:
+                await asyncio.to_thread(restore.put_in_place)
+            except BaseException:
+                await self._finish_delete(restore.name)
+                raise
+            await self.registry.settle(restore.name)
+            return made
+
+        try:
+            return await asyncio.shield(self._spawn(self._restored(restore, work())))
+        except asyncio.CancelledError:
+            raise ClientError("ShuttingDown", "The server is stopping: it finishes what it has begun.") from None
+
+    async def _restored(self, restore: Restore, work: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
+        try:
+            return await work
+        finally:
+            self.end_restore(restore)
+
+    def end_restore(self, restore: Restore) -> None:
+        """Takes away what is left of a restore that was begun. A second time is no error."""
+        if self._restoring.pop(restore.name, None) is not None:
+            restore.discard()
 
     async def pause(self, name: str) -> DeploymentRecord:
         """Refuses further calls; those in flight finish. Raises: ClientError `DeploymentNotFound`."""

@@ -115,14 +115,14 @@ class Registry:
         self._refresh()
         return [self._deployments[name] for name in sorted(self._deployments)]
 
-    async def create(self, name: str, now_ms: int) -> DeploymentRecord:
-        """A new deployment, durable on return.
+    async def create(self, name: str, now_ms: int, state: State = State.ACTIVE) -> DeploymentRecord:
+        """A new deployment, durable on return; `DELETING` for one that is gone after a crash until `settle`.
 
         Raises: ClientError `DeploymentNameInvalid`, `DeploymentNameTaken`, `TooManyDeployments`.
         Limits: DEPLOYMENTS_MAX, DEPLOYMENT_NAME_CHARS_MAX.
         """
         check_name(name)
-        record = DeploymentRecord(name, now_ms, State.ACTIVE)
+        record = DeploymentRecord(name, now_ms, state)
 
         def decide() -> list[Write]:
             if name in self._deployments:
@@ -151,6 +151,13 @@ class Registry:
 
         await self._change(decide, lambda: self._deployments.__setitem__(name, changed[0]))
         return changed[0]
+
+    async def settle(self, name: str) -> DeploymentRecord:
+        """Makes a deployment active that was created as one that is being deleted."""
+        record = replace(self._deployments[name], state=State.ACTIVE)
+        writes = [(Tree.META, _deployment_key(name), _dump_deployment(record))]
+        await self._change(lambda: writes, lambda: self._deployments.__setitem__(name, record))
+        return record
 
     async def forget(self, name: str) -> None:
         """Takes a deployment, its keys and its usage out, all at once; the name is free afterwards."""

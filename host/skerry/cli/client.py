@@ -5,7 +5,7 @@ Deliberately absent: redirects (an admin key goes where it was sent), retries (a
 
 import http.client
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, cast
 from urllib.parse import quote, urlsplit
 
@@ -21,6 +21,8 @@ URL_DEFAULT: Final = "http://127.0.0.1:3210"
 _ANSWER_SECONDS_MAX: Final = 330.0
 _ANSWER_BYTES_MAX: Final = 256 * 1024 * 1024
 _PIECE_BYTES: Final = 256 * 1024
+
+Body = bytes | Iterator[bytes]
 
 
 class Server:
@@ -77,6 +79,10 @@ class Server:
         self._understood(status, raw)
         raise ClientError("ServerAnswerInvalid", f"{self.url} answered with something else than a string.")
 
+    def upload(self, path: str, pieces: Iterator[bytes], n_bytes: int) -> dict[str, Any]:
+        """The JSON object that answers a POST whose body is sent piece by piece. Raises: as `get`."""
+        return self._ask("POST", path, pieces, {"Content-Length": str(n_bytes)})
+
     def download(self, path: str, take: Callable[[bytes], object]) -> None:
         """Hands on what answers a GET, piece by piece. Raises: as `get`."""
         self._exchange("GET", path, None, {}, take)
@@ -92,14 +98,16 @@ class Server:
         """The JSON object that answers a DELETE. Raises: as `get`."""
         return self._ask("DELETE", path, None, {})
 
-    def _ask(self, method: str, path: str, body: bytes | None, sent: dict[str, str]) -> dict[str, Any]:
+    def _ask(
+        self, method: str, path: str, body: bytes | Iterator[bytes] | None, sent: dict[str, str]
+    ) -> dict[str, Any]:
         return self._understood(*self._exchange(method, path, body, sent))
 
     def _exchange(
         self,
         method: str,
         path: str,
-        body: bytes | None,
+        body: Body | None,
         sent: dict[str, str],
         take: Callable[[bytes], object] | None = None,
     ) -> tuple[int, bytes]:

@@ -26,7 +26,7 @@ _COMMANDS: Final = {
     "quotas": "shares:quotas_command",
     "usage": "shares:usage_command",
     "keys": "deployments:keys_command",
-    "admin": "admin:admin_command",
+    "admin": "backups:admin_command",
     "doctor": "doctor:doctor_command",
     "quarantine": "quarantine:quarantine_command",
 }

@@ -136,6 +136,11 @@ def commit_writes(
     append((_COMMIT_LOG, stamp, b"".join(log)))
 
 
+def empty_entry(call_record: bytes) -> bytes:
+    """An entry of a commit that wrote no document."""
+    return _LENGTH.pack(len(call_record)) + call_record
+
+
 def drop_from_overlay(overlay: Overlay, layers: dict[int, IndexLayer], keys: Iterable[bytes], commit_ts: int) -> None:
     """Take a durable commit out of the overlay, except where a later commit wrote over it."""
     documents, stamps = overlay.documents, overlay.stamps

@@ -39,7 +39,7 @@ from skerry.functions.checked_versions import CheckedVersions
 from skerry.functions.execution import is_long, parse_arguments
 from skerry.functions.failures import error_message, host_failure
 from skerry.functions.function_table import Description, FunctionSpec, normalise_path
-from skerry.functions.kept_versions import KeptVersion, KeptVersions, Upload
+from skerry.functions.kept_versions import BUNDLES_FOLDER, KeptVersion, KeptVersions, Upload
 from skerry.functions.lane import Done, Lane, Work
 from skerry.functions.metering import Meter
 from skerry.functions.operations import wrong_kind
@@ -51,12 +51,14 @@ from skerry.functions.terms import Terms
 from skerry.functions.upkeep import Upkeep
 from skerry.functions.version import Version, check_version
 from skerry.isolate import CompiledModule, ModuleCache, compile_jailed, get_engine
+from skerry.storage import Tree
 from skerry.storage.lmdb_engine import LmdbEngine
 from skerry.vectors import Share, VectorIndexes, get_vector_memory
 
 _log: Final = logging.getLogger("skerry.functions")
-_BUNDLES: Final[str] = "bundles"
 _CHECKED: Final[str] = "checked"
+LOOK_SECONDS: Final = 0.01
+LOOKS_MAX: Final = 200
 _NS_PER_MS: Final = 1_000_000
 
 
@@ -135,7 +137,7 @@ class Deployment:
         self._closing = False
         try:
             self.settings = Settings(self._engine)
-            self._kept = KeptVersions(folder / _BUNDLES, self._engine)
+            self._kept = KeptVersions(folder / BUNDLES_FOLDER, self._engine)
             self.version: Version | None = self._load_active()
         except BaseException:
             self._engine.close()
@@ -255,6 +257,14 @@ class Deployment:
     def is_readable(self) -> bool:
         """Whether its storage can be looked at now."""
         return not self._closing and self._engine.failed is None
+
+    def bundle_path(self, digest: str) -> Path:
+        """Where the bundle of a kept version lies."""
+        return self._kept.path(digest)
+
+    def document_count(self) -> int:
+        """How many documents there are, those that an import is about to show or to clear included."""
+        return self._engine.items()[Tree.DOCUMENTS]
 
     def begin_upload(self) -> Upload:
         """A file for a bundle that arrives, to be activated or discarded.
@@ -406,6 +416,9 @@ class Deployment:
         await self.lane.idle()
         self._upkeep.stop()
         await self.care.walked()
+        for _ in range(LOOKS_MAX):  # who looks asks `is_readable` between two pieces
+            if self.database.looks.count:
+                await asyncio.sleep(LOOK_SECONDS)
         settled: asyncio.Future[None] = self._loop.create_future()
         self.vectors.close(lambda: settled.set_result(None))
         await settled

@@ -25,8 +25,9 @@ import orjson
 from skerry import limits
 from skerry.errors import ClientError, SystemFault
 from skerry.storage.folder import sync_folder
-from skerry.storage.interface import StorageEngine, Tree, Write
+from skerry.storage.interface import StorageEngine, StorageSnapshot, Tree, Write
 
+BUNDLES_FOLDER: Final = "bundles"
 _ACTIVE_KEY: Final[bytes] = b"active bundle"
 _LIST_KEY: Final[bytes] = b"kept bundles"
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
@@ -94,6 +95,25 @@ class Upload:
             self._descriptor = -1
 
 
+def kept_in(snapshot: StorageSnapshot) -> list[KeptVersion]:
+    """The versions that are kept, the active one first."""
+    active, listed = snapshot.get(Tree.META, _ACTIVE_KEY), snapshot.get(Tree.META, _LIST_KEY)
+    if listed is None:  # of before versions were listed
+        return [] if active is None else [KeptVersion(active.decode(), 0, 0, 0)]
+    return [KeptVersion(*fields) for fields in orjson.loads(listed)]
+
+
+def kept_writes(versions: list[KeptVersion]) -> list[Write]:
+    """The writes that make these the versions that are kept, the first of them active."""
+    raw = orjson.dumps([(kept.digest, kept.activated_ms, kept.size_bytes, kept.functions) for kept in versions])
+    return [(Tree.META, _ACTIVE_KEY, versions[0].digest.encode()), (Tree.META, _LIST_KEY, raw)]
+
+
+def is_digest(text: object) -> bool:
+    """Whether this can name a version."""
+    return isinstance(text, str) and _DIGEST.fullmatch(text) is not None
+
+
 class KeptVersions:
     """The kept versions of the deployment in `folder`, whose list is in `engine`."""
 
@@ -105,15 +125,10 @@ class KeptVersions:
         snapshot = engine.snapshot()
         try:
             active = snapshot.get(Tree.META, _ACTIVE_KEY)
-            listed = snapshot.get(Tree.META, _LIST_KEY)
+            self.list = kept_in(snapshot)
         finally:
             snapshot.close()
         self.active = None if active is None else active.decode()
-        self.list: list[KeptVersion] = (
-            [] if listed is None else [KeptVersion(*fields) for fields in orjson.loads(listed)]
-        )
-        if active is not None and listed is None:  # of before versions were listed
-            self.list = [KeptVersion(active.decode(), 0, 0, 0)]
 
     @property
     def digests(self) -> set[str]:
@@ -165,8 +180,7 @@ class KeptVersions:
         """The list once `version` is live, and the writes that make it so; `switched` follows their commit."""
         rest = [entry for entry in self.list if entry.digest != version.digest]
         after = [version, *rest][: limits.BUNDLES_KEPT_MAX]
-        raw = orjson.dumps([(kept.digest, kept.activated_ms, kept.size_bytes, kept.functions) for kept in after])
-        return after, [(Tree.META, _ACTIVE_KEY, version.digest.encode()), (Tree.META, _LIST_KEY, raw)]
+        return after, kept_writes(after)
 
     def switched(self, after: list[KeptVersion]) -> None:
         self.list = after

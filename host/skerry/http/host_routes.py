@@ -16,9 +16,9 @@ from skerry.admin.access import Scope
 from skerry.admin.host import Host
 from skerry.admin.registry import DeploymentRecord, not_found
 from skerry.admin.shares import effective
-from skerry.errors import ClientError
+from skerry.errors import ClientError, SkerryError
 from skerry.http.all_metrics import PAGE_PATH
-from skerry.http.bodies import parse_body, read_body
+from skerry.http.bodies import drain, parse_body, read_body, stream_body
 from skerry.http.routes import HOST_ROUTES
 from skerry.limits import HOST_BODY_BYTES_MAX
 
@@ -41,6 +41,7 @@ class HostRoutes:
             ("DELETE", "/host/deployments/{name}"): self._delete,
             ("POST", "/host/deployments/{name}/pause"): self._pause,
             ("POST", "/host/deployments/{name}/resume"): self._resume,
+            ("POST", "/host/deployments/{name}/restore"): self._restore,
             ("GET", "/host/deployments/{name}/usage"): self._usage,
             ("GET", "/host/deployments/{name}/quotas"): self._quotas,
             ("POST", "/host/deployments/{name}/quotas"): self._set_quotas,
@@ -75,6 +76,20 @@ class HostRoutes:
 
     async def _resume(self, request: Request) -> Response:
         return answer(self._shown(await self._host.resume(request.path_params["name"])))
+
+    async def _restore(self, request: Request) -> Response:
+        """Makes a new deployment of the backups in the body: a full one, and its increments behind it."""
+        try:
+            restore = self._host.begin_restore(request.path_params["name"])
+        except SkerryError:
+            await drain(request.receive)
+            raise
+        try:
+            await stream_body(request.receive, restore.write)
+        except BaseException:
+            self._host.end_restore(restore)
+            raise
+        return answer(await self._host.restore(restore))
 
     async def _usage(self, request: Request) -> Response:
         return self.usage(self._record(request).name)

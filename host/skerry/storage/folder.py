@@ -100,7 +100,7 @@ class DataFolder(LockedFolder):
     def __init__(self, path: Path, hold: Hold = Hold.ALONE) -> None:
         super().__init__(path, self.FORMAT, hold)
         self.host = path / "host"
-        self._deployments = path / "deployments"
+        self.deployments = self._deployments = path / "deployments"
         if not self._deployments.is_dir():
             self._deployments.mkdir(0o700)
             sync_folder(path)
