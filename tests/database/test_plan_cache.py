@@ -11,6 +11,7 @@ from skerry import limits
 from skerry.database.plan_cache import PlanCache
 from skerry.database.query import Plan, compile_query, parse_query_argument
 from skerry.errors import DeveloperError
+from tests.database.search_world import search_query, search_schema
 from tests.database.world import World, memory_world, range_query, table_schema
 
 WORLD = memory_world()
@@ -96,3 +97,12 @@ def test_another_catalog_gets_another_plan(memory: World) -> None:
     assert cache.plan(text, memory.database.catalog).table is None
     memory.insert_all("t", [{}])
     assert cache.plan(text, memory.database.catalog).table is not None
+
+
+def test_searches_take_no_place_of_others(memory: World) -> None:
+    memory.schema(search_schema())
+    cache, catalog = PlanCache(), memory.database.catalog
+    for text in ("one", "two", "one"):
+        plan = cache.plan(orjson.dumps({"query": search_query(text)}), catalog)
+        assert plan.search is not None and plan.search.terms == (text.encode(),)
+    assert len(cache) == 0

@@ -56,7 +56,9 @@ class PlanCache:
         return plan
 
     def _remember(self, key: bytes, plan: Plan) -> None:
-        """Keeps a plan, and forgets the oldest where there are too many."""
+        """Keeps a plan, and forgets the oldest where there are too many. The words of a search seldom come again."""
+        if plan.search is not None:
+            return
         plans = self._plans
         if len(plans) >= PLAN_CACHE_ENTRIES_MAX and key not in plans:
             del plans[next(iter(plans))]
