@@ -358,6 +358,13 @@ def test_a_key_does_not_outlive_the_key_that_made_it(hosting: Hosting) -> None:
     assert made_by_default.json()["expiresMs"] is None
 
 
+def test_the_state_of_indexes_is_shown(hosting: Hosting, app_bundle: Path) -> None:
+    shown = hosting.ask("two", "GET", "/api/skerry/schema", None, hosting.keys["two"]["read"]).json()
+    assert shown["push"] is None and shown["failure"] is None
+    assert {index["state"] for index in shown["indexes"]} <= {"ready"}
+    assert hosting.ask("two", "GET", "/api/skerry/schema").status in (401, 403)
+
+
 def test_versions_and_rollback(hosting: Hosting, app_bundle: Path) -> None:
     key = hosting.keys["two"]["deploy"]
     raw = app_bundle.read_bytes()

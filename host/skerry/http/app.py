@@ -76,6 +76,7 @@ class PlainRoutes:
             ("GET", "/api/skerry/functions"): self._functions,
             ("POST", "/api/skerry/deploy"): self._deploy,
             ("GET", "/api/skerry/versions"): self._versions,
+            ("GET", "/api/skerry/schema"): self._schema,
             ("POST", "/api/skerry/rollback"): self._rollback,
             ("GET", "/api/skerry/usage"): self._usage,
             **StorageRoutes().handlers,
@@ -139,6 +140,11 @@ class PlainRoutes:
     async def _versions(self, request: Request) -> Response:
         async with _hosted(request).using() as deployment:
             return answer({"versions": deployment.versions()})
+
+    async def _schema(self, request: Request) -> Response:
+        """The state of each index, and how far a push or the background work is."""
+        async with _hosted(request).using() as deployment:
+            return answer(deployment.schema_progress())
 
     async def _deploy(self, request: Request) -> Response:
         """Makes an uploaded bundle live, or the sources of one."""

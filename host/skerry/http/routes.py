@@ -32,6 +32,7 @@ DEPLOYMENT_ROUTES: Final[dict[tuple[str, str], Right | None]] = {
     ("GET", "/api/skerry/functions"): Right.SEE,
     ("POST", "/api/skerry/deploy"): Right.DEPLOY,
     ("GET", "/api/skerry/versions"): Right.SEE,
+    ("GET", "/api/skerry/schema"): Right.SEE,
     ("POST", "/api/skerry/rollback"): Right.DEPLOY,
     ("GET", "/api/skerry/usage"): Right.SEE,
     ("POST", "/api/import"): Right.DATA,
