@@ -28,8 +28,10 @@ ROOMS: dict[str, set[str]] = {
     "transfer": DATA | {"storage", "database"},  # files in, files out: no deployment, no requests
     "backup": DATA | {"storage", "database", "bundle", "functions"},
     "admin": DATA | {"storage", "database", "isolate", "egress", "bundle", "functions", "transfer", "backup"},
+    "sync": DATA | {"storage", "database", "functions"},
     "http": DATA
-    | {"supervisor", "storage", "database", "jail", "isolate", "bundle", "functions", "transfer", "backup", "admin"},
+    | {"supervisor", "storage", "database", "jail", "isolate", "bundle", "functions", "transfer", "backup"}
+    | {"admin", "sync"},
     "cli": DATA
     | {"supervisor", "storage", "database", "jail", "isolate", "egress", "bundle", "functions", "backup"}
     | {"admin", "http"},

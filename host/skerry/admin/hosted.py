@@ -198,7 +198,7 @@ class Hosted:
     @property
     def storage_bytes(self) -> int | None:
         """What its data take, None while it is closed."""
-        return None if self._deployment is None else self._deployment.database.storage_bytes
+        return None if self._deployment is None else self._deployment.database.space.used_bytes
 
     def storage_seen(self) -> tuple[StorageSeen, int] | None:
         """What its storage takes and how many seconds its history is kept, None while it is closed or has failed."""

@@ -39,6 +39,7 @@ from skerry.database.commit_log import Change, CommitRecord, read_entry
 from skerry.database.database import Database
 from skerry.database.history import oldest_ts, read_document_at, read_index_at, retain, retained_ts
 from skerry.database.read_set import ReadSet, WriteIndex
+from skerry.database.scan import Range
 from skerry.database.schema_change import SchemaChange, background_steps
 from skerry.database.stale import stale_transaction
 from skerry.database.steps import Steps
@@ -55,6 +56,7 @@ __all__ = [
     "Difference",
     "DocumentWrite",
     "FunctionState",
+    "Range",
     "ReadSet",
     "SchemaChange",
     "Steps",

@@ -201,7 +201,7 @@ class Fill:
         self._copies = {}
         if not writes:
             return
-        self._database.charge(self._bytes)
+        self._database.space.charge(self._bytes)
         self._writes, self._bytes = [], 0
         self._sent, self._fresh = self._fresh, set()
         self._durable = self._database.engine.commit(writes)

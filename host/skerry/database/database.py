@@ -34,8 +34,8 @@ from skerry.database.pending import UNSENT, OnDurable, Pending, last_commit_ts, 
 from skerry.database.plan_cache import PlanCache
 from skerry.database.schema_change import apply_schema
 from skerry.database.search_counts import Counts, added, difference
+from skerry.database.space_used import SpaceUsed
 from skerry.database.transaction import Transaction
-from skerry.database.usage import Usage
 from skerry.database.view import GuardedSnapshot, LongLooks, View
 from skerry.database.write_log import Conflict, WriteLog
 from skerry.errors import SkerryError, SystemFault
@@ -52,6 +52,8 @@ from skerry.storage import StorageEngine, StorageSnapshot, Tree, Write
 Mirror = Callable[[list[Write], DocumentWrite, int], None]
 """Adds to a commit's writes what one of its documents means for a copy of its table; the commit's timestamp."""
 
+Also = Callable[[int], list[Write]]
+
 _log: Final = logging.getLogger("skerry.database")
 _CURSOR_KEY_BYTES: Final = 64
 _NS_PER_MS: Final = 1_000_000
@@ -62,8 +64,9 @@ class Database:
 
     Shape: `clock_ns` gives the time of a commit, `cursor_key` (any length) authenticates cursors,
     `call_soon_threadsafe` runs a function on the loop thread, and `call_soon`, for calls from that thread itself, in
-    its next turn. `counted_up_to` has, for each search index that is being built, the document key up to which
-    documents are in its counts; who builds it says so.
+    its next turn. What is in `on_commit` sees each commit once it is durable, before its caller does. `counted_up_to`
+    has, for each search index that is being built, the document key up to which documents are in its counts; who builds
+    it says so.
     """
 
     def __init__(
@@ -76,7 +79,7 @@ class Database:
         call_soon: Callable[[Callable[[], None]], object] | None = None,
     ) -> None:
         self.engine = engine
-        self._listener: Callable[[CommitRecord], None] | None = None
+        self.on_commit: list[Callable[[CommitRecord], None]] = []
         self.mirrors: dict[int, Mirror] = {}
         self.kept_spaces: dict[int, int] = {}
         self.imported_next = 0
@@ -87,8 +90,7 @@ class Database:
         self._call_soon = call_soon or call_soon_threadsafe
         self._pending: deque[Pending] = deque()
         self._pending_bytes = 0
-        self._storage_bytes = 0
-        self._storage_bytes_max: int | None = None
+        self.space = SpaceUsed()
         self._unsent: list[Write] = []
         self._unsent_commits = 0
         self._unsent_bytes = 0
@@ -134,10 +136,6 @@ class Database:
         """No transaction looks at a state before this one. Any thread."""
         return self._detached.oldest(self.durable_ts)
 
-    def listen(self, listener: Callable[[CommitRecord], None] | None) -> None:
-        """Lets somebody see each commit once it is durable, before its caller does; None lets nobody."""
-        self._listener = listener
-
     def snapshot_beside(self) -> StorageSnapshot:
         """A snapshot of the newest durable state for another thread, to be read in chunks and closed.
 
@@ -176,7 +174,7 @@ class Database:
             now_ms = self._creation_floor_ms
         if detached:
             transaction = self._begin_detached(writable, now_ms, seed, journal, at_ts)
-            transaction.usage.is_full = self._is_full
+            transaction.usage.is_full = self.space.is_full
             return transaction
         if self.engine.failed is not None:
             self._reopen()
@@ -210,33 +208,22 @@ class Database:
             page_key=self.page_key,
             journal=journal,
         )
-        if writable and self._is_full:
+        if writable and self.space.is_full:
             transaction.usage.is_full = True
         if at_ts is not None:
             bound_past(snapshot, transaction.usage)
         return transaction
 
-    @property
-    def _is_full(self) -> bool:
-        most = self._storage_bytes_max
-        return most is not None and self._storage_bytes >= most
-
     def storage_looked_at(self, used_bytes: int, bytes_max: int | None) -> None:
-        """Takes note of what the data take and may take (None: whatever the disk gives).
+        """Takes note of what the durable data take and may take (None: whatever the disk gives)."""
+        self.space.looked_at(used_bytes + self._pending_bytes, bytes_max)
 
-        Until the next look, what is committed is added as if nothing of it replaced anything. Mutations that begin
-        past the bound cannot add to the data.
-        """
-        self._storage_bytes = used_bytes + self._pending_bytes
-        self._storage_bytes_max = bytes_max
-
-    @property
-    def storage_bytes(self) -> int:
-        """What the data take, as far as is known."""
-        return self._storage_bytes
-
-    def commit(self, transaction: Transaction, call_record: bytes, on_durable: OnDurable) -> None:
+    def commit(
+        self, transaction: Transaction, call_record: bytes, on_durable: OnDurable, also: Also | None = None
+    ) -> None:
         """Commit a transaction; `on_durable` gets its timestamp once it is durable, or the error that prevented it.
+
+        What `also` gives for the timestamp is written with it, unless it writes nothing.
 
         A transaction that wrote nothing writes nothing; its timestamp is the one it began at, and `on_durable` may
         be called before this returns. The transaction has ended either way.
@@ -254,7 +241,7 @@ class Database:
             self._log.check(transaction, self._catalog)
         if len(self._pending) >= COMMITS_PENDING_MAX or self._pending_bytes >= COMMITS_PENDING_BYTES_MAX:
             raise SystemFault("CommitterFullError", "Too many commits wait for storage; try again in a moment.")
-        self._apply(transaction, written, call_record, on_durable)
+        self._apply(transaction, written, call_record, on_durable, also)
 
     def conclude(self, transaction: Transaction, on_durable: OnDurable) -> None:
         """End a transaction without writing, and call back once all it may have looked at is durable, or lost.
@@ -341,6 +328,10 @@ class Database:
         """
         apply_schema(self, raw, also)
 
+    def stored_in_meta(self, key: bytes) -> bytes | None:
+        """What is durable under a key of the tree of single values."""
+        return self._view.snapshot.get(Tree.META, key)
+
     @property
     def newest_ts(self) -> int:
         """The timestamp of the newest commit, which may be pending."""
@@ -386,12 +377,6 @@ class Database:
         self._catalog = now.with_numbers_reserved(1)
         return now.next_table
 
-    def charge(self, n_bytes: int) -> None:
-        """Count what is about to be written beside transactions. Raises: DeveloperError `StorageQuotaReached`."""
-        if self._is_full:
-            Usage().grow(n_bytes)
-        self._storage_bytes += n_bytes
-
     def is_document_pending(self, key: bytes) -> bool:
         """Whether a commit that is not durable yet writes this document."""
         return key in self._view.overlay.documents
@@ -408,7 +393,12 @@ class Database:
     # -- commit ------------------------------------------------------------------------------------------------------
 
     def _apply(
-        self, transaction: Transaction, written: list[DocumentWrite], call_record: bytes, on_durable: OnDurable
+        self,
+        transaction: Transaction,
+        written: list[DocumentWrite],
+        call_record: bytes,
+        on_durable: OnDurable,
+        also: Also | None,
     ) -> None:
         view = self._view
         if view.lane_users:
@@ -427,6 +417,8 @@ class Database:
             writes.append(self.add_counts(number, difference(lengths, self.counted_up_to.get(number))))
         for watch in self.watchers:
             watch(transaction.writes)
+        if also is not None:
+            writes.extend(also(commit_ts))
         catalog = self._catalog
         if transaction.created:
             catalog = self._catalog = transaction.catalog
@@ -440,7 +432,7 @@ class Database:
         record = CommitRecord(commit_ts, written, transaction.created, size, call_record)
         self._pending.append(Pending(record, transaction.layers, catalog, size, on_durable))
         self._pending_bytes += size
-        self._storage_bytes += size
+        self.space.used_bytes += size
         self._log.append(record)
         self._unsent_bytes += size
         self._unsent_commits += 1
@@ -503,9 +495,9 @@ class Database:
         else:
             view.overlay.clear()
         self._log.trim(min(self._detached.oldest(self.durable_ts), self.durable_ts))
-        if self._listener is not None:
+        for told in self.on_commit:
             for entry in done:
-                self._listener(entry.record)
+                told(entry.record)
 
     def _fork_view(self) -> View:
         """A new view of the newest state for those who come, leaving the old one to those who are there."""

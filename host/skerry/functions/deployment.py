@@ -134,6 +134,7 @@ class Deployment:
         self._stepping: set[asyncio.Task[None]] = set()
         self._is_clearing = False
         self.folder, self.clock_ns, self.entropy = folder, clock_ns, entropy
+        self.on_activated, self.on_drained = list[Callable[[], None]](), list[Callable[[], None]]()
         self._closing = False
         try:
             self.settings = Settings(self._engine)
@@ -319,6 +320,8 @@ class Deployment:
         def on_switched() -> None:
             self._kept.switched(after)
             self.version = version
+            for told in self.on_activated:
+                told()
 
         try:
             await self._schema.apply(version.schema, writes, on_switched)
@@ -403,6 +406,8 @@ class Deployment:
         self._closing = True
         self.care.close()
         self.actions.drain()
+        for told in self.on_drained:
+            told()
 
     async def close(self) -> None:
         """Takes no more calls, waits for those in flight, closes the storage."""

@@ -37,10 +37,11 @@ from skerry.functions.failures import FunctionFailure, error_message
 from skerry.functions.frame import Call
 from skerry.functions.metering import CallUsage
 from skerry.functions.patient_threads import PatientThreads, get_patient_threads
-from skerry.functions.request import CallRequest, CallResult
+from skerry.functions.request import CallRequest, CallResult, Keep
 from skerry.functions.right_of_way import PatientBudget, get_right_of_way
 from skerry.functions.terms import Terms
 from skerry.isolate import CpuSlice, Linker, SliceSpent, linker_of_this_thread
+from skerry.storage import Write
 
 if TYPE_CHECKING:
     from skerry.functions.function_table import FunctionSpec
@@ -196,6 +197,7 @@ class Lane:
                 now_ms=self._clock_ns() / _NS_PER_MS,
                 seed=seed,
                 at_ts=None if at is None else at.ts,
+                journal=work.request.journal,
             )
         except SkerryError as error:
             self._finish(work, error)
@@ -268,7 +270,9 @@ class Lane:
 
         try:
             way.take()
-            self._database.commit(call.transaction, make_call_record(call, work.spec), on_durable)
+            keep = work.request.keep
+            also = None if keep is None else partial(_kept, keep, call, value)
+            self._database.commit(call.transaction, make_call_record(call, work.spec), on_durable, also)
         except Conflict as conflict:
             way.release()
             self._retry(work, conflict)
@@ -399,6 +403,7 @@ class Lane:
                 seed=seed,
                 detached=True,
                 at_ts=None if at is None else at.ts,
+                journal=work.request.journal,
             )
             transaction.usage.look = budget.look
             call = Call(work.version, work.request, transaction, linker_of_this_thread(), seed, budget)
@@ -463,17 +468,31 @@ class Lane:
         work.done(outcome)
 
 
+def _kept(keep: Keep, call: Call, value: bytes, ts: int) -> list[Write]:
+    """What is to be written with the commit of a mutation."""
+    return keep(_succeeded(call, value, ts), ts)
+
+
 def _succeeded(call: Call, value: bytes, ts: int) -> CallResult:
     lines = call.log_lines
     warnings = call.transaction.usage.warnings()
     if warnings:
         lines = lines + [f"[WARN] {warning}" for warning in warnings]
-    return CallResult(True, value, lines, ts)
+    return _with_reads(call, CallResult(True, value, lines, ts))
 
 
 def _failed(call: Call, failure: FunctionFailure) -> CallResult:
     message = error_message(call.request.request_id, failure)
-    return CallResult(False, b"", call.log_lines, None, message, failure.data, failure.code)
+    return _with_reads(call, CallResult(False, b"", call.log_lines, None, message, failure.data, failure.code))
+
+
+def _with_reads(call: Call, result: CallResult) -> CallResult:
+    if call.request.wants_reads:
+        transaction = call.transaction
+        result.reads = transaction.read_set
+        result.journal = transaction.journal_out
+        result.ts = transaction.begin_ts
+    return result
 
 
 def _run_again(work: Work) -> str:

@@ -1,11 +1,16 @@
 """What a caller asks of a deployment, and what it gets."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from skerry.database import ReadSet
     from skerry.functions.metering import CallUsage
+    from skerry.storage import Write
 
 KINDS = ("query", "mutation", "action")
+
+Keep = Callable[["CallResult", int], "list[Write]"]
 
 
 class ReadTime:
@@ -25,9 +30,14 @@ class CallRequest:
     object, or of an array with one, None for none; `is_admin` lets internal functions be called; `wording` says how a
     missing function is reported: "public" or "any" (protocol reference 2.3); `request_id` 16 hexadecimal digits; `at`
     what a query is to read, None for the newest state.
+    `journal` is the query journal of an earlier run; `wants_reads` asks a query for what it has read; `keep` gives, for
+    the result of a mutation and its commit's timestamp, what is to be written with the commit.
     """
 
-    __slots__ = ("args", "at", "identity", "ip", "is_admin", "kind", "path", "request_id", "user_agent", "wording")
+    __slots__ = (
+        "args", "at", "identity", "ip", "is_admin", "journal", "keep", "kind", "path", "request_id", "user_agent",
+        "wants_reads", "wording",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -53,6 +63,9 @@ class CallRequest:
         self.wording = wording
         self.ip = ip
         self.user_agent = user_agent
+        self.journal: str | None = None
+        self.wants_reads = False
+        self.keep: Keep | None = None
 
 
 class CallResult:
@@ -61,10 +74,13 @@ class CallResult:
     Shape: `ok` with `value`, the JSON of the value in encoded form; otherwise `error_message` (full, unredacted) and
     `error_data` (the JSON of a ConvexError's data, None where there is none). `log_lines` in the documented form;
     `ts` the commit's or the snapshot's timestamp in nanoseconds; `error_code` the host's stable code, None for what the
-    function itself threw; `usage` what it used, None where nothing ran.
+    function itself threw; `usage` what it used, None where nothing ran; `reads` what it has read, where that was asked
+    for and something ran, and `journal` what a later run is to be given.
     """
 
-    __slots__ = ("error_code", "error_data", "error_message", "log_lines", "ok", "ts", "usage", "value")
+    __slots__ = (
+        "error_code", "error_data", "error_message", "journal", "log_lines", "ok", "reads", "ts", "usage", "value",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -84,3 +100,5 @@ class CallResult:
         self.error_message = error_message
         self.error_data = error_data
         self.usage: CallUsage | None = None
+        self.reads: ReadSet | None = None
+        self.journal: str | None = None

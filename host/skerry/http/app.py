@@ -247,6 +247,7 @@ def make_app(
     app.router.routes.extend(PlainRoutes(host, state, entropy, peers).routes())
     app.add_exception_handler(HTTPException, _framework_error)
     turns = Turns(call_soon)
+    request_ids = RequestIds(entropy)
 
     def endpoints_of(hosted: Hosted) -> CallEndpoints:
         return CallEndpoints(
@@ -257,9 +258,10 @@ def make_app(
             turns=turns,
             metrics=state.metrics,
             long=LongWork(hosted.share, get_patient_threads(), call_soon_threadsafe),
+            request_ids=request_ids,
         )
 
-    return Front(host, Addresses(domain), endpoints_of, app, RequestIds(entropy), state.metrics)
+    return Front(host, Addresses(domain), endpoints_of, app, request_ids, state.metrics)
 
 
 def make_site_app(host: Host, domain: str | None) -> ASGIApp:

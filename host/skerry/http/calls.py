@@ -33,7 +33,7 @@ from skerry.http.bodies import (
     timestamp_of,
 )
 from skerry.http.exchange import Exchange
-from skerry.http.headers import Judge, authenticate, expects_encoded_json, require_admin
+from skerry.http.headers import Caller, Judge, RequestIds, authenticate, expects_encoded_json, require_admin
 from skerry.http.long_bodies import LongWork, Outcome
 from skerry.http.metrics import Metrics
 from skerry.http.routes import CALL_ROUTES, RUN_PREFIX
@@ -67,13 +67,15 @@ class CallEndpoints:
         turns: Turns,
         metrics: Metrics,
         long: LongWork,
+        request_ids: RequestIds,
     ) -> None:
         self._deployment = deployment
         self._long = long
         self._judge = judge
-        self._redacted = redacted
+        self.redacted = redacted
         self._monotonic = monotonic
         self._metrics = metrics
+        self._request_ids = request_ids
         self._done_this_turn: list[tuple[Exchange, CallResult | SkerryError]] = []
         self._turns = turns
         self._queue = TurnQueue(deployment.meter, self._answer_those_done)
@@ -98,6 +100,30 @@ class CallEndpoints:
         return methods
 
     # -- one request ---------------------------------------------------------------------------------------------
+
+    @property
+    def start(self) -> "Callable[[CallRequest, Callable[[CallResult | SkerryError], None]], None]":
+        """Runs a call of the deployment; whoever is told of the outcome raises nothing."""
+        return self._deployment.start
+
+    def run_soon(self, run: Ask) -> None:
+        """Runs something of the deployment's own in its turn, whatever its quotas say."""
+        self._turns.ask(self._queue, run)
+
+    def caller_of(self, authorization: bytes) -> Caller:
+        """Who sends this. Raises: as `authenticate`."""
+        return authenticate(authorization, self._judge)
+
+    def make_request(self, kind: str, path: str, args: bytes, caller: Caller) -> CallRequest:
+        """The request for a function that did not come over HTTP."""
+        return CallRequest(
+            kind=kind,
+            path=path,
+            args=args,
+            is_admin=caller.is_admin,
+            identity=caller.identity,
+            request_id=self._request_ids.name(None).decode(),
+        )
 
     def admit(self, exchange: Exchange) -> None:
         """Refuses a request by its headers, before its body is read. Raises: ClientError."""
@@ -225,7 +251,7 @@ class CallEndpoints:
         formats = [_format(exchange, fields) for fields in asked]
         at = ReadTime()
         requests = [self._request(exchange, fields, "query", path_of(fields), at=at) for fields in asked]
-        _Batch(self, self._deployment, exchange, requests, formats, self._redacted).ask()
+        _Batch(self, self._deployment, exchange, requests, formats, self.redacted).ask()
 
     # -- calling -------------------------------------------------------------------------------------------------
 
@@ -297,10 +323,10 @@ class CallEndpoints:
                 return
             metrics.call_done(exchange.kind or "any", outcome.ok, self._monotonic() - exchange.started)
             if is_long(outcome):
-                make = partial(result_json, outcome, exchange.value_format, self._redacted)
+                make = partial(result_json, outcome, exchange.value_format, self.redacted)
                 self.answer_long(exchange, len(outcome.value), make, outcome)
                 return
-            body = result_json(outcome, exchange.value_format, self._redacted)
+            body = result_json(outcome, exchange.value_format, self.redacted)
             self.sent(outcome, body)
             exchange.answer(200, body)
         except Exception as error:

@@ -22,6 +22,7 @@ from uvicorn.server import ServerState
 from skerry.http.addresses import authority_of
 from skerry.http.direct import DirectExchange, direct_endpoint
 from skerry.http.port import NEVER, PortShare
+from skerry.http.sync_socket import SyncSocket
 from skerry.limits import HTTP_BODY_SECONDS_MAX, HTTP_HEAD_BYTES_MAX, HTTP_HEAD_SECONDS_MAX, HTTP_IDLE_SECONDS_MAX
 
 
@@ -180,7 +181,7 @@ class BoundedProtocol(HttpToolsProtocol):
         exchange = self._direct_exchange()
         if exchange is None:
             self._hand_over()
-            if is_next:
+            if is_next and not self._is_changing():
                 self._current = self.cycle
             return
         self._arriving = exchange
@@ -210,7 +211,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._arriving = None
             if not exchange.whole:
                 self._arrived(exchange)
-        elif not self._is_over:
+        elif not self._is_over and not self._is_changing():
             super().on_message_complete()
             if self.cycle.response_complete:  # it was refused before it had arrived
                 self.deadline = self.loop.time() + HTTP_IDLE_SECONDS_MAX
@@ -240,6 +241,28 @@ class BoundedProtocol(HttpToolsProtocol):
             parser.should_keep_alive() and (b"connection" not in headers or parser.get_http_version() != "1.0"),
             self.answer,
         )
+
+    def _is_changing(self) -> bool:
+        """Whether the request that arrives makes this a connection of another kind."""
+        return self.parser.should_upgrade() and self._should_upgrade()
+
+    def _should_upgrade(self) -> bool:
+        return self._share.front is not None and self._get_upgrade() == b"websocket"
+
+    def handle_websocket_upgrade(self) -> None:
+        """Goes on as a WebSocket, unless a request before it waits for its answer."""
+        front, current = self._share.front, self._current
+        if front is None or self.pipeline or not (current is None or current.response_complete):
+            self.transport.close()
+            return
+        self.connections.discard(self)
+        self._share.forget(self)
+        self.deadline = NEVER
+        socket = SyncSocket(self._share, front, self.connections, self.loop)
+        lines = [b"%b: %b\r\n" % header for header in self.headers]
+        self._wire.set_protocol(socket)
+        socket.connection_made(self._wire)
+        socket.data_received(b"GET %b HTTP/1.1\r\n%b\r\n" % (self.url, b"".join(lines)))
 
     def _hand_over(self) -> None:
         """Has the library make a task of the request whose head is there."""

@@ -206,7 +206,8 @@ class VectorIndexes:
         self._of_table.setdefault(definition.space, []).append(copy)
         self._epoch = self._database.epoch
         self._catalog = self._database.durable_catalog
-        self._database.listen(self._hear)
+        if self._hear not in self._database.on_commit:
+            self._database.on_commit.append(self._hear)
         return copy
 
     def _copy_beside(self, definition: Definition) -> "Copy":
@@ -372,7 +373,8 @@ class VectorIndexes:
         """Gives all memory back and refuses searches; `on_closed` is called once nothing touches storage any more."""
         self._is_closed = True
         self._on_closed = on_closed
-        self._database.listen(None)
+        if self._hear in self._database.on_commit:
+            self._database.on_commit.remove(self._hear)
         self._drop_all()
         searches = [search for _, search in self._ready] + [one for many in self._waiting.values() for one in many]
         self._ready.clear()

@@ -1,0 +1,116 @@
+"""What the sync connections of one deployment share: its live queries, its mutations, and the way to call it.
+
+There is one while the deployment is open and somebody is connected; connections keep it open.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
+from weakref import WeakKeyDictionary
+
+import orjson
+
+from skerry.errors import ClientError, SkerryError
+from skerry.functions.deployment import Deployment
+from skerry.functions.request import CallRequest, CallResult
+from skerry.http.calls import CallEndpoints
+from skerry.http.headers import ANONYMOUS, Caller
+from skerry.limits import SYNC_CONNECTIONS_EACH_MAX
+from skerry.sync.messages import Authenticate, Call
+from skerry.sync.mutations import Mutations
+from skerry.sync.reactor import LiveQuery, Reactor
+
+Done = Callable[[CallResult | SkerryError], None]
+CallerKey = tuple[bool, bytes]
+"""Whether it is an admin, and the JSON of the user that the admin acts as, empty for none."""
+
+NOBODY: Final[CallerKey] = (False, b"")
+
+
+class Leaving:
+    """Who is told that its deployment takes no more calls."""
+
+    def leave(self) -> None:
+        """Ends the connection; its client comes back."""
+        raise NotImplementedError
+
+
+class SyncHub:
+    """The reactor of one open deployment and its connections."""
+
+    def __init__(self, deployment: Deployment, endpoints: CallEndpoints) -> None:
+        self.connections: set[Leaving] = set()
+        self.redacted = endpoints.redacted
+        self._endpoints = endpoints
+        self._database = deployment.database
+        self.reactor = Reactor(
+            endpoints.start,
+            endpoints.run_soon,
+            lambda: self._database.durable_ts,
+            self._query,
+            endpoints.redacted,
+        )
+        self.mutations = Mutations(endpoints.start, self._database.stored_in_meta, endpoints.redacted)
+        deployment.database.on_commit.append(self.reactor.committed)
+        deployment.on_activated.append(self.reactor.all_stale)
+        deployment.on_drained.append(self._leave)
+
+    @property
+    def durable_ts(self) -> int:
+        """The newest durable timestamp, at which what is valid is valid."""
+        return self._database.durable_ts
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the deployment has as many connections as it may."""
+        return len(self.connections) >= SYNC_CONNECTIONS_EACH_MAX
+
+    def identify(self, sent: Authenticate) -> CallerKey:
+        """The caller that an Authenticate message makes. Raises: ClientError, as a header with the same would."""
+        if sent.kind == "None" or sent.value is None:
+            return NOBODY
+        scheme = b"Convex " if sent.kind == "Admin" else b"Bearer "
+        try:
+            caller = self._endpoints.caller_of(scheme + sent.value.encode())
+        except UnicodeEncodeError:
+            raise ClientError("InvalidAuthHeader", "The credentials are not valid Unicode.") from None
+        if sent.acting_as is not None:
+            return (caller.is_admin, sent.acting_as)
+        return (caller.is_admin, b"" if caller.identity is None else orjson.dumps(caller.identity))
+
+    def run(self, call: Call, session: bytes, caller: CallerKey, done: Callable[[Any], None]) -> None:
+        """Runs a mutation or an action in the deployment's turn. Raises: SkerryError, where quotas do not allow it."""
+        request = self._endpoints.make_request(call.kind.lower(), call.path, call.args, _caller(caller))
+        if call.kind == "Mutation":
+            self._endpoints.ask(partial(self.mutations.run, session, call.request_id, request, done))
+        else:
+            self._endpoints.ask(partial(self._endpoints.start, request, done))
+
+    def _query(self, live: LiveQuery) -> CallRequest:
+        path, args, caller, _ = live.key
+        request = self._endpoints.make_request("query", path, args, _caller(caller))
+        request.journal = live.journal
+        request.wants_reads = True
+        return request
+
+    def _leave(self) -> None:
+        for connection in list(self.connections):
+            connection.leave()
+
+
+_hubs: "WeakKeyDictionary[Deployment, SyncHub]" = WeakKeyDictionary()
+
+
+def hub_of(deployment: Deployment, endpoints: CallEndpoints) -> SyncHub:
+    """The hub of an open deployment."""
+    hub = _hubs.get(deployment)
+    if hub is None:
+        hub = _hubs[deployment] = SyncHub(deployment, endpoints)
+    return hub
+
+
+def _caller(key: CallerKey) -> Caller:
+    is_admin, identity = key
+    if not is_admin:
+        return ANONYMOUS
+    return Caller(True, orjson.loads(identity) if identity else None)

@@ -1,0 +1,1 @@
+"""Live queries: the protocol that clients speak over a WebSocket, and which queries a commit touches."""

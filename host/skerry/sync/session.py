@@ -1,0 +1,238 @@
+"""One connection's side of the sync protocol, as a state machine: messages in, steps and frames out.
+
+```
+text -> receive -> steps: Subscribe, Unsubscribe, Identify, Run      whoever drives it does them
+results at a timestamp -> transition -> the frame that brings the client there
+```
+
+It knows which versions of its query set and identity a client has sent, which it has been told, and what was sent last
+for each query. What stays true:
+
+- A transition starts where the one before ended, its timestamp is never lower, and everything in it is valid there.
+- Each received version is covered by a transition, also where nothing else is to be said.
+- A result that the client has already is not sent again. Nothing is said of a query after its removal.
+
+Deliberately absent: awaiting, clocks, chance, running anything.
+
+Source: protocol reference 3.2 to 3.9.
+"""
+
+from base64 import b64encode
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+import orjson
+
+from skerry.errors import ClientError
+from skerry.limits import SYNC_QUERIES_MAX
+from skerry.sync.messages import Add, Authenticate, Call, Connect, Event, ModifyQuerySet, parse_message
+
+PING: Final = b'{"type":"Ping"}'
+
+
+class Subscribe(NamedTuple):
+    """Watch this query from now on."""
+
+    query: Add
+
+
+class Unsubscribe(NamedTuple):
+    """Watch the query of this id no more."""
+
+    query_id: int
+
+
+class Identify(NamedTuple):
+    """Judge this identity, and take it for everything that follows."""
+
+    sent: Authenticate
+
+
+class Run(NamedTuple):
+    """Run this mutation or action."""
+
+    call: Call
+
+
+Step = Subscribe | Unsubscribe | Identify | Run
+
+
+class Session:
+    """The state of one connection. Shape: `session` is the client's own id, 16 bytes, None before it connected."""
+
+    def __init__(self) -> None:
+        self.session: bytes | None = None
+        self._received = (0, 0)
+        self._sent = (0, 0)
+        self._sent_ts = 0
+        self._last: dict[int, bytes] = {}
+        self._removed: list[int] = []
+        self._owes = False
+
+    @property
+    def owes_transition(self) -> bool:
+        """Whether the client waits for a transition, whatever is in it."""
+        return self._owes or self._received != self._sent
+
+    def receive(self, text: bytes) -> list[Step]:
+        """What a message asks for, in order.
+
+        Raises: ClientError `InvalidSyncMessage`, `BaseVersionMismatch`, `TooManyQueries`: the connection is to be told
+        with `fatal_error` and ended.
+        """
+        message = parse_message(text)
+        if isinstance(message, Connect):
+            if self.session is not None:
+                raise ClientError("InvalidSyncMessage", "A connection begins with one Connect message.")
+            self.session = message.session
+            return []
+        if self.session is None:
+            raise ClientError("InvalidSyncMessage", "The first message of a connection must be Connect.")
+        if isinstance(message, ModifyQuerySet):
+            return self._modify(message)
+        if isinstance(message, Authenticate):
+            query_set, identity = self._received
+            if message.base_version != identity:
+                raise _mismatch("identity", message.base_version, identity)
+            self._received = (query_set, identity + 1)
+            return [Identify(message)]
+        return [] if isinstance(message, Event) else [Run(message)]
+
+    def _modify(self, message: ModifyQuerySet) -> list[Step]:
+        query_set, identity = self._received
+        if message.base_version != query_set or message.new_version != query_set + 1:
+            raise _mismatch("query set", message.base_version, query_set)
+        steps: list[Step] = []
+        last = self._last
+        for modification in message.modifications:
+            query_id = modification.query_id
+            if isinstance(modification, Add):
+                if query_id in last:
+                    raise ClientError("InvalidSyncMessage", f"The query id {query_id} is in use.")
+                if len(last) >= SYNC_QUERIES_MAX:
+                    raise ClientError("TooManyQueries", f"A connection can watch {SYNC_QUERIES_MAX} queries.")
+                last[query_id] = b""
+                steps.append(Subscribe(modification))
+            elif last.pop(query_id, None) is not None:
+                self._removed.append(query_id)
+                steps.append(Unsubscribe(query_id))
+        self._received = (message.new_version, identity)
+        return steps
+
+    def transition(self, ts: int, results: Iterable[tuple[int, bytes]]) -> bytes | None:
+        """The frame that brings the client to a timestamp, None where it has nothing to learn there.
+
+        Shape: `results` has, for the queries that may have changed, what follows their id in a modification
+        (`updated`, `failed`); all others are valid at the timestamp as they were sent.
+        """
+        last = self._last
+        parts: list[bytes] = [b'{"type":"QueryRemoved","queryId":%d}' % query_id for query_id in self._removed]
+        for query_id, result in results:
+            before = last.get(query_id)
+            if before is not None and before != result:
+                last[query_id] = result
+                parts.append(b'{"queryId":%d,%b' % (query_id, result))
+        if not parts and not self.owes_transition:
+            return None
+        assert ts >= self._sent_ts, "time does not go backwards"
+        start = _version(*self._sent, self._sent_ts)
+        self._sent, self._sent_ts = self._received, ts
+        self._removed.clear()
+        self._owes = False
+        end = _version(*self._sent, ts)
+        return b'{"type":"Transition","startVersion":%b,"endVersion":%b,"modifications":[%b]}' % (
+            start,
+            end,
+            b",".join(parts),
+        )
+
+    def answered(self) -> None:
+        """A mutation was answered: the client waits for the transition that covers it."""
+        self._owes = True
+
+    def refused_identity(self, sent: Authenticate, error: str) -> bytes:
+        """The frame that says that an identity was not taken; the connection is to be ended after it."""
+        return b'{"type":"AuthError","error":%b,"baseVersion":%d,"authUpdateAttempted":true}' % (
+            orjson.dumps(error),
+            sent.base_version,
+        )
+
+
+def updated(value: bytes, log_lines: list[str], journal: str | None) -> bytes:
+    """A query's value, as it follows the query's id in a modification."""
+    return b'"type":"QueryUpdated","value":%b,%b}' % (value, _rest(log_lines, journal))
+
+
+def failed(message: str, data: bytes | None, log_lines: list[str], journal: str | None) -> bytes:
+    """A query's failure, as it follows the query's id in a modification. Shape: `data` of a ConvexError, or None."""
+    error_data = b"" if data is None else b'"errorData":%b,' % data
+    return b'"type":"QueryFailed","errorMessage":%b,%b%b}' % (text_json(message), error_data, _rest(log_lines, journal))
+
+
+def mutation_succeeded(request_id: int, ts: int, outcome: bytes) -> bytes:
+    """The answer to a mutation. Shape: `outcome` as `success_parts` made it, at the commit or long after."""
+    return b'{"type":"MutationResponse","requestId":%d,"ts":"%b",%b}' % (request_id, timestamp(ts), outcome)
+
+
+def success_parts(value: bytes, log_lines: list[str]) -> bytes:
+    """What a successful call's answer says besides its id and timestamp."""
+    return b'"success":true,"result":%b,"logLines":%b' % (value, _lines(log_lines))
+
+
+def mutation_failed(request_id: int, message: str, data: bytes | None, log_lines: list[str]) -> bytes:
+    """The answer to a mutation that failed on its own."""
+    return b'{"type":"MutationResponse","requestId":%d,"ts":null,%b}' % (
+        request_id,
+        _failure_parts(message, data, log_lines),
+    )
+
+
+def action_succeeded(request_id: int, value: bytes, log_lines: list[str]) -> bytes:
+    """The answer to an action."""
+    return b'{"type":"ActionResponse","requestId":%d,%b}' % (request_id, success_parts(value, log_lines))
+
+
+def action_failed(request_id: int, message: str, data: bytes | None, log_lines: list[str]) -> bytes:
+    """The answer to an action that failed."""
+    return b'{"type":"ActionResponse","requestId":%d,%b}' % (request_id, _failure_parts(message, data, log_lines))
+
+
+def fatal_error(message: str) -> bytes:
+    """The last frame of a connection whose messages cannot be understood."""
+    return b'{"type":"FatalError","error":%b}' % text_json(message)
+
+
+def timestamp(ts: int) -> bytes:
+    """A timestamp as clients read it."""
+    return b64encode(ts.to_bytes(8, "little"))
+
+
+def text_json(text: str) -> bytes:
+    """The JSON of a text, whatever is in it."""
+    try:
+        return orjson.dumps(text)
+    except TypeError:  # half of a surrogate pair, which JSON in UTF-8 cannot carry
+        return orjson.dumps(text.encode("utf-8", "replace").decode())
+
+
+def _failure_parts(message: str, data: bytes | None, log_lines: list[str]) -> bytes:
+    error_data = b"" if data is None else b',"errorData":%b' % data
+    return b'"success":false,"result":%b,"logLines":%b%b' % (text_json(message), _lines(log_lines), error_data)
+
+
+def _rest(log_lines: list[str], journal: str | None) -> bytes:
+    return b'"logLines":%b,"journal":%b' % (_lines(log_lines), b"null" if journal is None else orjson.dumps(journal))
+
+
+def _lines(log_lines: list[str]) -> bytes:
+    return b"[%b]" % b",".join(map(text_json, log_lines)) if log_lines else b"[]"
+
+
+def _version(query_set: int, identity: int, ts: int) -> bytes:
+    return b'{"querySet":%d,"identity":%d,"ts":"%b"}' % (query_set, identity, timestamp(ts))
+
+
+def _mismatch(what: str, sent: int, known: int) -> ClientError:
+    return ClientError(
+        "BaseVersionMismatch", f"BaseVersionMismatch: the {what} is at version {known}, the message builds on {sent}."
+    )

@@ -1,0 +1,265 @@
+"""One sync connection: its bounds, its pace and its end, on a transport and a deployment that the test holds."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import pytest
+from websockets.client import ClientProtocol
+from websockets.frames import Close, Frame, Opcode
+from websockets.uri import parse_uri
+
+from skerry import limits
+from skerry.functions.request import CallRequest, CallResult
+from skerry.http import sync_hub
+from skerry.http.port import PortShare
+from skerry.http.sync_socket import SyncSocket
+
+CONNECT = {"type": "Connect", "sessionId": "2d2f0000-0000-4000-8000-000000000001", "connectionCount": 0}
+TURNS_MAX = 50
+
+
+class Wire:
+    """A transport that keeps what is written. Shape: `unsent` is what it says to have in its buffer."""
+
+    def __init__(self) -> None:
+        self.written = b""
+        self.unsent = 0
+        self.is_reading = True
+        self.ended: str | None = None
+
+    def write(self, data: bytes) -> None:
+        self.written += data
+
+    def close(self) -> None:
+        self.ended = self.ended or "closed"
+
+    def abort(self) -> None:
+        self.ended = self.ended or "aborted"
+
+    def is_closing(self) -> bool:
+        return self.ended is not None
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent
+
+    def pause_reading(self) -> None:
+        self.is_reading = False
+
+    def resume_reading(self) -> None:
+        self.is_reading = True
+
+
+class Deployed:
+    """A deployment and its endpoints, as far as connections see them: calls wait until the test ends them."""
+
+    def __init__(self) -> None:
+        self.redacted = False
+        self.database = self
+        self.durable_ts = 5
+        self.on_commit: list[Any] = []
+        self.on_activated: list[Any] = []
+        self.on_drained: list[Callable[[], None]] = []
+        self.calls: list[tuple[CallRequest, Callable[[Any], None]]] = []
+
+    def start(self, request: CallRequest, done: Callable[[Any], None]) -> None:
+        self.calls.append((request, done))
+
+    def ask(self, run: Callable[[], None]) -> None:
+        run()
+
+    run_soon = ask
+
+    def make_request(self, kind: str, path: str, args: bytes, caller: Any) -> CallRequest:
+        return CallRequest(kind=kind, path=path, args=args, request_id="0" * 16, is_admin=caller.is_admin)
+
+    def stored_in_meta(self, key: bytes) -> bytes | None:
+        return None
+
+    @asynccontextmanager
+    async def using(self) -> AsyncIterator["Deployed"]:
+        yield self
+
+
+class World:
+    """A connection after its handshake."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, deployed: Deployed) -> None:
+        self.loop = loop
+        self.deployed = deployed
+        self.now = 0.0
+        self.wire = Wire()
+        self.client = ClientProtocol(parse_uri("ws://localhost/api/sync"))
+        front = cast("Any", self)
+        self.socket = SyncSocket(PortShare(loop, None), front, set(), cast("Any", self))
+        self.socket.connection_made(self.wire)
+        self.client.send_request(self.client.connect())
+        self.pass_on()
+        self.settle()
+        self.greeting = self.heard()
+        if not self.greeting:
+            self.tell(CONNECT)
+
+    # what the connection asks of the front and of the loop
+    def find(self, host: bytes | None, path: str) -> Any:
+        return type("Found", (), {"hosted": self.deployed, "endpoints": self.deployed, "path": path})
+
+    def time(self) -> float:
+        return self.now
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.loop, name)
+
+    def pass_on(self) -> None:
+        for piece in self.client.data_to_send():
+            if piece:
+                self.socket.data_received(piece)
+
+    def settle(self) -> None:
+        for _ in range(TURNS_MAX):
+            self.loop.run_until_complete(asyncio.sleep(0))
+
+    def tell(self, *messages: dict[str, Any]) -> None:
+        for message in messages:
+            self.client.send_text(json.dumps(message).encode())
+        self.pass_on()
+        self.settle()
+
+    def heard(self) -> list[Any]:
+        """The messages that have come since the last time, and a close as ("close", code, reason)."""
+        data, self.wire.written = self.wire.written, b""
+        if data:
+            self.client.receive_data(data)
+        found: list[Any] = []
+        for event in self.client.events_received():
+            if isinstance(event, Frame) and event.opcode is Opcode.TEXT:
+                found.append(json.loads(bytes(event.data)))
+            elif isinstance(event, Frame) and event.opcode is Opcode.CLOSE:
+                closed = Close.parse(event.data)
+                found.append(("close", closed.code, closed.reason))
+        return found
+
+    def finish(self, number: int, value: bytes = b"null", ts: int = 7) -> None:
+        self.deployed.calls[number][1](CallResult(True, value, [], ts))
+        self.settle()
+
+
+@pytest.fixture
+def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    made = asyncio.new_event_loop()
+    yield made
+    made.run_until_complete(made.shutdown_asyncgens())
+    made.close()
+
+
+@pytest.fixture
+def world(loop: asyncio.AbstractEventLoop) -> Iterator[World]:
+    made = World(loop, Deployed())
+    yield made
+    made.socket.connection_lost(None)
+    made.settle()
+
+
+def mutation(number: int) -> dict[str, Any]:
+    return {"type": "Mutation", "requestId": number, "udfPath": "m:f", "args": [{}]}
+
+
+def watching(number: int) -> dict[str, Any]:
+    add = {"type": "Add", "queryId": number, "udfPath": "m:q", "args": [{"n": number}]}
+    return {"type": "ModifyQuerySet", "baseVersion": number, "newVersion": number + 1, "modifications": [add]}
+
+
+def test_mutations_run_one_at_a_time_and_each_answer_is_covered_by_a_transition(world: World) -> None:
+    world.tell(mutation(0), mutation(1))
+    assert len(world.deployed.calls) == 1
+    world.finish(0)
+    answer, transition = world.heard()
+    assert (answer["type"], answer["requestId"], transition["type"]) == ("MutationResponse", 0, "Transition")
+    assert len(world.deployed.calls) == 2
+
+
+def test_bound_of_the_mutations_that_wait(world: World) -> None:
+    world.tell(*[mutation(n) for n in range(limits.SYNC_MUTATIONS_WAITING_MAX + 1)])
+    assert world.heard() == [] and len(world.deployed.calls) == 1
+    world.tell(mutation(limits.SYNC_MUTATIONS_WAITING_MAX + 1))
+    assert world.heard() == [("close", 1013, "TooManyConcurrentMutations")]
+
+
+def test_bound_of_the_actions_of_a_connection(world: World) -> None:
+    actions = [{**mutation(n), "type": "Action"} for n in range(limits.SYNC_ACTIONS_MAX + 1)]
+    world.tell(*actions[:-1])
+    assert world.heard() == [] and len(world.deployed.calls) == limits.SYNC_ACTIONS_MAX
+    world.finish(0)
+    assert [answer["type"] for answer in world.heard()] == ["ActionResponse"]
+    world.tell(actions[0], actions[-1])
+    assert world.heard() == [("close", 1013, "TooManyConcurrentRequests")]
+
+
+def test_bound_of_the_connections_of_a_deployment(
+    loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert limits.SYNC_CONNECTIONS_EACH_MAX > 2
+    monkeypatch.setattr(sync_hub, "SYNC_CONNECTIONS_EACH_MAX", 2)
+    deployed = Deployed()
+    worlds = [World(loop, deployed) for _ in range(3)]
+    assert [world.greeting for world in worlds] == [[], [], [("close", 1013, "TooManyConnections")]]
+    worlds[0].socket.connection_lost(None)
+    worlds[0].settle()
+    worlds.append(World(loop, deployed))
+    assert worlds[-1].greeting == []
+    for world in worlds[1:]:
+        world.socket.connection_lost(None)
+        world.settle()
+
+
+def test_a_client_that_does_not_read_gets_the_newest_state_in_one_and_nothing_before(world: World) -> None:
+    world.tell(watching(0), watching(1))
+    world.finish(0, b"1")
+    world.socket.pause_writing()
+    assert not world.wire.is_reading
+    world.finish(1, b"2")
+    assert world.heard() == [], "nothing is made for it"
+    world.socket.resume_writing()
+    world.settle()
+    (transition,) = world.heard()
+    assert [change["value"] for change in transition["modifications"]] == [1, 2] and world.wire.is_reading
+
+
+@pytest.mark.parametrize(("after", "ended"), [(0, None), (1, "aborted")])
+def test_a_client_that_takes_nothing_is_dropped(world: World, after: int, ended: str | None) -> None:
+    world.socket.pause_writing()
+    world.now = limits.SYNC_STALL_SECONDS_MAX + after
+    world.socket.expire()
+    assert world.wire.ended == ended
+
+
+@pytest.mark.parametrize(("after", "ended"), [(0, None), (1, "aborted")])
+def test_a_client_that_is_not_heard_of_is_dropped(world: World, after: int, ended: str | None) -> None:
+    world.now = limits.SYNC_SILENCE_SECONDS_MAX + after
+    world.socket.expire()
+    assert world.wire.ended == ended
+    if ended is None:
+        assert world.heard() == [{"type": "Ping"}], "a message, which browsers see, besides the ping, which they do not"
+
+
+@pytest.mark.parametrize(("over", "ended"), [(0, None), (1, "aborted")])
+def test_bound_of_what_a_connection_has_unsent(world: World, over: int, ended: str | None) -> None:
+    world.wire.unsent = limits.SYNC_UNSENT_BYTES_MAX + over
+    world.tell(watching(0))
+    world.finish(0)
+    assert world.wire.ended == ended
+
+
+def test_a_stopping_deployment_sends_its_clients_away_for_a_moment(world: World) -> None:
+    for told in world.deployed.on_drained:
+        told()
+    assert world.heard() == [("close", 1012, "ShuttingDown")]
+
+
+def test_what_cannot_be_understood_ends_the_connection_with_a_sentence(world: World) -> None:
+    world.tell({"type": "Nonsense"})
+    fatal, close = world.heard()
+    assert fatal["type"] == "FatalError" and fatal["error"].endswith(".")
+    assert close == ("close", 1000, "InvalidSyncMessage")

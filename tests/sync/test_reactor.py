@@ -1,0 +1,147 @@
+"""Live queries of a deployment: when they run, how often, and what their watchers hear."""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+
+from skerry import limits
+from skerry.database import CommitRecord, ReadSet
+from skerry.errors import SystemFault
+from skerry.functions.request import CallRequest, CallResult
+from skerry.sync import reactor as reactor_module
+from skerry.sync.reactor import LiveQuery, Reactor
+
+DOCUMENT = b"d" * 20
+
+
+class Commit:
+    def __init__(self, ts: int, key: bytes) -> None:
+        self.commit_ts = ts
+        self._key = key
+
+    def documents(self) -> list[bytes]:
+        return [self._key]
+
+    def keys_in(self, numbers: set[int]) -> list[tuple[int, bytes]]:
+        return []
+
+
+class World:
+    """A reactor whose runs end when the test says so."""
+
+    def __init__(self) -> None:
+        self.ts = 1
+        self.runs: list[Callable[[Any], None]] = []
+        self.heard: list[tuple[str, LiveQuery]] = []
+        self.reactor = Reactor(
+            lambda _, done: self.runs.append(done),
+            lambda run: run(),
+            lambda: self.ts,
+            lambda live: CallRequest(kind="query", path=live.key[0], args=b"{}", request_id="0" * 16),
+            False,
+        )
+
+    def stale(self, live: LiveQuery) -> None:
+        self.heard.append(("stale", live))
+
+    def settled(self, live: LiveQuery) -> None:
+        self.heard.append(("settled", live))
+
+    def commit(self, key: bytes = DOCUMENT) -> None:
+        self.ts += 1
+        self.reactor.committed(cast("CommitRecord", cast("Any", Commit(self.ts, key))))
+
+    def finish(self, value: bytes = b"1", *, ts: int | None = None, key: bytes = DOCUMENT) -> None:
+        result = CallResult(True, value, [], self.ts if ts is None else ts)
+        result.reads = ReadSet({key}, [])
+        self.runs.pop(0)(result)
+
+    def words(self) -> list[str]:
+        heard, self.heard = self.heard, []
+        return [word for word, _ in heard]
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def test_a_query_runs_once_for_each_commit_that_touches_it_however_many_watch(world: World) -> None:
+    watchers = [World() for _ in range(3)]
+    lives = {world.reactor.watch(("m:q",), None, watcher) for watcher in watchers}
+    assert len(lives) == 1 and len(world.runs) == 1
+    world.finish()
+    assert [watcher.words() for watcher in watchers] == [["settled"]] * 3
+    world.commit(b"e" * 20)
+    assert not world.runs and world.reactor.runs == 1, "it has read nothing of that"
+    world.commit()
+    assert world.reactor.runs == 2
+    world.finish()
+    assert [watcher.words() for watcher in watchers] == [["stale", "settled"]] * 3
+
+
+def test_a_run_that_a_commit_overtook_is_run_again_before_anybody_hears(world: World) -> None:
+    world.reactor.watch(("m:q",), None, world)
+    world.commit()
+    world.finish(ts=1)
+    assert world.words() == [] and len(world.runs) == 1
+    world.commit(b"e" * 20)
+    world.finish(ts=2)
+    assert world.words() == ["settled"], "what overtook it touched something else"
+
+
+def test_several_commits_during_a_run_cost_one_more_run(world: World) -> None:
+    world.reactor.watch(("m:q",), None, world)
+    world.finish()
+    for _ in range(5):
+        world.commit()
+    assert len(world.runs) == 1 and world.reactor.runs == 2
+    world.finish()
+    assert world.words() == ["settled", "stale", "settled"]
+
+
+def test_other_code_makes_every_query_run_again_also_one_that_is_running(world: World) -> None:
+    live = world.reactor.watch(("m:q",), None, world)
+    world.reactor.all_stale()
+    world.finish(b"old")
+    assert world.words() == [] and live.result is None
+    world.finish(b"new")
+    world.reactor.all_stale()
+    assert world.words() == ["settled", "stale"] and len(world.runs) == 1
+
+
+def test_a_fault_of_the_host_is_told_and_the_next_watcher_runs_it_anew(world: World) -> None:
+    live = world.reactor.watch(("m:q",), None, world)
+    world.runs.pop(0)(SystemFault("TooManyConcurrentRequests", "Later."))
+    assert world.words() == ["settled"] and live.fault is not None and not live.is_valid
+    world.reactor.watch(("m:q",), None, World())
+    world.finish()
+    assert live.fault is None and live.is_valid
+
+
+def test_a_query_nobody_watches_is_forgotten_also_while_it_runs(world: World) -> None:
+    live = world.reactor.watch(("m:q",), None, world)
+    world.reactor.forget(live, world)
+    assert world.reactor.n_live == 0
+    world.finish()
+    world.commit()
+    assert world.words() == [] and not world.runs
+    again = world.reactor.watch(("m:q",), None, world)
+    assert again is not live
+
+
+def test_a_run_outlived_by_what_is_remembered_runs_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert limits.SYNC_COMMITS_REMEMBERED_MAX > 3
+    monkeypatch.setattr(reactor_module, "SYNC_COMMITS_REMEMBERED_MAX", 3)
+    world.reactor.watch(("m:q",), None, world)
+    for _ in range(3):
+        world.commit(b"e" * 20)
+    world.finish(ts=1)
+    assert world.words() == ["settled"]
+    other = World()
+    other.reactor.watch(("m:q",), None, other)
+    for _ in range(4):
+        other.commit(b"e" * 20)
+    other.finish(ts=1)
+    assert other.words() == [] and len(other.runs) == 1
