@@ -60,6 +60,7 @@ _CHECKED: Final[str] = "checked"
 LOOK_SECONDS: Final = 0.01
 LOOKS_MAX: Final = 200
 _NS_PER_MS: Final = 1_000_000
+Told = Callable[[], None]
 
 
 class Deployment:
@@ -134,8 +135,7 @@ class Deployment:
         self._stepping: set[asyncio.Task[None]] = set()
         self._is_clearing = False
         self.folder, self.clock_ns, self.entropy = folder, clock_ns, entropy
-        self.on_activated, self.on_drained = list[Callable[[], None]](), list[Callable[[], None]]()
-        self._closing = False
+        self.on_activated, self.on_drained, self._closing = list[Told](), list[Told](), False
         try:
             self.settings = Settings(self._engine)
             self._kept = KeptVersions(folder / BUNDLES_FOLDER, self._engine)
