@@ -50,9 +50,13 @@ REASONED = re.compile(
 UNFINISHED = re.compile(r"\b(?:TO" + r"DO|FIX" + r"ME|XX" + r"X|HA" + r"CK)\b")
 
 
+TABLES = {"skerry.limits", "skerry.errors"}
+"""One row after the other and nothing to follow: they are as long as what they list."""
+
+
 def file_too_long(source: str, module: str) -> Iterator[str]:
     lines = source.count("\n")
-    if lines > FILE_LINES_MAX:
+    if lines > FILE_LINES_MAX and module not in TABLES:
         yield f"{module} has {lines} lines; {FILE_LINES_MAX} is the most"
 
 
