@@ -1,9 +1,11 @@
 """A target of the files that are imported: rows of every format, and snapshot archives."""
 
 import io
+from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from skerry.backup.file import Lines, Writer, dump_head, load_head
 from skerry.errors import ClientError, DeveloperError
 from skerry.transfer.archive import Archive
 from skerry.transfer.pieces import Unreadable
@@ -59,3 +61,27 @@ def _archive(raw: bytes) -> None:
                         pass
         except (ClientError, Unreadable):
             pass
+
+
+def backups(data: bytes) -> None:
+    """A backup is refused, or is read as what was written; a head is refused or says what it said."""
+    if data[:1] == b"\x1f":
+        raw = data
+    else:
+        writer = Writer()
+        lines = [(line[:1] or b"D", line[2:]) for line in data.split(b"\n")]
+        for kind, text in lines:
+            writer.line(kind, text)
+        raw = writer.end()
+    try:
+        read = list(Lines(BytesIO(raw).read))
+    except ClientError as error:
+        assert error.code == "BackupInvalid"
+        return
+    assert raw is data or read == lines
+    try:
+        head = load_head(read[0][1])
+    except ClientError as error:
+        assert error.code == "BackupInvalid"
+        return
+    assert load_head(dump_head(head)) == head

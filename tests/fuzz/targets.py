@@ -51,7 +51,7 @@ from tests.fixtures.guests import wat_guest
 from tests.fixtures.world import NOW_MS, World, request
 from tests.fuzz.draw import Draw
 from tests.fuzz.edge_targets import addresses, fetches, keys
-from tests.fuzz.file_targets import files
+from tests.fuzz.file_targets import backups, files
 
 Target = Callable[[bytes], None]
 _ADMIN_KEY = b"local|0123456789abcdef"
@@ -254,6 +254,7 @@ TARGETS: dict[str, Target] = {
         bundle,
         fetches,
         files,
+        backups,
         identifiers,
         keys,
         requests,

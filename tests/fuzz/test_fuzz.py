@@ -16,6 +16,7 @@ SEEDS = Path(__file__).parent / "seeds"
 RUNS = {
     "abi": 2_000,
     "addresses": 40_000,
+    "backups": 8_000,
     "bundle": 8_000,
     "fetches": 20_000,
     "files": 8_000,
