@@ -11,6 +11,7 @@ from skerry.database import Transaction, past
 from skerry.database.history import retain
 from skerry.errors import ClientError, SystemFault
 from skerry.limits import HISTORY_MILESTONE_VERSIONS, PAST_CHUNK_KEYS
+from tests.database.search_world import bodies, found, search_schema
 from tests.database.world import World, memory_world, range_query, scan_query, table_schema
 
 
@@ -151,8 +152,9 @@ def test_an_index_is_read_as_of_its_beginning_at_the_earliest(memory: World) -> 
     with pytest.raises(SystemFault, check=lambda e: e.code == "OutOfRetention" and "t.by_n" in e.message):
         t.collect_query(range_query("t.by_n", []))
     t.abort()
+    memory.schema(table_schema("t", {"by_n": ["n"], "by_m": ["m"]}))
     t = memory.begin(writable=False, at_ts=since)
-    assert numbers(t.collect_query(range_query("t.by_n", []))) == [2]
+    assert numbers(t.collect_query(range_query("t.by_n", []))) == [2], "a later deploy does not make it younger"
     t.abort()
 
 
@@ -188,3 +190,16 @@ def test_long_keys_in_the_past(world: World) -> None:
     before = at(world, then, ids)
     world.run(lambda t: [t.patch(document_id, {"n": "x" * 1_999 + "y"}) for document_id in ids[:3]])
     assert at(world, then, ids) == before
+
+
+def test_a_search_of_the_past_finds_what_was_there(memory: World) -> None:
+    memory.schema(search_schema())
+    ids = memory.insert_all("m", [{"body": body, "channel": "a"} for body in ("red sun", "red moon", "blue sky")])
+    then = memory.database.durable_ts
+    memory.run(lambda t: (t.patch(ids[0], {"body": "green sun"}), t.delete(ids[1]), t.insert("m", {"body": "red sea"})))
+    assert bodies(memory, "red") == ["red sea"]
+    t = memory.begin(writable=False, at_ts=then)
+    assert {row["body"] for row in found(t, "red")} == {"red sun", "red moon"}
+    assert [row["body"] for row in found(t, "red", {"channel": "b"})] == []
+    assert {row["body"] for row in found(t, "su", {"channel": "a"})} == {"red sun"}
+    t.abort()

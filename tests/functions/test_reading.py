@@ -91,6 +91,23 @@ def test_the_snapshot_lies_before_the_commit(app: World) -> None:
     assert decode(orjson.loads(past.value)) == early
 
 
+@pytest.mark.parametrize("is_patient", [False, True])
+def test_queries_that_share_a_time_read_one_state(app: World, is_patient: bool) -> None:
+    """As the queries of a batch do, whatever is written between them and wherever they run."""
+    app.mutation("r:add", {"value": {"n": 1}})
+    assert app.deployment.version is not None
+    at = ReadTime()
+    first = app.call("query", "r:all", {}, at=at)
+    for n in range(3):
+        app.mutation("r:add", {"value": {"n": n}})
+    app.deployment.version.functions["r:all"].slowness = SLOW if is_patient else 0
+    second = app.call("query", "r:all", {}, at=at)
+    assert app.deployment.lane.calls_patient == is_patient
+    assert first.value == second.value and len(orjson.loads(first.value)) == 1
+    assert first.ts == second.ts == at.ts
+    assert len(app.query("r:all")) == 4
+
+
 # -- stale snapshots -------------------------------------------------------------------------------------------------
 
 

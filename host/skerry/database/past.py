@@ -149,19 +149,16 @@ class PastSnapshot:
 
     def _must_reach(self, table: Table | None, index: Index | None) -> None:
         """Raises: SystemFault `OutOfRetention`, where a table's or an index's own past does not go back so far."""
-        catalog, timestamp = self._catalog, self._timestamp
-        if table is None or timestamp >= catalog.schema_ts:
+        if table is None:
             return
-        is_younger = (
-            index is not None
-            and index is not table.by_creation_time
-            and timestamp < (index.since_ts or catalog.schema_ts)
-        )
-        if is_younger or timestamp < table.since_ts:
+        since = table.since_ts
+        if index is not None and index is not table.by_creation_time:
+            since = max(since, index.since_ts or self._catalog.schema_ts)
+        if self._timestamp < since:
             name = f"Index {table.name}.{index.name}" if index is not None else f"Table {table.name}"
             raise SystemFault(
                 "OutOfRetention",
-                f"{name} cannot be read as of {self._timestamp}: the schema changed since. Read at a newer timestamp.",
+                f"{name} cannot be read as of {self._timestamp}: it is only kept since {since}. Read at a newer one.",
             )
 
     def scan(
