@@ -9,8 +9,6 @@ out, no folding of accents. Two kinds of text have no words of that form:
   is a single one. So what is asked for is found wherever it stands, and pairs tell words apart.
 * Emoji are terms of one character each.
 
-`ANALYSIS` names all of this, together with the Unicode data that it rests on.
-
 Hostile texts. Patterns are single classes without alternatives in common, so matching is linear. Normalising costs the
 square of a run of combining marks, hence `SEARCH_RUN_CHARS_MAX`. What of a text is indexed is bounded three times:
 characters, tokens, different terms; what lies behind is not found.
@@ -21,12 +19,10 @@ Source: protocol reference 9.1 (splitting, case, nothing else); Unicode Standard
 import re
 from collections import Counter
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import islice, pairwise
 from typing import Final
-from unicodedata import normalize, unidata_version
-
-import regex
+from unicodedata import normalize
 
 from skerry.limits import (
     SEARCH_QUERY_TERMS_MAX,
@@ -38,24 +34,33 @@ from skerry.limits import (
     SEARCH_TOKENS_PER_TEXT_MAX,
 )
 
-ANALYSIS: Final = f"1 {unidata_version} {regex.__version__}"
-"""Texts that two versions of this name take apart may differ in characters that one of them does not know."""
-
 _SCRIPTS: Final = r"\p{scx=Han}\p{scx=Hira}\p{scx=Kana}\p{scx=Bopo}\p{scx=Thai}\p{scx=Laoo}\p{scx=Khmr}\p{scx=Mymr}"
 _DENSE: Final = rf"[[{_SCRIPTS}]&&[\p{{L}}\p{{N}}]]"
 _WORD: Final = rf"[[\p{{L}}\p{{N}}]--[{_SCRIPTS}]]"
 _ASCII_WORDS: Final = re.compile(r"[a-z0-9]+")
-_RUNS: Final = regex.compile(
-    rf"({_DENSE}(?:{_DENSE}|\p{{M}}){{0,{SEARCH_RUN_CHARS_MAX - 1}}})"
-    rf"|([{_WORD}\p{{M}}\p{{So}}]{{1,{SEARCH_RUN_CHARS_MAX}}})[{_WORD}\p{{M}}\p{{So}}]*",
-    regex.V1,
-)
-"""Before normalising: what may hold terms. Symbols are there because some turn into letters. Of a longer run without a
-dense script only the beginning can be in a term; marks before the first letter are no part of one."""
-_TERMS: Final = regex.compile(
-    rf"({_DENSE}(?:{_DENSE}|\p{{M}})*)|({_WORD}[{_WORD}\p{{M}}]*)|(\p{{Extended_Pictographic}})", regex.V1
-)
-_CHARACTERS: Final = regex.compile(r"\P{M}\p{M}*", regex.V1)
+
+
+class _Patterns:
+    """The patterns for texts beyond ASCII, made when the first such text comes: they take 2 MB and 10 ms."""
+
+    def __init__(self) -> None:
+        import regex
+
+        # Before normalising: what may hold terms. Symbols are there because some turn into letters. Of a longer run
+        # without a dense script only the beginning can be in a term; marks before the first letter are no part of one.
+        word_run = rf"[{_WORD}\p{{M}}\p{{So}}]"
+        self.runs: Final = regex.compile(
+            rf"({_DENSE}(?:{_DENSE}|\p{{M}}){{0,{SEARCH_RUN_CHARS_MAX - 1}}})"
+            rf"|({word_run}{{1,{SEARCH_RUN_CHARS_MAX}}}){word_run}*",
+            regex.V1,
+        )
+        self.terms: Final = regex.compile(
+            rf"({_DENSE}(?:{_DENSE}|\p{{M}})*)|({_WORD}[{_WORD}\p{{M}}]*)|(\p{{Extended_Pictographic}})", regex.V1
+        )
+        self.characters: Final = regex.compile(r"\P{M}\p{M}*", regex.V1)
+
+
+_patterns: Final = cache(_Patterns)
 
 Terms = dict[bytes, int]
 """How often each term occurs, at most `SEARCH_TERM_COUNT_MAX`."""
@@ -99,17 +104,18 @@ def _tokens(text: str, *, is_query: bool) -> Iterator[bytes]:
         for match in _ASCII_WORDS.finditer(text.lower()):
             yield match[0][:SEARCH_TERM_BYTES_MAX].encode()
         return
-    for run in _RUNS.finditer(text):
+    patterns = _patterns()
+    for run in patterns.runs.finditer(text):
         piece = run[1] or run[2]
         if piece.isascii():
             yield piece.lower().encode()[:SEARCH_TERM_BYTES_MAX]
             continue
         folded = normalize("NFKC", normalize("NFKC", piece).casefold())
-        for match in _TERMS.finditer(folded):
+        for match in patterns.terms.finditer(folded):
             if match[1] is None:
                 yield _cut(match[0])
             else:
-                yield from _dense(_CHARACTERS.findall(match[1]), is_query)
+                yield from _dense(patterns.characters.findall(match[1]), is_query)
 
 
 def _dense(characters: list[str], is_query: bool) -> Iterator[bytes]:
