@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-from skerry.database import Conflict, Steps, verify
+from skerry.database import Conflict, SchemaChange, Steps, verify
 from skerry.database.bulk import Fill, Fills, clear_imported, has_garbage
 from skerry.database.search_counts import read_counts
 from skerry.errors import ClientError, DeveloperError, SystemFault
@@ -246,6 +246,42 @@ def test_who_read_the_table_before_the_switch_conflicts(world: World) -> None:
     with pytest.raises(Conflict):
         world.commit(transaction)
     assert names(world) == ["a"]
+
+
+STAGED = {**USERS, "indexes": [], "stagedDbIndexes": USERS["indexes"]}
+
+
+def test_a_staged_index_gets_the_entries_of_what_is_imported(world: World) -> None:
+    importing = start(world, "old")
+    world.schema(STAGED, validation=True)
+    fill = importing.begin("users", 10_001)
+    importing.add(fill, {"name": "a"}, {"name": "b"})
+    importing.switch()
+    assert_sound(world)
+    (staged,) = world.database.catalog.tables["users"].hidden
+    assert staged.is_staged
+    world.schema(USERS, validation=True)
+    assert world.database.catalog.tables["users"].indexes["by_name"].number == staged.number, "nothing was built"
+    assert [document["name"] for document in by_name(world, "b")] == ["b"]
+
+
+def test_an_index_that_is_being_built_or_enabled_meanwhile_refuses_the_import(world: World) -> None:
+    importing = start(world, "old")
+    other = {**USERS, "indexes": [{"indexDescriptor": "other", "fields": ["friend"]}]}
+    change = SchemaChange(world.database, orjson.dumps({"tables": [other], "schemaValidation": True}))
+    world.commit_of(change.register)
+    with pytest.raises(ClientError) as refused:
+        importing.begin("users", 10_001)
+    assert refused.value.code == "ImportOverlapped"
+    change.close()
+    world.schema(STAGED, validation=True)
+    again = Importing(world)
+    again.add(again.begin("users", 10_001), {"name": "a"})
+    world.schema(USERS, validation=True)
+    with pytest.raises(ClientError) as refused:
+        again.switch()
+    assert refused.value.code == "ImportOverlapped"
+    again.fills.close()
 
 
 def test_a_full_deployment_takes_no_more(world: World) -> None:

@@ -30,6 +30,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from skerry.database.backfill import unbuilt
 from skerry.database.birth import Birth
 from skerry.database.catalog import IMPORTED_NUMBER_FIRST, Table, creation_tail
 from skerry.database.catalog_store import IMPORTED_PREFIX, SCHEMA_KEY, TABLE_PREFIX, imported_garbage
@@ -345,9 +346,10 @@ class Fills:
         first = max(IMPORTED_NUMBER_FIRST, database.imported_next, 0 if raw is None else int.from_bytes(raw, "big"))
         counter = iter(range(first, 1 << 32))
         made: list[tuple[Table | None, Table]] = []
+        building = unbuilt(database).keys()
         for name, number in numbers.items():
             source = catalog.tables.get(name)
-            if source is not None and source.hidden:
+            if source is not None and not building.isdisjoint([index.number for index in source.hidden]):
                 raise ClientError(
                     "ImportOverlapped", f"An index of table {name} is being built. Import when the deploy is done."
                 )

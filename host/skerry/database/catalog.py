@@ -176,6 +176,7 @@ class Table:
         return (
             [index.number for index in self.stored] == [index.number for index in other.stored]
             and [index.name for index in self.declared] == [index.name for index in other.declared]
+            and [index.number for index in self.hidden] == [index.number for index in other.hidden]
             and self.space == other.space
             and (None if own is None else own.json) == (None if others is None else others.json)
         )

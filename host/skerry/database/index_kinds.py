@@ -56,7 +56,10 @@ def moved_table(table: Table, number: int, space: int, next_number: Callable[[],
         name: make_index(next_number(), name, index.definition, is_staged=index.is_staged)
         for name, index in table.indexes.items()
     }
-    return Table(number, table.name, by_id, by_creation_time, indexes, table.validator, space)
+    hidden = tuple(
+        [make_index(next_number(), index.name, index.definition, is_staged=index.is_staged) for index in table.hidden]
+    )
+    return Table(number, table.name, by_id, by_creation_time, indexes, table.validator, space, hidden)
 
 
 def dump_table(table: Table) -> bytes:
