@@ -8,6 +8,8 @@ import orjson
 import pytest
 
 from skerry import limits
+from skerry.database import retain
+from skerry.errors import SkerryError
 from skerry.functions.request import ReadTime
 from skerry.value import Int64, decode
 from tests.fixtures.reading_bundle import reading_bundle
@@ -106,6 +108,25 @@ def test_queries_that_share_a_time_read_one_state(app: World, is_patient: bool) 
     assert first.value == second.value and len(orjson.loads(first.value)) == 1
     assert first.ts == second.ts == at.ts
     assert len(app.query("r:all")) == 4
+
+
+def test_a_time_that_is_not_kept_or_not_yet_there_is_refused(app: World) -> None:
+    first = app.call("mutation", "r:add", {"value": {"n": 1}}).ts
+    assert first is not None
+    app.mutation("r:add", {"value": {"n": 2}})
+    newest = app.deployment.database.durable_ts
+    for ts, code, status in ((first - 1, "OutOfRetention", 503), (newest + 1, "TimestampInFuture", 400)):
+        if code == "OutOfRetention":
+            while retain(app.deployment.database, newest, 50):
+                app.mutation("r:add", {"value": {"n": 3}})
+        for is_patient in (False, True):
+            assert app.deployment.version is not None
+            app.deployment.version.functions["r:all"].slowness = SLOW if is_patient else 0
+            at = ts if code == "OutOfRetention" else app.deployment.database.durable_ts + 1
+            with pytest.raises(SkerryError, check=lambda e, code=code: e.code == code) as caught:
+                app.call("query", "r:all", {}, at=ReadTime(at))
+            assert caught.value.spec.http_status == status
+    assert app.deployment.lane.in_flight == 0
 
 
 # -- stale snapshots -------------------------------------------------------------------------------------------------
