@@ -282,9 +282,7 @@ SEARCH_CANDIDATES_READ_MAX = 128  # documents that are read to complete their sc
 SEARCH_PROBED_POSTINGS = 256  # counted to tell which of several filters leaves the fewest
 SEARCH_SAMPLE_KEYS = 128  # from which the number of documents with a common term is estimated
 SEARCH_SAMPLED_ONE_IN = 16  # documents; a power of two
-SLICE_SEARCH_CHARS_MAX = (
-    16 * KIB
-)  # of a text that is indexed on the loop thread; a longer one is left to the background
+SLICE_SEARCH_CHARS_MAX = 16 * KIB  # of a text that is indexed on the loop thread; longer ones go to the background
 TRANSACTION_SEARCH_KEYS_MAX = 1_000_000  # that the searches of one function execution read
 
 assert SEARCH_TOKENS_PER_TEXT_MAX < 1 << 15 and 256 % SEARCH_SAMPLED_ONE_IN == 0
