@@ -94,8 +94,8 @@ class Upkeep:
         self._database.storage_looked_at(self._engine.data_bytes(), self._terms.storage_bytes)
 
     def _horizon(self) -> int:
-        retention_s, quota = self.retention_s(), self._terms.storage_bytes
-        if quota is not None and self._database.storage_bytes >= quota:
+        retention_s = self.retention_s()
+        if self._database.space.is_full:
             retention_s = min(retention_s, limits.HISTORY_RETENTION_S_MIN)
         return self._clock_ns() - retention_s * _NS_PER_S
 
