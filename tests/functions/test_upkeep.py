@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from skerry import limits
-from skerry.database import retain, retained_ts
+from skerry.database import answer_write, retain, retained_ts
 from skerry.functions.terms import Terms
 from skerry.functions.upkeep import Upkeep
 from skerry.storage.interface import Tree
@@ -209,3 +209,25 @@ def test_the_space_in_use_reaches_a_plateau_under_steady_overwriting(tmp_path: P
     assert max(versions[3:]) <= 50 * 12 and min(versions[3:]) > 0, versions
     assert max(files[10:]) <= max(files[3:10]) * 1.05, f"the file grew after the first rounds: {files}"
     engine.close()
+
+
+def test_a_step_forgets_answers_of_mutations_that_count_no_more(tmp_path: Path) -> None:
+    engine = LmdbEngine(tmp_path / "d")
+    world = World(engine)
+    now_ns = int(world.now_ms * 1e6)
+    engine.commit([answer_write(n.to_bytes(2, "big"), now_ns, b"") for n in range(limits.ANSWERS_STEP_KEYS + 1)])
+    upkeep = _upkeep(world, engine)
+    assert upkeep.step() is False and _answers(engine) == limits.ANSWERS_STEP_KEYS + 1
+    world.now_ms += (limits.ANSWERS_KEPT_SECONDS + limits.ANSWERS_PERIOD_SECONDS) * 1000
+    assert upkeep.step() is True and _answers(engine) == 1
+    assert upkeep.step() is False and _answers(engine) == 0
+    engine.close()
+
+
+def _answers(engine: LmdbEngine) -> int:
+    engine.commit([]).result(20)
+    snapshot = engine.snapshot()
+    try:
+        return sum(1 for key, _ in snapshot.scan(Tree.META, b"", None, False) if key.startswith(b"answered:"))
+    finally:
+        snapshot.close()

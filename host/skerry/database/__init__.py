@@ -34,6 +34,7 @@ Deliberately absent: HTTP, wasm, clocks and chance (arguments all), search and v
 recorded, using one is `FeatureNotServed`), and the decision when to retain.
 """
 
+from skerry.database.answers import Answer, answer_write, find_answer, forget_answers
 from skerry.database.backfill import BuildProgress, index_states
 from skerry.database.commit_log import Change, CommitRecord, read_entry
 from skerry.database.database import Database
@@ -48,6 +49,7 @@ from skerry.database.verification import Difference, Verification, verify
 from skerry.database.write_log import Conflict
 
 __all__ = [
+    "Answer",
     "BuildProgress",
     "Change",
     "CommitRecord",
@@ -63,7 +65,10 @@ __all__ = [
     "Transaction",
     "Verification",
     "WriteIndex",
+    "answer_write",
     "background_steps",
+    "find_answer",
+    "forget_answers",
     "index_states",
     "oldest_ts",
     "read_document_at",

@@ -5,7 +5,7 @@ deployment's retention is dropped, in steps of at most `UPKEEP_STEP_US` on the l
 next step follows after a rest, so that dropping takes `UPKEEP_SHARE_PERCENT` of the loop thread's time; where it falls
 behind by more than `UPKEEP_LATE_SECONDS` it takes `UPKEEP_LATE_SHARE_PERCENT`, and since dropping a change costs less
 than making it, history then grows no further, whatever the rate of writes. A step's deletes share the next group's
-sync; their pages are used again.
+sync; their pages are used again. So are the answers of mutations forgotten (`skerry.database.answers`).
 
 What was deleted counts for the storage quota as long as it is history. A deployment at its quota therefore keeps its
 history for HISTORY_RETENTION_S_MIN only: what it deletes makes room after that time, and no call that is under way
@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable
 
 from skerry import limits
-from skerry.database import Database, oldest_ts, retain
+from skerry.database import Database, forget_answers, oldest_ts, retain
 from skerry.errors import SkerryError
 from skerry.functions.terms import Terms
 from skerry.storage.lmdb_engine import LmdbEngine
@@ -76,7 +76,8 @@ class Upkeep:
         self.look_at_storage()
         end_ns = self._elapsed_ns() + limits.UPKEEP_STEP_US * _NS_PER_US
         spent = retain(self._database, self._horizon(), limits.UPKEEP_COMMITS_MAX, lambda: self._elapsed_ns() >= end_ns)
-        return spent == limits.UPKEEP_COMMITS_MAX
+        has_answers = forget_answers(self._database, self._clock_ns())
+        return spent == limits.UPKEEP_COMMITS_MAX or has_answers
 
     def rest_seconds(self, step_seconds: float) -> float:
         """How long to wait after a step that left something to drop."""

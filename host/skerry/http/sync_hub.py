@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 
 import orjson
 
+from skerry.database import Answer, find_answer
 from skerry.errors import ClientError, SkerryError
 from skerry.functions.deployment import Deployment
 from skerry.functions.request import CallRequest, CallResult
@@ -50,7 +51,7 @@ class SyncHub:
             self._query,
             endpoints.redacted,
         )
-        self.mutations = Mutations(endpoints.start, self._database.stored_in_meta, endpoints.redacted)
+        self.mutations = Mutations(endpoints.start, self._answer, endpoints.redacted)
         deployment.database.on_commit.append(self.reactor.committed)
         deployment.on_activated.append(self.reactor.all_stale)
         deployment.on_drained.append(self._leave)
@@ -92,6 +93,9 @@ class SyncHub:
         request.journal = live.journal
         request.wants_reads = True
         return request
+
+    def _answer(self, name: bytes) -> Answer | None:
+        return find_answer(self._database.stored_in_meta, self._database.durable_ts, name)
 
     def _leave(self) -> None:
         for connection in list(self.connections):
