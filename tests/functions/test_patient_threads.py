@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from skerry import limits
-from skerry.functions.patient_threads import PatientQueue, PatientThreads
+from skerry.functions.patient_threads import PatientQueue, PatientThreads, threads_of_one
 
 SECONDS_MAX = 30
 
@@ -49,6 +49,11 @@ def test_one_deployment_never_has_all_threads() -> None:
     assert not held.began.acquire(blocking=False), "one past the bound has begun"
     held.opened.set()
     held.wait(held.ended, 10)
+
+
+@pytest.mark.parametrize(("processors", "threads"), [(1, 1), (2, 1), (3, 1), (4, 2), (64, 2)])
+def test_one_deployment_leaves_a_processor_to_the_loop_thread(processors: int, threads: int) -> None:
+    assert threads_of_one(processors) == threads <= limits.BACKGROUND_THREADS_EACH_MAX
 
 
 def test_deployments_take_turns_whatever_each_has_queued() -> None:

@@ -1,9 +1,10 @@
 """The threads that patient calls of all deployments share: each deployment has its turn, and none has them all.
 
 Deployments with work are served round robin, each in the order of its own calls. One deployment has at most
-`BACKGROUND_THREADS_EACH_MAX` of the `BACKGROUND_THREADS` threads, so that a deployment whose calls take their whole CPU
-budget leaves a thread to the others. The threads have a lower priority than the loop thread: between two ready threads
-the machine takes the one whose callers wait for the shorter work.
+`BACKGROUND_THREADS_EACH_MAX` of the `BACKGROUND_THREADS` threads, and as many as half of the processors, so that a
+deployment whose calls take their whole CPU budget leaves threads to the others and a processor to the loop thread. The
+threads have a lower priority than the loop thread: between two ready threads the machine takes the one whose callers
+wait for the shorter work.
 
 One pool serves a process; nothing is made before the first patient call.
 
@@ -11,6 +12,7 @@ Concurrency: `submit` any thread.
 """
 
 import logging
+import os
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -93,7 +95,12 @@ class PatientThreads:
         return True
 
 
-_threads: Final = PatientThreads()
+def threads_of_one(processors: int) -> int:
+    """How many threads one deployment may have, on so many processors."""
+    return max(1, min(limits.BACKGROUND_THREADS_EACH_MAX, processors // 2))
+
+
+_threads: Final = PatientThreads(each_max=threads_of_one(len(os.sched_getaffinity(0))))
 _vector_threads: Final = PatientThreads(threads=limits.VECTOR_THREADS, each_max=1)
 
 
