@@ -305,7 +305,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = {
     "InvalidQuotas": _client(400, "Send known quotas with whole numbers, or null for the host's default."),
     "VersionNotFound": _client(404, "List the versions that are kept; older ones are gone."),
     # -- import and export ---------------------------------------------------------------------------------------
-    "ImportRefused": _client(400, "Nothing was imported: correct the file where the message says, and import again."),
+    "ImportRefused": _client(400, "Nothing was imported: do as the message says, and import again."),
     "ImportInProgress": _client(409, "Another import of this deployment is under way; try again when it is done."),
     "ImportNotFound": _client(404, "Begin again: imports are forgotten when the server restarts, and after a while."),
     "ImportTooLarge": _client(413, "Split the file; the message has the bound."),

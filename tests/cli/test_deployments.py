@@ -29,6 +29,8 @@ def test_from_nothing_to_a_rollback_and_back_to_nothing(served: tuple[RunningSer
     deploying = {**own, "CONVEX_SELF_HOSTED_ADMIN_KEY": key["key"]}
     assert skerry("deploy", app_bundle, **deploying).returncode == 0
     assert skerry("run", "probe:echo", **own).stdout == "{}\n"
+    named = {"CONVEX_SELF_HOSTED_URL": running.url.replace("127.0.0.1", "blog.localhost")}
+    assert skerry("run", "probe:echo", **named).stdout == "{}\n", "whether or not this machine resolves the name"
     version = json.loads(skerry("versions", "--json", **deploying).stdout)["versions"][0]["version"]
     assert version[:16] in skerry("versions", **deploying).stdout
     assert skerry("rollback", version[:10], **deploying).returncode == 0

@@ -1,5 +1,7 @@
 """The command's own HTTP client: one request to one server, every failure as an error with a code.
 
+Names below `localhost` are this machine, whatever its resolver knows of them: many know none.
+
 Deliberately absent: redirects (an admin key goes where it was sent), retries (a mutation might run twice).
 """
 
@@ -42,6 +44,7 @@ class Server:
             raise click.UsageError(f"{self.url!r} is not the address of a server; it looks like {URL_DEFAULT}")
         self._is_secure = parts.scheme == "https"
         self._host = parts.hostname
+        self._is_below_localhost = not self._is_secure and self._host.endswith(".localhost")
         self._port = port
         self._prefix = parts.path
 
@@ -115,7 +118,11 @@ class Server:
         if self._authorization is not None:
             sent["Authorization"] = self._authorization
         kind = http.client.HTTPSConnection if self._is_secure else http.client.HTTPConnection
-        connection = kind(self._host, self._port, timeout=_ANSWER_SECONDS_MAX)
+        host = self._host
+        if self._is_below_localhost:
+            sent["Host"] = host if self._port is None else f"{host}:{self._port}"
+            host = "127.0.0.1"
+        connection = kind(host, self._port, timeout=_ANSWER_SECONDS_MAX)
         try:
             connection.request(method, self._prefix + path, body, sent)
             response = connection.getresponse()

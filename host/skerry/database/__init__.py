@@ -30,8 +30,12 @@ built, in short steps (`steps`) between which the deployment serves: `judging`, 
 bytes; commits that wait are bounded in number and bytes (`CommitterFullError`), plans, write log and retention
 steps by number.
 
-Deliberately absent: HTTP, wasm, clocks and chance (arguments all), search and vector indexes (declared ones are
-recorded, using one is `FeatureNotServed`), and the decision when to retain.
+**Search indexes** (`search_index` and the modules beside it) have several keys for one document; all that holds for
+index entries holds for theirs. **Imports** (`bulk`) fill tables that nobody sees yet, and switch them in by one commit.
+**The past** (`past`, `stale`) is read by the same plans, over snapshots that look into the history.
+
+Deliberately absent: HTTP, wasm, clocks and chance (arguments all), vectors (declared indexes are recorded here, and
+searched by the room `vectors`, which hears of commits through `Database.on_commit`), and the decision when to retain.
 """
 
 from skerry.database.answers import Answer, answer_write, find_answer, forget_answers

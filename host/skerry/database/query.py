@@ -147,7 +147,7 @@ def compile_query(query: Any, catalog: Catalog) -> Plan:
     """The plan of a parsed query in encoded form.
 
     Raises: DeveloperError `InvalidQuery`, `IndexNotFoundError`, `InvalidIndexRange`, `FieldNotInIndex`,
-    `AlreadyDefinedBound`, `BoundsOnMultipleFields`, `InvalidFilter`, `FeatureNotServed`.
+    `AlreadyDefinedBound`, `BoundsOnMultipleFields`, `InvalidFilter`.
     """
     if type(query) is not dict:
         raise _invalid("A query must be an object.")
