@@ -37,7 +37,7 @@ def test_the_table_of_rights() -> None:
     assert {scope: sorted(rights) for scope, rights in RIGHTS.items()} == {
         Scope.READ: ["see"],
         Scope.DEPLOY: ["deploy", "see"],
-        Scope.ADMIN: ["call", "deploy", "keys", "see"],
+        Scope.ADMIN: ["call", "data", "deploy", "keys", "see", "storage"],
     }
     assert set(Right) == RIGHTS[Scope.ADMIN]
 

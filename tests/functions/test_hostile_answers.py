@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from skerry.value import TOO_MANY_VALUES
 from tests.fixtures import shared
 from tests.fixtures.bundles import wrap_honestly
 from tests.fixtures.guests import c_guest
@@ -52,10 +53,15 @@ def test_an_error_that_is_none_is_an_error_all_the_same(hostile: World, name: st
     assert hostile.failure("query", f"h:{name}") == "Uncaught Error: \n"
 
 
-@pytest.mark.parametrize("name", ["argument_not_json", "argument_deep"])
-def test_a_bad_argument_is_the_guests_error_to_catch(hostile: World, name: str) -> None:
-    text = hostile.failure("query", f"h:{name}")
-    assert text == "Uncaught Error: The argument of an operation must be the JSON of an object.\n"
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("argument_not_json", "The argument of an operation must be the JSON of an object."),
+        ("argument_deep", f"The argument of an operation: {TOO_MANY_VALUES}"),
+    ],
+)
+def test_a_bad_argument_is_the_guests_error_to_catch(hostile: World, name: str, sentence: str) -> None:
+    assert hostile.failure("query", f"h:{name}") == f"Uncaught Error: {sentence}\n"
 
 
 def test_a_call_that_nobody_waits_for_does_not_run(hostile: World) -> None:
