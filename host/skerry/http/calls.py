@@ -13,10 +13,9 @@ each of the three is several times faster next to its like. The library writes o
 Source: protocol reference 2.1 to 2.5.
 """
 
-import logging
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final, cast
+from typing import Any, cast
 from urllib.parse import parse_qs, unquote
 
 from skerry.admin.hosted import Hosted
@@ -33,6 +32,7 @@ from skerry.http.bodies import (
     timestamp_of,
 )
 from skerry.http.exchange import Exchange
+from skerry.http.fault_log import FaultLog
 from skerry.http.headers import Caller, Judge, RequestIds, authenticate, expects_encoded_json, require_admin
 from skerry.http.long_bodies import LongWork, Outcome
 from skerry.http.metrics import Metrics
@@ -44,8 +44,6 @@ from skerry.limits import (
     JSON_WHOLE_BYTES_MAX,
     USER_AGENT_CHARS_MAX,
 )
-
-_log: Final = logging.getLogger("skerry.http")
 
 # A request's body, or its fields where it was long and was taken apart beside the loop thread.
 Body = bytes | dict[str, Any]
@@ -75,6 +73,7 @@ class CallEndpoints:
         self.redacted = redacted
         self._monotonic = monotonic
         self._metrics = metrics
+        self._faults = FaultLog(monotonic)
         self._request_ids = request_ids
         self._done_this_turn: list[tuple[Exchange, CallResult | SkerryError]] = []
         self._turns = turns
@@ -159,11 +158,9 @@ class CallEndpoints:
             status, body = error_answer(error)
             exchange.retry_after_s = retry_after(error, status)
             self._metrics.refused(error.code)
-            if status >= 500:
-                name = exchange.request_id.decode()
-                _log.error("request %s: %s: %s", name, error.code, error.message, exc_info=error)
+            self._faults.answered(exchange.request_id, error, status)
         else:
-            _log.error("request %s failed", exchange.request_id.decode(), exc_info=error)
+            self._faults.failed(exchange.request_id, error)
             status, body = error_answer(SystemFault("InternalServerError", str(error)))
         self.sent(None, body)
         exchange.answer(status, body)
