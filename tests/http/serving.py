@@ -61,13 +61,18 @@ class Answer:
 class RunningServer:
     """A `skerry serve` (or `dev`) process and how to talk to it."""
 
-    def __init__(self, arguments: Sequence[str], *, admin_key: str | None = ADMIN_KEY) -> None:
+    def __init__(
+        self, arguments: Sequence[str], *, admin_key: str | None = ADMIN_KEY, python_path: Path | None = None
+    ) -> None:
+        changes: dict[str, str | None] = {"SKERRY_ADMIN_KEY": admin_key}
+        if python_path is not None:
+            changes["PYTHONPATH"] = f"{python_path}:{REPOSITORY / 'host'}"
         self.process = subprocess.Popen(
             [sys.executable, "-m", "skerry", *arguments, "--port", "0", "--site-port", "0", "--json"],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             cwd=REPOSITORY,
-            env=environment(SKERRY_ADMIN_KEY=admin_key),
+            env=environment(**changes),
         )
         try:
             self.ready = json.loads(self._first_line())
@@ -155,9 +160,9 @@ class RunningServer:
         return float(values[0])
 
 
-def serve(data: Path, *flags: str, admin_key: str | None = ADMIN_KEY) -> RunningServer:
-    """A server on the data folder, ready."""
-    return RunningServer(["serve", "--data", str(data), *flags], admin_key=admin_key)
+def serve(data: Path, *flags: str, admin_key: str | None = ADMIN_KEY, python_path: Path | None = None) -> RunningServer:
+    """A server on the data folder, ready. Shape: modules in `python_path` come before all others."""
+    return RunningServer(["serve", "--data", str(data), *flags], admin_key=admin_key, python_path=python_path)
 
 
 def skerry(*arguments: str | Path, cwd: Path = REPOSITORY, **changes: str | None) -> subprocess.CompletedProcess[str]:
