@@ -259,8 +259,12 @@ ERRORS: Final[dict[str, ErrorSpec]] = {
     "InvalidHeaderFailure": _client(400, "Send Authorization as Bearer <token> or Convex <admin key>."),
     "InvalidAdminKey": _client(400, "Send Authorization as Bearer <token> or Convex <admin key>."),
     "HeaderParseFailure": _client(400, "After the admin key's colon, send the identity's JSON object in base64."),
-    "BadAdminKey": _client(401, "Send the admin key that the server printed when it started."),
-    "BadDeployKey": _client(403, "Send the admin key that the server printed when it started."),
+    "BadAdminKey": _client(
+        401, "Send an admin key of this deployment: it was shown when the server, or the deployment, was made."
+    ),
+    "BadDeployKey": _client(
+        403, "Send an admin key of this deployment: it was shown when the server, or the deployment, was made."
+    ),
     "InvalidAuthHeader": _client(401, "Send a JSON Web Token of three base64url parts."),
     "NoAuthProvider": _client(401, "Call without a token: users are not authenticated by this version."),
     "InvalidComponentPath": _client(400, "Leave componentPath out: this deployment has no components."),
