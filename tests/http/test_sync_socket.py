@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+import sys
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
@@ -14,6 +15,7 @@ from websockets.uri import parse_uri
 from skerry import limits
 from skerry.functions.request import CallRequest, CallResult
 from skerry.http import sync_hub
+from skerry.http.headers import Caller
 from skerry.http.port import PortShare
 from skerry.http.sync_socket import SyncSocket
 
@@ -63,6 +65,7 @@ class Deployed:
         self.on_activated: list[Any] = []
         self.on_drained: list[Callable[[], None]] = []
         self.calls: list[tuple[CallRequest, Callable[[Any], None]]] = []
+        self.opening: asyncio.Future[None] | None = None
 
     def start(self, request: CallRequest, done: Callable[[Any], None]) -> None:
         self.calls.append((request, done))
@@ -75,11 +78,16 @@ class Deployed:
     def make_request(self, kind: str, path: str, args: bytes, caller: Any) -> CallRequest:
         return CallRequest(kind=kind, path=path, args=args, request_id="0" * 16, is_admin=caller.is_admin)
 
+    def caller_of(self, authorization: bytes) -> Caller:
+        return Caller(True, None)
+
     def stored_in_meta(self, key: bytes) -> bytes | None:
         return None
 
     @asynccontextmanager
-    async def using(self) -> AsyncIterator["Deployed"]:
+    async def using(self) -> AsyncGenerator["Deployed"]:
+        if self.opening is not None:
+            await self.opening
         yield self
 
 
@@ -141,7 +149,7 @@ class World:
                 found.append(("close", closed.code, closed.reason))
         return found
 
-    def finish(self, number: int, value: bytes = b"null", ts: int = 7) -> None:
+    def finish(self, number: int, value: bytes = b"null", ts: int = 5) -> None:
         self.deployed.calls[number][1](CallResult(True, value, [], ts))
         self.settle()
 
@@ -263,3 +271,41 @@ def test_what_cannot_be_understood_ends_the_connection_with_a_sentence(world: Wo
     fatal, close = world.heard()
     assert fatal["type"] == "FatalError" and fatal["error"].endswith(".")
     assert close == ("close", 1000, "InvalidSyncMessage")
+
+
+def test_a_mutation_that_waits_runs_as_whoever_asked_for_it(world: World) -> None:
+    admin = {"type": "Authenticate", "tokenType": "Admin", "value": "dev|key", "baseVersion": 0}
+    world.tell(mutation(0), mutation(1), admin, mutation(2))
+    world.finish(0)
+    world.finish(1)
+    assert [request.is_admin for request, _ in world.deployed.calls] == [False, False, True]
+
+
+def test_nothing_is_read_while_the_deployment_opens(loop: asyncio.AbstractEventLoop) -> None:
+    deployed = Deployed()
+    deployed.opening = loop.create_future()
+    world = World(loop, deployed)
+    assert not world.wire.is_reading
+    deployed.opening.set_result(None)
+    world.settle()
+    assert world.wire.is_reading
+    world.tell(mutation(0))
+    assert len(deployed.calls) == 1
+    world.socket.connection_lost(None)
+    world.settle()
+
+
+@pytest.mark.parametrize(("after", "ended"), [(0, None), (1, "aborted")])
+def test_a_client_that_goes_on_after_its_end_is_not_kept(world: World, after: int, ended: str | None) -> None:
+    world.tell({"type": "Nonsense"})
+    kept = sys.getsizeof(world.socket.__dict__["_texts"])
+    for piece in (b"x" * 1000,) * 1000:
+        world.client.send_text(piece)
+    world.pass_on()
+    assert sys.getsizeof(world.socket.__dict__["_texts"]) == kept
+    assert world.wire.ended is None and world.wire.is_reading, "it may still say that it has ended"
+    world.now = limits.SYNC_PING_SECONDS + after
+    world.client.send_ping(b"")
+    world.pass_on()
+    world.socket.expire()
+    assert world.wire.ended == ended

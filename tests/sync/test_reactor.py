@@ -16,6 +16,8 @@ DOCUMENT = b"d" * 20
 
 
 class Commit:
+    is_switch = False
+
     def __init__(self, ts: int, key: bytes) -> None:
         self.commit_ts = ts
         self._key = key
@@ -145,3 +147,42 @@ def test_a_run_outlived_by_what_is_remembered_runs_again(world: World, monkeypat
         other.commit(b"e" * 20)
     other.finish(ts=1)
     assert other.words() == [] and len(other.runs) == 1
+
+
+def test_another_catalog_makes_every_query_run_again_also_one_that_is_running(world: World) -> None:
+    world.reactor.watch(("m:q",), None, world)
+    world.finish()
+    world.reactor.watch(("m:r",), None, world)
+    world.ts += 1
+    world.reactor.committed(CommitRecord(world.ts, [], [], 0))
+    assert len(world.runs) == 2, "an import leaves no read set leading anywhere"
+    world.finish(ts=world.ts - 1)
+    assert len(world.runs) == 2, "what ran over the catalog before is thrown away"
+    world.finish()
+    world.finish()
+    assert world.words() == ["settled", "stale", "settled", "settled"] and not world.runs
+
+
+def test_what_a_run_saw_of_a_commit_that_is_still_to_come_is_told_to_nobody(world: World) -> None:
+    world.reactor.watch(("m:q",), None, world)
+    world.finish(ts=world.ts + 1)
+    assert world.words() == [] and len(world.runs) == 1
+    world.commit()
+    world.finish()
+    assert world.words() == ["settled"] and not world.runs
+
+
+def test_other_code_costs_one_run_of_what_had_not_begun() -> None:
+    world, waiting = World(), list[Callable[[], None]]()
+    world.reactor = Reactor(
+        lambda _, done: world.runs.append(done),
+        waiting.append,
+        lambda: world.ts,
+        lambda live: CallRequest(kind="query", path=live.key[0], args=b"{}", request_id="0" * 16),
+        False,
+    )
+    world.reactor.watch(("m:q",), None, world)
+    world.reactor.all_stale()
+    waiting.pop()()
+    world.finish()
+    assert world.words() == ["settled"] and not waiting

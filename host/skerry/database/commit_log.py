@@ -56,6 +56,11 @@ class CommitRecord:
         self.created = created
         self.size = size
 
+    @property
+    def is_switch(self) -> bool:
+        """Whether it put another catalog in place: what was read before may lie elsewhere now, under other numbers."""
+        return not self.writes and not self.created
+
     def documents(self) -> list[bytes]:
         """The document keys it wrote."""
         return [write.table.prefix + write.internal_id for write in self.writes]

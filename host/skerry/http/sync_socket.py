@@ -5,7 +5,11 @@ here is what connects them to a socket and to a deployment: one task that keeps 
 
 A client that does not read costs what is in its socket's buffer: while that is full no transition is made, and nothing
 more is read from it; afterwards it is brought to the newest state in one. One that takes nothing for
-`SYNC_STALL_SECONDS_MAX`, or is not heard of for `SYNC_SILENCE_SECONDS_MAX`, is dropped.
+`SYNC_STALL_SECONDS_MAX`, or is not heard of for `SYNC_SILENCE_SECONDS_MAX`, is dropped, and so is one that does not end
+within `SYNC_PING_SECONDS` of being told to. Nothing is read while the deployment opens, and nothing kept of what comes
+after the end.
+
+A call runs as whoever the client was when it asked for it, also where it has to wait.
 
 Source: protocol reference 3.1, 3.6, 3.9 (close codes).
 """
@@ -73,11 +77,12 @@ class SyncSocket(asyncio.Protocol, Leaving):
         self._ids: dict[LiveQuery, set[int]] = {}
         self._stale: set[LiveQuery] = set()
         self._changed: set[int] = set()
-        self._mutations: deque[Call] = deque()
+        self._mutations: deque[tuple[Call, CallerKey]] = deque()
         self._is_mutating = False
         self._actions = 0
         self._is_update_soon = False
         self._is_blocked = False
+        self._ends_at = NEVER
         self._heard_at = self._sent_at = self._blocked_at = loop.time()
 
     # -- the socket --------------------------------------------------------------------------------------------------
@@ -119,8 +124,8 @@ class SyncSocket(asyncio.Protocol, Leaving):
 
     def resume_writing(self) -> None:
         self._is_blocked = False
-        with contextlib.suppress(RuntimeError):
-            self._wire.resume_reading()
+        if self._hub is not None or self._ws.state is not State.OPEN:
+            self._read_on()
         self._update_soon()
 
     def expire(self) -> None:
@@ -128,7 +133,7 @@ class SyncSocket(asyncio.Protocol, Leaving):
         now = self._loop.time()
         self.deadline = now + SYNC_PING_SECONDS
         is_stalled = self._is_blocked and now - self._blocked_at > SYNC_STALL_SECONDS_MAX
-        if is_stalled or now - self._heard_at > SYNC_SILENCE_SECONDS_MAX:
+        if is_stalled or now - self._heard_at > SYNC_SILENCE_SECONDS_MAX or now > self._ends_at:
             self._wire.abort()
             return
         if self._ws.state is State.OPEN and not self._is_blocked:
@@ -159,6 +164,7 @@ class SyncSocket(asyncio.Protocol, Leaving):
             return
         self._ws.send_response(self._ws.accept(request))
         if self._ws.state is State.OPEN:
+            self._wire.pause_reading()
             self._task = self._loop.create_task(self._serve(found.hosted, found.endpoints))
 
     async def _serve(self, hosted: Any, endpoints: Any) -> None:
@@ -170,6 +176,7 @@ class SyncSocket(asyncio.Protocol, Leaving):
                     raise SystemFault("TooManyConnections", "The deployment has too many connections. Try again soon.")
                 self._hub = hub
                 hub.connections.add(self)
+                self._read_on()
                 try:
                     self._take()
                     self._flush()
@@ -183,6 +190,11 @@ class SyncSocket(asyncio.Protocol, Leaving):
             _log.exception("a sync connection failed")
             self._close_for(SystemFault("InternalServerError", str(error)))
 
+    def _read_on(self) -> None:
+        if not self._is_blocked:
+            with contextlib.suppress(RuntimeError):
+                self._wire.resume_reading()
+
     def _forget_all(self, hub: SyncHub) -> None:
         for live in self._ids:
             hub.reactor.forget(live, self)
@@ -193,6 +205,8 @@ class SyncSocket(asyncio.Protocol, Leaving):
     # -- what arrives ------------------------------------------------------------------------------------------------
 
     def _frame(self, frame: Frame) -> None:
+        if self._ws.state is not State.OPEN:
+            return
         if frame.opcode is Opcode.TEXT or (frame.opcode is Opcode.CONT and self._fragments):
             self._fragments.append(bytes(frame.data))
             if frame.fin:
@@ -266,7 +280,7 @@ class SyncSocket(asyncio.Protocol, Leaving):
         if call.kind == "Mutation":
             if len(self._mutations) >= SYNC_MUTATIONS_WAITING_MAX:
                 raise SystemFault("TooManyConcurrentMutations", "Too many mutations wait on one connection.")
-            self._mutations.append(call)
+            self._mutations.append((call, self._caller))
             self._mutate(hub)
             return
         if self._actions >= SYNC_ACTIONS_MAX:
@@ -279,10 +293,10 @@ class SyncSocket(asyncio.Protocol, Leaving):
         """Begins the next mutation, once the one before is answered."""
         if self._is_mutating or not self._mutations:
             return
-        call = self._mutations.popleft()
+        call, caller = self._mutations.popleft()
         assert self._session.session is not None
         self._is_mutating = True
-        hub.run(call, self._session.session, self._caller, lambda outcome: self._mutation_done(hub, call, outcome))
+        hub.run(call, self._session.session, caller, lambda outcome: self._mutation_done(hub, call, outcome))
 
     def _mutation_done(self, hub: SyncHub, call: Call, outcome: Outcome) -> None:
         self._is_mutating = False
@@ -394,5 +408,9 @@ class SyncSocket(asyncio.Protocol, Leaving):
         if self._ws.state is State.OPEN:
             self._ws.send_close(code, reason[:_REASON_BYTES_MAX])
             self._flush()
+            self._ends_at = self._loop.time() + SYNC_PING_SECONDS
+            self._texts.clear()
+            self._mutations.clear()
+            self._read_on()  # the client's own close
         elif self._ws.state is State.CONNECTING:
             self._wire.close()

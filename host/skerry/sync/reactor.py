@@ -10,7 +10,10 @@ What stays true:
 - A live query that is valid is valid at the database's newest durable timestamp: what it has read has not changed since
   it ran. So a client whose queries are all valid can be brought to that timestamp, whatever its other clients do.
 - A query that ran while something it read was changed runs again before anybody hears of its result.
-- Another version of the code makes every query stale.
+- Another version of the code makes every query stale, and so does another catalog: an import puts a table's documents
+  under other numbers, where no read set of before leads.
+- A result is valid only once the database has heard of the commits that it saw. One that was made beside the lane may
+  have seen a commit a moment before that, and its query runs again.
 
 A mutation that a client sends again, because it lost its connection before it heard, is found here while it runs and in
 the database afterwards, where its answer was written in the same commit (`Mutations`).
@@ -52,7 +55,9 @@ class Watcher(Protocol):
 class LiveQuery:
     """One query as somebody watches it. Shape: `result` as `session.updated` or `failed` made it, None before."""
 
-    __slots__ = ("fault", "is_running", "is_valid", "journal", "key", "result", "runs", "since", "watchers")
+    __slots__ = (
+        "fault", "has_begun", "is_running", "is_valid", "journal", "key", "result", "runs", "since", "watchers",
+    )  # fmt: skip
 
     def __init__(self, key: tuple[Any, ...], journal: str | None) -> None:
         self.key = key
@@ -61,6 +66,7 @@ class LiveQuery:
         self.fault: SkerryError | None = None
         self.is_valid = False
         self.is_running = False
+        self.has_begun = False
         self.watchers: set[Watcher] = set()
         self.runs = 0
         self.since = 0
@@ -124,17 +130,20 @@ class Reactor:
             self._recent.append(record)
             if len(self._recent) > SYNC_COMMITS_REMEMBERED_MAX:
                 self._forgotten_ts = self._recent.popleft().commit_ts
+        if record.is_switch:
+            self.all_stale()
+            return
         for live in self._reads.touched(record):
             self._make_stale(live)
 
     def all_stale(self) -> None:
-        """Other code is live: every query runs again."""
+        """Other code is live, or another catalog: every query runs again."""
         for live in list(self._live.values()):
-            self._make_stale(live, is_other_code=True)
+            if live.has_begun:
+                live.since = -1  # what it comes to is thrown away
+            self._make_stale(live)
 
-    def _make_stale(self, live: LiveQuery, *, is_other_code: bool = False) -> None:
-        if is_other_code and live.is_running:
-            live.since = -1  # what it comes to is thrown away
+    def _make_stale(self, live: LiveQuery) -> None:
         if not live.is_valid:
             return
         live.is_valid = False
@@ -146,7 +155,6 @@ class Reactor:
         if not live.is_running:
             live.is_running = True
             self._running += 1
-            live.since = self._durable_ts()
             self._schedule(partial(self._run, live))
 
     def _run(self, live: LiveQuery) -> None:
@@ -155,10 +163,12 @@ class Reactor:
             return
         self.runs += 1
         live.runs += 1
+        live.has_begun = True
+        live.since = self._durable_ts()
         self._begin(self._make_request(live), partial(self._done, live))
 
     def _ended(self, live: LiveQuery) -> None:
-        live.is_running = False
+        live.is_running = live.has_begun = False
         self._running -= 1
         if not self._running:
             self._recent.clear()
@@ -188,10 +198,11 @@ class Reactor:
             watcher.settled(live)
 
     def _was_touched(self, reads: ReadSet, ts: int | None, live: LiveQuery) -> bool:
-        """Whether a commit since the snapshot that a run saw changed what it read."""
+        """Whether a commit since the snapshot that a run saw changed what it read, or that one is still to come."""
         seen_ts = live.since if ts is None else ts
-        if seen_ts >= self._durable_ts():
-            return False
+        durable_ts = self._durable_ts()
+        if seen_ts >= durable_ts:
+            return seen_ts > durable_ts
         if seen_ts < self._forgotten_ts:
             return True
         numbers = {number for number, _, _ in reads.ranges}
