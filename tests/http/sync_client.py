@@ -36,12 +36,12 @@ class SyncClient:
         self.wire.send(json.dumps(message))
 
     def hear(self, kind: str) -> dict[str, Any]:
-        """The next message of this type."""
+        """The next message of this type; what succeeds before it is passed over."""
         while True:
             message = json.loads(self.wire.recv(timeout=SECONDS_MAX))
             if message["type"] == kind:
                 return message
-            assert message["type"] in ("Transition", "Ping"), message
+            assert message["type"] in ("Transition", "Ping") or message.get("success"), message
 
     def watch(self, path: str, args: dict[str, Any] | None = None) -> int:
         """Watches a query; its id."""
