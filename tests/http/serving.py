@@ -62,13 +62,18 @@ class RunningServer:
     """A `skerry serve` (or `dev`) process and how to talk to it."""
 
     def __init__(
-        self, arguments: Sequence[str], *, admin_key: str | None = ADMIN_KEY, python_path: Path | None = None
+        self,
+        arguments: Sequence[str],
+        *,
+        admin_key: str | None = ADMIN_KEY,
+        python_path: Path | None = None,
+        port: int = 0,
     ) -> None:
         changes: dict[str, str | None] = {"SKERRY_ADMIN_KEY": admin_key}
         if python_path is not None:
             changes["PYTHONPATH"] = f"{python_path}:{REPOSITORY / 'host'}"
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "skerry", *arguments, "--port", "0", "--site-port", "0", "--json"],
+            [sys.executable, "-m", "skerry", *arguments, "--port", str(port), "--site-port", "0", "--json"],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             cwd=REPOSITORY,
@@ -160,9 +165,13 @@ class RunningServer:
         return float(values[0])
 
 
-def serve(data: Path, *flags: str, admin_key: str | None = ADMIN_KEY, python_path: Path | None = None) -> RunningServer:
-    """A server on the data folder, ready. Shape: modules in `python_path` come before all others."""
-    return RunningServer(["serve", "--data", str(data), *flags], admin_key=admin_key, python_path=python_path)
+def serve(
+    data: Path, *flags: str, admin_key: str | None = ADMIN_KEY, python_path: Path | None = None, port: int = 0
+) -> RunningServer:
+    """A server on the data folder, ready. Shape: modules in `python_path` come before all others; port 0 is any."""
+    return RunningServer(
+        ["serve", "--data", str(data), *flags], admin_key=admin_key, python_path=python_path, port=port
+    )
 
 
 def skerry(*arguments: str | Path, cwd: Path = REPOSITORY, **changes: str | None) -> subprocess.CompletedProcess[str]:

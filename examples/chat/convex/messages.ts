@@ -1,3 +1,4 @@
+import { paginationOptsValidator } from "convex/server";
 import { v } from "convex/values";
 import { mutation, query } from "./_generated/server";
 
@@ -22,6 +23,18 @@ export const list = query({
       .withIndex("by_channel", (q) => q.eq("channel", channel))
       .order("desc")
       .take(Math.min(limit ?? LIMIT_DEFAULT, LIMIT_MAX));
+  },
+});
+
+/** The messages of a channel page by page, newest first: what a page that scrolls back asks for. */
+export const page = query({
+  args: { channel: v.string(), paginationOpts: paginationOptsValidator },
+  handler: async (ctx, { channel, paginationOpts }) => {
+    return await ctx.db
+      .query("messages")
+      .withIndex("by_channel", (q) => q.eq("channel", channel))
+      .order("desc")
+      .paginate(paginationOpts);
   },
 });
 
