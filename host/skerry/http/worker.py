@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from skerry.errors import SkerryError
+from skerry.http.server_log import log_to
 from skerry.supervisor.channel import ChannelEnded
 from skerry.supervisor.ownership import Owners
 from skerry.supervisor.worker_side import Beginning, KnownQuarantine, begin
@@ -25,9 +26,7 @@ def main() -> int:
     except SkerryError as error:
         sys.stderr.write(f"error: {error.message}\n")
         return 1
-    logging.basicConfig(
-        level=logging.WARNING, format=f"%(asctime)s %(levelname)s worker {beginning.index} %(name)s: %(message)s"
-    )
+    log_to(sys.stderr, f"%(asctime)s %(levelname)s worker {beginning.index} %(name)s: %(message)s")
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     try:
         _serve(beginning)
