@@ -61,6 +61,7 @@ class Deployed:
         self.redacted = False
         self.database = self
         self.durable_ts = 5
+        self.long: list[tuple[Callable[[], Any], Callable[[Any], None]]] = []
         self.on_commit: list[Any] = []
         self.on_activated: list[Any] = []
         self.on_drained: list[Callable[[], None]] = []
@@ -74,6 +75,9 @@ class Deployed:
         run()
 
     run_soon = ask
+
+    def read_long(self, size: int, job: Callable[[], Any], done: Callable[[Any], None]) -> None:
+        self.long.append((job, done))
 
     def make_request(self, kind: str, path: str, args: bytes, caller: Any) -> CallRequest:
         return CallRequest(kind=kind, path=path, args=args, request_id="0" * 16, is_admin=caller.is_admin)
@@ -309,3 +313,49 @@ def test_a_client_that_goes_on_after_its_end_is_not_kept(world: World, after: in
     world.pass_on()
     world.socket.expire()
     assert world.wire.ended == ended
+
+
+def long_mutation(number: int, length: int) -> dict[str, Any]:
+    bare = {**mutation(number), "args": [{"text": ""}]}
+    return {**bare, "args": [{"text": "x" * (length - len(json.dumps(bare)))}]}
+
+
+def parse_those_aside(world: World) -> None:
+    waiting, world.deployed.long = world.deployed.long, []
+    for job, done in waiting:
+        try:
+            outcome = job()
+        except Exception as error:
+            outcome = error
+        done(outcome)
+    world.settle()
+
+
+def test_a_message_at_the_bound_is_taken_at_once_and_one_past_it_aside(world: World) -> None:
+    world.tell(long_mutation(0, limits.JSON_WHOLE_BYTES_MAX))
+    assert len(world.deployed.calls) == 1 and not world.deployed.long
+    world.finish(0)
+    world.heard()
+    world.tell(long_mutation(1, limits.JSON_WHOLE_BYTES_MAX + 1), mutation(2), watching(0))
+    assert len(world.deployed.calls) == 1 and not world.wire.is_reading, "what is behind a long one waits for it"
+    parse_those_aside(world)
+    assert world.wire.is_reading
+    assert [request.kind for request, _ in world.deployed.calls[1:]] == ["mutation", "query"]
+    assert len(world.deployed.calls[1][0].args or b"") > limits.JSON_WHOLE_BYTES_MAX // 2
+    world.finish(1)
+    assert len(world.deployed.calls) == 4, "in their order"
+
+
+def test_a_long_message_that_is_none_ends_the_connection(world: World) -> None:
+    world.tell({"type": "Nonsense", "filler": "x" * limits.JSON_WHOLE_BYTES_MAX})
+    parse_those_aside(world)
+    fatal, close = world.heard()
+    assert fatal["type"] == "FatalError" and close == ("close", 1000, "InvalidSyncMessage")
+
+
+def test_a_long_message_of_a_connection_that_has_ended_does_nothing(world: World) -> None:
+    world.tell(long_mutation(1, limits.JSON_WHOLE_BYTES_MAX + 1))
+    world.socket.connection_lost(None)
+    world.settle()
+    parse_those_aside(world)
+    assert world.deployed.calls == []

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from skerry.errors import ClientError
-from skerry.limits import SYNC_MESSAGE_BYTES_MAX, SYNC_MESSAGE_NESTING_MAX, SYNC_MODIFICATIONS_MAX
+from skerry.limits import JSON_WHOLE_BYTES_MAX, SYNC_MESSAGE_BYTES_MAX, SYNC_MESSAGE_NESTING_MAX, SYNC_MODIFICATIONS_MAX
 from skerry.sync.messages import (
     Add,
     Authenticate,
@@ -111,3 +111,19 @@ def test_bounds_of_a_message() -> None:
     assert len(filled) == SYNC_MESSAGE_BYTES_MAX and parse_message(filled) == Event()
     with pytest.raises(ClientError):
         parse_message(b" " + filled)
+
+
+def test_a_long_message_says_what_a_short_one_says() -> None:
+    fields = {
+        "type": "ModifyQuerySet",
+        "baseVersion": 0,
+        "newVersion": 1,
+        "modifications": [
+            {"type": "Add", "queryId": 1, "udfPath": "m:q", "args": [{"b": [1, {"$integer": "AAAAAAAAAAA="}], "a": 2}]},
+            {"type": "Remove", "queryId": 2},
+        ],
+    }
+    looks: list[None] = []
+    long = {**fields, "filler": ["x" * 100] * (JSON_WHOLE_BYTES_MAX // 100)}
+    assert parse_message(json.dumps(long).encode(), lambda: looks.append(None)) == parsed(fields)
+    assert looks, "others get their turn meanwhile"

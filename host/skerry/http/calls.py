@@ -109,6 +109,10 @@ class CallEndpoints:
         """Runs something of the deployment's own in its turn, whatever its quotas say."""
         self._turns.ask(self._queue, run)
 
+    def read_long(self, size: int, job: Callable[[], Any], done: Callable[[Any], None]) -> None:
+        """Has `job` take something long apart beside the loop thread. Raises: as `LongWork.read_as`."""
+        self._long.read_as(size, job, done)
+
     def caller_of(self, authorization: bytes) -> Caller:
         """Who sends this. Raises: as `authenticate`."""
         return authenticate(authorization, self._judge)

@@ -55,21 +55,28 @@ class LongWork:
 
         Raises: SystemFault `TooManyConcurrentRequests`, where too much waits already.
         """
-        if self.bytes_under_way + body.size > limits.HTTP_LONG_BYTES_WAITING_MAX:
+        self.read_as(body.size, lambda: fields_of_long(body.whole()), done)
+
+    def read_as(self, size: int, job: Callable[[], Any], done: Callable[[Any], None]) -> None:
+        """Has `job` take something long apart; `done` hears on the loop thread of what it gives or raises.
+
+        Raises: as `read`.
+        """
+        if self.bytes_under_way + size > limits.HTTP_LONG_BYTES_WAITING_MAX:
             raise SystemFault("TooManyConcurrentRequests", "Too many large requests wait for their turn. Try again.")
-        self._begin(body.size, lambda: fields_of_long(body.whole()), done)
+        self._begin(size, job, done)
 
     def write(self, size: int, make: Callable[[], bytes], done: Callable[[Outcome], None]) -> None:
         """Makes a long answer; `done` hears of it on the loop thread. It is never refused, for the call has run."""
         self._begin(size, make, done)
 
-    def _begin(self, size: int, job: Callable[[], dict[str, Any] | bytes], done: Callable[[Outcome], None]) -> None:
+    def _begin(self, size: int, job: Callable[[], Any], done: Callable[[Any], None]) -> None:
         self.bytes_under_way += size
         self._threads.submit(self._terms.patient_queue, lambda: self._work(size, job, done))
 
-    def _work(self, size: int, job: Callable[[], dict[str, Any] | bytes], done: Callable[[Outcome], None]) -> None:
+    def _work(self, size: int, job: Callable[[], Any], done: Callable[[Any], None]) -> None:
         begin_ns = self._thread_time_ns()
-        outcome: Outcome
+        outcome: Any
         try:
             outcome = job()
         except Exception as error:
@@ -78,7 +85,7 @@ class LongWork:
         with suppress(RuntimeError):  # the loop has ended: nobody waits for it any more
             self._call_soon_threadsafe(self._take, size, cpu_ns, outcome, done)
 
-    def _take(self, size: int, cpu_ns: int, outcome: Outcome, done: Callable[[Outcome], None]) -> None:
+    def _take(self, size: int, cpu_ns: int, outcome: Any, done: Callable[[Any], None]) -> None:
         self.bytes_under_way -= size
         self._terms.meter.add_cpu(cpu_ns)
         done(outcome)

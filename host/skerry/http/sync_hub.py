@@ -14,10 +14,11 @@ from skerry.database import Answer, find_answer
 from skerry.errors import ClientError, SkerryError
 from skerry.functions.deployment import Deployment
 from skerry.functions.request import CallRequest, CallResult
+from skerry.functions.right_of_way import get_right_of_way
 from skerry.http.calls import CallEndpoints
 from skerry.http.headers import ANONYMOUS, Caller
 from skerry.limits import SYNC_CONNECTIONS_EACH_MAX
-from skerry.sync.messages import Authenticate, Call
+from skerry.sync.messages import Authenticate, Call, Message, parse_message
 from skerry.sync.mutations import Mutations
 from skerry.sync.reactor import LiveQuery, Reactor
 
@@ -78,6 +79,11 @@ class SyncHub:
         if sent.acting_as is not None:
             return (caller.is_admin, sent.acting_as)
         return (caller.is_admin, b"" if caller.identity is None else orjson.dumps(caller.identity))
+
+    def read_long(self, text: bytes, done: Callable[[Message | Exception], None]) -> None:
+        """Parses a long message beside the loop thread. Raises: SystemFault, where too much waits already."""
+        look = get_right_of_way().give_way
+        self._endpoints.read_long(len(text), lambda: parse_message(text, look), done)
 
     def run(self, call: Call, session: bytes, caller: CallerKey, done: Callable[[Any], None]) -> None:
         """Runs a mutation or an action in the deployment's turn. Raises: SkerryError, where quotas do not allow it."""

@@ -32,6 +32,7 @@ from skerry.http.front import Front
 from skerry.http.port import NEVER, PortShare
 from skerry.http.sync_hub import NOBODY, CallerKey, Leaving, SyncHub, hub_of
 from skerry.limits import (
+    JSON_WHOLE_BYTES_MAX,
     SYNC_ACTIONS_MAX,
     SYNC_MESSAGE_BYTES_MAX,
     SYNC_MUTATIONS_WAITING_MAX,
@@ -41,7 +42,7 @@ from skerry.limits import (
     SYNC_UNSENT_BYTES_MAX,
 )
 from skerry.sync import session as frames
-from skerry.sync.messages import Add, Authenticate, Call
+from skerry.sync.messages import Add, Authenticate, Call, Message
 from skerry.sync.mutations import Outcome
 from skerry.sync.reactor import LiveQuery, shown_message
 from skerry.sync.session import Identify, Session, Step, Subscribe, Unsubscribe
@@ -82,6 +83,7 @@ class SyncSocket(asyncio.Protocol, Leaving):
         self._actions = 0
         self._is_update_soon = False
         self._is_blocked = False
+        self._is_parsing = False
         self._ends_at = NEVER
         self._heard_at = self._sent_at = self._blocked_at = loop.time()
 
@@ -191,7 +193,7 @@ class SyncSocket(asyncio.Protocol, Leaving):
             self._close_for(SystemFault("InternalServerError", str(error)))
 
     def _read_on(self) -> None:
-        if not self._is_blocked:
+        if not self._is_blocked and not self._is_parsing:
             with contextlib.suppress(RuntimeError):
                 self._wire.resume_reading()
 
@@ -219,13 +221,40 @@ class SyncSocket(asyncio.Protocol, Leaving):
     def _take(self) -> None:
         """Does what the messages ask for that have come, once the deployment is open."""
         hub = self._hub
-        while hub is not None and self._texts and self._ws.state is State.OPEN:
+        while hub is not None and self._texts and not self._is_parsing and self._ws.state is State.OPEN:
+            text = self._texts.popleft()
             try:
-                for step in self._session.receive(self._texts.popleft()):
+                if len(text) > JSON_WHOLE_BYTES_MAX:
+                    hub.read_long(text, self._take_long)
+                    self._is_parsing = True
+                    self._wire.pause_reading()
+                    break
+                for step in self._session.receive(text):
                     self._do(hub, step)
             except SkerryError as error:
                 self._fail(error)
         self._update_soon()
+
+    def _take_long(self, message: Message | Exception) -> None:
+        """A long message was parsed, and those behind it follow."""
+        self._is_parsing = False
+        self._read_on()
+        hub = self._hub
+        if hub is None or self._ended.done() or self._ws.state is not State.OPEN:
+            return
+        if isinstance(message, SkerryError):
+            self._fail(message)
+        elif isinstance(message, Exception):
+            _log.error("a long message could not be read", exc_info=message)
+            self._close_for(SystemFault("InternalServerError", str(message)))
+        else:
+            try:
+                for step in self._session.take(message):
+                    self._do(hub, step)
+            except SkerryError as error:
+                self._fail(error)
+        self._take()
+        self._flush()
 
     def _do(self, hub: SyncHub, step: Step) -> None:
         if self._ws.state is not State.OPEN:

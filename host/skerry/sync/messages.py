@@ -1,12 +1,14 @@
 """What clients say over a WebSocket, checked and taken apart.
 
-Every function takes text from a stranger and gives a message or raises; nothing is done here.
+Every function takes text from a stranger and gives a message or raises; nothing is done here. Text of more than
+`JSON_WHOLE_BYTES_MAX` is taken apart in pieces, and belongs on another thread than the loop's.
 
 Source: protocol reference 3.2. Both spellings of arguments (an array with one object, or none) are taken.
 """
 
 from base64 import b64decode
 from binascii import Error as Base64Error
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, cast
 from uuid import UUID
@@ -14,10 +16,11 @@ from uuid import UUID
 import orjson
 
 from skerry.errors import ClientError, DeveloperError
-from skerry.limits import SYNC_MESSAGE_BYTES_MAX, SYNC_MESSAGE_NESTING_MAX, SYNC_MODIFICATIONS_MAX
-from skerry.value import parse_json
+from skerry.limits import JSON_WHOLE_BYTES_MAX, SYNC_MESSAGE_BYTES_MAX, SYNC_MESSAGE_NESTING_MAX, SYNC_MODIFICATIONS_MAX
+from skerry.value import dismantle, dumps_long, parse_json
 
 _U32_MAX: Final = 2**32 - 1
+_Dumps = Callable[[Any], bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,27 +85,36 @@ class Event:
 Message = Connect | Authenticate | ModifyQuerySet | Call | Event
 
 
-def parse_message(text: bytes) -> Message:
-    """The message in a text.
+def parse_message(text: bytes, look: Callable[[], None] | None = None) -> Message:
+    """The message in a text; a long one is parsed in pieces, with `look` between them.
 
     Raises: ClientError `InvalidSyncMessage`. Limits: SYNC_MESSAGE_BYTES_MAX, SYNC_MESSAGE_NESTING_MAX,
     SYNC_MODIFICATIONS_MAX.
     """
     try:
-        parsed: Any = parse_json(text, depth_max=SYNC_MESSAGE_NESTING_MAX, bytes_max=SYNC_MESSAGE_BYTES_MAX)
+        parsed: Any = parse_json(text, depth_max=SYNC_MESSAGE_NESTING_MAX, bytes_max=SYNC_MESSAGE_BYTES_MAX, look=look)
     except DeveloperError as error:
         raise _invalid(error.message) from None
     if type(parsed) is not dict:
         raise _invalid("A message must be an object.")
     fields = cast("dict[str, Any]", parsed)
+    if len(text) <= JSON_WHOLE_BYTES_MAX:
+        return _message(fields, _dumps)
+    try:
+        return _message(fields, _dumps_long)
+    finally:
+        dismantle(fields)
+
+
+def _message(fields: dict[str, Any], dumps: _Dumps) -> Message:
     kind = fields.get("type")
     read = _READERS.get(kind) if type(kind) is str else None
     if read is None:
         raise _invalid(f"There is no message of the type {str(kind)[:40]!r}.")
-    return read(fields)
+    return read(fields, dumps)
 
 
-def _connect(fields: dict[str, Any]) -> Connect:
+def _connect(fields: dict[str, Any], _dumps: _Dumps) -> Connect:
     session = fields.get("sessionId")
     try:
         raw = UUID(session).bytes if type(session) is str else None
@@ -114,7 +126,7 @@ def _connect(fields: dict[str, Any]) -> Connect:
     return Connect(raw, 0 if observed is None else _timestamp(observed))
 
 
-def _authenticate(fields: dict[str, Any]) -> Authenticate:
+def _authenticate(fields: dict[str, Any], _dumps: _Dumps) -> Authenticate:
     kind = fields.get("tokenType")
     if kind not in ("User", "Admin", "None"):
         raise _invalid("The tokenType of an Authenticate message must be User, Admin or None.")
@@ -131,18 +143,18 @@ def _authenticate(fields: dict[str, Any]) -> Authenticate:
     )
 
 
-def _modify(fields: dict[str, Any]) -> ModifyQuerySet:
+def _modify(fields: dict[str, Any], dumps: _Dumps) -> ModifyQuerySet:
     listed = fields.get("modifications")
     if type(listed) is not list:
         raise _invalid("A ModifyQuerySet message must have modifications.")
     entries = cast("list[Any]", listed)
     if len(entries) > SYNC_MODIFICATIONS_MAX:
         raise _invalid(f"A ModifyQuerySet message has more than {SYNC_MODIFICATIONS_MAX} modifications.")
-    modifications = tuple([_modification(entry) for entry in entries])
+    modifications = tuple([_modification(entry, dumps) for entry in entries])
     return ModifyQuerySet(_number(fields, "baseVersion"), _number(fields, "newVersion"), modifications)
 
 
-def _modification(entry: Any) -> Add | Remove:
+def _modification(entry: Any, dumps: _Dumps) -> Add | Remove:
     if type(entry) is not dict:
         raise _invalid("A modification must be an object.")
     fields = cast("dict[str, Any]", entry)
@@ -154,14 +166,14 @@ def _modification(entry: Any) -> Add | Remove:
     journal = fields.get("journal")
     if journal is not None and type(journal) is not str:
         raise _invalid("The journal of a query must be a string.")
-    return Add(_number(fields, "queryId"), *_function(fields), journal)
+    return Add(_number(fields, "queryId"), *_function(fields, dumps), journal)
 
 
-def _call(fields: dict[str, Any]) -> Call:
-    return Call(fields["type"], _number(fields, "requestId"), *_function(fields))
+def _call(fields: dict[str, Any], dumps: _Dumps) -> Call:
+    return Call(fields["type"], _number(fields, "requestId"), *_function(fields, dumps))
 
 
-def _event(_fields: dict[str, Any]) -> Event:
+def _event(_fields: dict[str, Any], _dumps: _Dumps) -> Event:
     return Event()
 
 
@@ -175,7 +187,7 @@ _READERS: Final = {
 }
 
 
-def _function(fields: dict[str, Any]) -> tuple[str, bytes]:
+def _function(fields: dict[str, Any], dumps: _Dumps) -> tuple[str, bytes]:
     """The path and the arguments that a message names."""
     path = fields.get("udfPath")
     if type(path) is not str:
@@ -190,7 +202,15 @@ def _function(fields: dict[str, Any]) -> tuple[str, bytes]:
         args = positional[0] if len(positional) == 1 else None
     if type(args) is not dict:
         raise _invalid("The args of a message must be an array with one object.")
-    return path, orjson.dumps(cast("dict[str, Any]", args), option=orjson.OPT_SORT_KEYS)
+    return path, dumps(args)
+
+
+def _dumps(args: Any) -> bytes:
+    return orjson.dumps(args, option=orjson.OPT_SORT_KEYS)
+
+
+def _dumps_long(args: Any) -> bytes:
+    return dumps_long(args, _dumps)
 
 
 def _number(fields: dict[str, Any], name: str) -> int:

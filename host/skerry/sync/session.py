@@ -25,7 +25,7 @@ import orjson
 
 from skerry.errors import ClientError
 from skerry.limits import SYNC_QUERIES_MAX
-from skerry.sync.messages import Add, Authenticate, Call, Connect, Event, ModifyQuerySet, parse_message
+from skerry.sync.messages import Add, Authenticate, Call, Connect, Event, Message, ModifyQuerySet, parse_message
 
 PING: Final = b'{"type":"Ping"}'
 
@@ -80,7 +80,10 @@ class Session:
         Raises: ClientError `InvalidSyncMessage`, `BaseVersionMismatch`, `TooManyQueries`: the connection is to be told
         with `fatal_error` and ended.
         """
-        message = parse_message(text)
+        return self.take(parse_message(text))
+
+    def take(self, message: Message) -> list[Step]:
+        """What a message asks for that was parsed elsewhere. Raises: as `receive`."""
         if isinstance(message, Connect):
             if self.session is not None:
                 raise ClientError("InvalidSyncMessage", "A connection begins with one Connect message.")
