@@ -31,9 +31,9 @@ key_option = click.option("--admin-key", help=f"An admin key of the deployment; 
 json_option = click.option("--json", "as_json", is_flag=True, help="The result as JSON.")
 
 
-@click.group("admin", short_help="Look after the storage of a deployment.")
+@click.group("admin", short_help="Look after the data of a deployment: space, checks, backups.")
 def admin_command() -> None:
-    """Measures, checks and compacts the storage of a deployment that serves, and sets how long history is kept."""
+    """Measures, checks, compacts and backs up a deployment that serves, and sets how long its history is kept."""
 
 
 @admin_command.command("space", short_help="Show what takes the space, per table and index.")
