@@ -106,7 +106,10 @@ def test_nothing_is_seen_before_the_switch_and_all_of_it_after(world: World) -> 
     importing.add(fill, {"name": "a"}, {"_id": given, "_creationTime": 12.5, "name": "b", "friend": given})
     assert names(world) == ["old"]
     assert_sound(world)
+    heard: list[bool] = []
+    world.database.on_commit.append(lambda record: heard.append(record.is_switch))
     importing.switch()
+    assert heard == [True], "whoever keeps read sets hears that they lead nowhere now"
     assert names(world) == ["b", "a"], "in the order of creation times"
     assert by_name(world, "b") == [{"_id": given, "_creationTime": 12.5, "name": "b", "friend": given}]
     assert by_name(world, "old") == []
@@ -114,7 +117,7 @@ def test_nothing_is_seen_before_the_switch_and_all_of_it_after(world: World) -> 
     importing.drive(clear_imported(world.database))
     assert_sound(world)
     world.insert_all("users", [{"name": "c"}])
-    assert names(world) == ["b", "a", "c"]
+    assert names(world) == ["b", "a", "c"] and heard == [True, False]
 
 
 def test_a_database_opened_anew_has_what_was_switched_in_and_nothing_else(world: World) -> None:

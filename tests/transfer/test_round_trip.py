@@ -10,11 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from skerry.database.bulk import clear_imported
 from skerry.errors import DeveloperError
 from skerry.limits import EXPORT_STEP_ITEMS
+from skerry.transfer.exporting import Export
+from skerry.transfer.importing import Import, Source, order_of
 from skerry.value import Int64
 from tests.database.world import lmdb_world, memory_world
-from tests.transfer.moving import Mover, contents, documents
+from tests.transfer.moving import Mover, beside, contents, documents
 
 NAMES = st.text("abc_$ \"'\\{}[],:", min_size=1, max_size=6).filter(lambda name: name[0] != "$")
 VALUES = st.recursive(
@@ -125,3 +128,27 @@ def test_what_an_export_looks_like(tmp_path: Path) -> None:
     line = found["things/documents.jsonl"]
     assert b'"i":5,' in line and b'"f":5.0,' in line and b'"deep":[{"x":1.0}]' in line
     assert orjson.loads(line)["b"] == {"$bytes": "AAH/"} and line.endswith(b"\n")
+
+
+def test_an_export_that_begins_as_an_import_is_switched_in_has_what_was_there_before(tmp_path: Path) -> None:
+    mover = Mover(lmdb_world(tmp_path), tmp_path)
+    world = mover.world
+    world.insert_all("notes", [{"text": "old"}])
+    world.settle()
+    file = mover.file("notes.jsonl", b'{"text": "new"}\n')
+    with Source(order_of("replace", "jsonLines", "notes"), file) as source:
+        running = Import(world.database, source, lambda: world.now_ms, bytes, beside)
+        mover.drive(running.fill())
+        world.settle()
+        switching = running.switch()
+        next(switching)
+        assert world.database.n_pending, "the switch is not durable yet"
+        export = Export(world.database, mover.folder / "between.zip", beside, with_storage=False)
+        mover.drive(switching)
+        running.close()
+    mover.drive(export.steps())
+    export.close()
+    (line,) = contents(mover.folder / "between.zip")["notes/documents.jsonl"].splitlines()
+    assert orjson.loads(line)["text"] == "old"
+    mover.drive(clear_imported(world.database))
+    mover.assert_sound()

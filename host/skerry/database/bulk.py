@@ -318,6 +318,7 @@ class Fills:
         self._epoch = database.epoch
         self._numbers: dict[int, str] = {}
         self._marks: dict[str, bytes] = {}
+        self._kept: list[int] = []
 
     def begin(self, numbers: dict[str, int]) -> Steps:
         """Make a hidden table for each name, with the table number that its ids have.
@@ -359,7 +360,8 @@ class Fills:
         database.imported_next = next(counter)
         writes: list[Write] = [(Tree.META, NEXT_NUMBER_KEY, database.imported_next.to_bytes(_NUMBER_BYTES, "big"))]
         for _, table in made:
-            database.kept_spaces[table.space] = 1
+            keep_space(database, table.space)
+            self._kept.append(table.space)
             self._marks[table.name] = _mark_key(table.space)
             writes.append(_mark(table))
         for source, table in made:
@@ -418,10 +420,11 @@ class Fills:
             raise switched.outcome
 
     def close(self) -> None:
-        """End it, whatever became of it."""
+        """End it, whatever became of it; a second time is no error."""
         for fill in self.fills.values():
             fill.close()
-            self._database.kept_spaces.pop(fill.table.space, None)
+        while self._kept:
+            leave_space(self._database, self._kept.pop())
 
 
 class _Switched:
@@ -456,6 +459,19 @@ def clear_imported(database: Database) -> Steps:
         done = database.engine.commit([(Tree.META, key, None) for key in gone])
         yield done
         done.result()
+
+
+def keep_space(database: Database, space: int) -> None:
+    """Keeps the contents of a space from being cleared away until `leave_space` is called as often."""
+    database.kept_spaces[space] = database.kept_spaces.get(space, 0) + 1
+
+
+def leave_space(database: Database, space: int) -> None:
+    """Ends what `keep_space` began."""
+    kept = database.kept_spaces
+    kept[space] -= 1
+    if not kept[space]:
+        del kept[space]
 
 
 def has_garbage(snapshot: StorageSnapshot) -> bool:
@@ -499,4 +515,4 @@ def _is_same(present: Table | None, source: Table | None) -> bool:
     return present is source or (present is not None and source is not None and present.is_same(source))
 
 
-__all__ = ["Conflict", "Fill", "Fills", "Judged", "clear_imported", "has_garbage"]
+__all__ = ["Conflict", "Fill", "Fills", "Judged", "clear_imported", "has_garbage", "keep_space", "leave_space"]

@@ -47,6 +47,7 @@ from skerry.functions.patient_threads import PatientQueue, get_vector_threads
 from skerry.functions.request import CallRequest, CallResult
 from skerry.functions.schema_work import SchemaWork
 from skerry.functions.settings import Settings
+from skerry.functions.stepping import up_to_room
 from skerry.functions.terms import Terms
 from skerry.functions.upkeep import Upkeep
 from skerry.functions.version import Version, check_version
@@ -341,18 +342,7 @@ class Deployment:
     async def _drive(self, steps: Steps) -> None:
         """Takes steps to their end, or until the deployment closes; others have the loop in between."""
         with contextlib.closing(steps):
-            while True:
-                begin_ns = time.thread_time_ns()
-                try:
-                    waited = next(steps)
-                except StopIteration:
-                    return
-                finally:
-                    self.meter.add_loop(time.thread_time_ns() - begin_ns)
-                if waited is not None:
-                    with contextlib.suppress(Exception):  # the next step looks at what became of it
-                        await asyncio.wrap_future(waited)
-                    continue
+            while await up_to_room(steps, self.meter):
                 await asyncio.sleep(0)
                 if self._closing:
                     with contextlib.suppress(StopIteration):  # the switch is made, only clearing was left

@@ -27,6 +27,7 @@ from skerry.database import BuildProgress, Database, SchemaChange, Steps, backgr
 from skerry.errors import ClientError, DeveloperError, SkerryError
 from skerry.functions.lane import Lane
 from skerry.functions.metering import Meter
+from skerry.functions.stepping import up_to_room
 from skerry.storage import Write
 
 _log: Final = logging.getLogger("skerry.schema")
@@ -191,18 +192,7 @@ class SchemaWork:
         """
         with contextlib.closing(steps):
             calls = self._lane.calls_inline
-            while True:
-                begin_ns = time.thread_time_ns()
-                try:
-                    waited = next(steps)
-                except StopIteration:
-                    return
-                finally:
-                    self._meter.add_loop(time.thread_time_ns() - begin_ns)
-                if waited is not None:
-                    with contextlib.suppress(Exception):  # the next step looks at what became of it
-                        await asyncio.wrap_future(waited)
-                    continue
+            while await up_to_room(steps, self._meter):
                 calls = await self._make_room(calls)
                 if self._is_stopped:
                     raise self._refusal()

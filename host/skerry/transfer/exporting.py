@@ -24,6 +24,7 @@ from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 import orjson
 
 from skerry.database import Database, Steps, read_document_at, retained_ts
+from skerry.database.bulk import keep_space, leave_space
 from skerry.database.catalog import Table
 from skerry.database.stored import HEADER_BYTES, commit_ts_of
 from skerry.errors import DeveloperError, SystemFault
@@ -61,19 +62,16 @@ class Export:
         self._beside = beside
         self._with_storage = with_storage
         self._tables = sorted(
-            [table for table in database.catalog.tables.values() if not table.is_system], key=lambda table: table.number
+            [table for table in database.durable_catalog.tables.values() if not table.is_system],
+            key=lambda table: table.number,
         )
         for table in self._tables:
-            database.kept_spaces[table.space] = database.kept_spaces.get(table.space, 0) + 1
+            keep_space(database, table.space)
 
     def close(self) -> None:
         """Lets go of what the export kept from being cleared away."""
-        kept = self._database.kept_spaces
         for table in self._tables:
-            if kept[table.space] == 1:
-                del kept[table.space]
-            else:
-                kept[table.space] -= 1
+            leave_space(self._database, table.space)
         self._tables = []
 
     def steps(self) -> Steps:
