@@ -320,6 +320,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = {
     "TableConflict": _client(400, "Import without `_id` fields, or into a deployment without these tables."),
     "DuplicateId": _developer("Each document of a table has an id of its own: remove one of the two."),
     # -- the command ---------------------------------------------------------------------------------------------
+    "PushOutcomeUnknown": _client(503, "See `skerry versions` for what is live, and push again where it is another."),
     "ServerUnreachable": _client(503, "Start the server, or name the right one with --url."),
     "ServerAnswerInvalid": _client(502, "What answers at the address is not this server, or another version of it."),
     "AdminKeyMissing": _client(401, "Pass --admin-key or set CONVEX_SELF_HOSTED_ADMIN_KEY."),

@@ -404,6 +404,8 @@ assert RESULT_UNCHECKED_BYTES_MAX / 32 <= VALUE_ARRAY_ELEMENTS_MAX, "a document'
 assert DOCUMENT_NESTING_MAX + 1 <= VALUE_NESTING_MAX and 9 * RESULT_UNCHECKED_BYTES_MAX <= FUNCTION_RESULT_BYTES_MAX
 CALL_LOG_SECONDS = 0.25  # until the lines of calls are written, many at once
 CALL_LOG_LINES_WAITING_MAX = 20_000  # of the log of calls, before they are written
+PUSH_NAME_CHARS_MAX = 64  # that a client gives a push, to ask for its outcome by
+PUSH_OUTCOMES_KEPT_MAX = 10  # of a deployment, for clients whose connection was lost
 BUNDLES_KEPT_MAX = 10  # versions of a deployment, the active one among them
 VERSION_PREFIX_CHARS_MIN = 6  # of a digest, to name a version by
 

@@ -635,3 +635,20 @@ def test_a_search_index_is_built_and_counted_beside_writes(memory: World) -> Non
     assert read_counts(snapshot, index.number) == (len(present), sum(lengths))
     assert verify(snapshot).is_sound
     snapshot.close()
+
+
+def test_how_far_a_change_is_only_grows(memory: World) -> None:
+    filled(memory)
+    progress = BuildProgress()
+    change = SchemaChange(memory.database, INDEXED, progress=progress)
+    judged: list[int] = []
+    built: list[int] = []
+    for _ in whole(memory, INDEXED, change):
+        judging = change.judging()
+        if "percent" in judging:
+            assert judging["table"] == "t"
+            judged.append(judging["percent"])
+        built += [state["percent"] for state in index_states(memory.database, progress) if "percent" in state]
+    for shares in (judged, built):
+        assert shares == sorted(shares) and len(set(shares)) > 2, shares
+        assert shares[0] >= 0 and shares[-1] <= 100, shares

@@ -30,6 +30,7 @@ from skerry.database.catalog_store import BuildRecord, build_records, build_writ
 from skerry.database.search_counts import difference
 from skerry.database.steps import Batches, Beside, Steps, Turn, run_beside
 from skerry.database.stored import HEADER_BYTES, parse_document
+from skerry.database.walking import ends, percent_at
 from skerry.errors import DeveloperError, SystemFault
 from skerry.limits import (
     BACKFILL_BATCH_BYTES,
@@ -39,7 +40,7 @@ from skerry.limits import (
     SCHEMA_STEP_BYTES,
     SCHEMA_STEP_ITEMS,
 )
-from skerry.storage import Item, Tree, Write, index_prefix
+from skerry.storage import Item, StorageSnapshot, Tree, Write, index_prefix
 from skerry.value import encode_document_id
 
 if TYPE_CHECKING:
@@ -65,9 +66,13 @@ def unbuilt(database: "Database") -> dict[int, BuildRecord]:
     """The build records of the catalog's hidden indexes, as storage has them."""
     snapshot = database.engine.snapshot()
     try:
-        records = build_records(snapshot)
+        return _unbuilt(database, snapshot)
     finally:
         snapshot.close()
+
+
+def _unbuilt(database: "Database", snapshot: StorageSnapshot) -> dict[int, BuildRecord]:
+    records = build_records(snapshot)
     hidden = [index.number for table in database.catalog.tables.values() for index in table.hidden]
     return {number: records[number] for number in hidden if number in records}
 
@@ -76,21 +81,33 @@ def index_states(database: "Database", progress: BuildProgress) -> list[dict[str
     """Each index that a schema declares or a push registered, and how far it is.
 
     Shape: `state` is `ready`, `staged` (ready, and refused to queries), `building`, `building staged` or `waiting` (for
-    the push that declares it); `documents` how many were done, where it is being built.
+    the push that declares it); where it is being built, `documents` how many were done, and of all an estimate in
+    `percent`.
     """
-    records = unbuilt(database)
-    states: list[dict[str, Any]] = []
-    for table in database.catalog.tables.values():
-        for index in table.declared:
-            state: dict[str, Any] = {"table": table.name, "index": index.name, "kind": index.kind, "state": "ready"}
-            record = records.get(index.number)
-            if index in table.hidden:
-                state["state"] = "staged" if index.is_staged else "waiting"
-            if record is not None:
-                state["state"] = "building staged" if index.is_staged else "building"
-                state["documents"] = max(record.documents, progress.documents.get(index.number, 0))
-            states.append(state)
-    return states
+    snapshot = database.engine.snapshot()
+    try:
+        records = _unbuilt(database, snapshot)
+        tables = database.catalog.tables.values()
+        return [
+            _state_of(snapshot, table, index, records.get(index.number), progress)
+            for table in tables
+            for index in table.declared
+        ]
+    finally:
+        snapshot.close()
+
+
+def _state_of(
+    snapshot: StorageSnapshot, table: Table, index: Index, record: BuildRecord | None, progress: BuildProgress
+) -> dict[str, Any]:
+    state: dict[str, Any] = {"table": table.name, "index": index.name, "kind": index.kind, "state": "ready"}
+    if index in table.hidden:
+        state["state"] = "staged" if index.is_staged else "waiting"
+    if record is not None:
+        state["state"] = "building staged" if index.is_staged else "building"
+        state["documents"] = max(record.documents, progress.documents.get(index.number, 0))
+        state["percent"] = percent_at(ends(snapshot, Tree.DOCUMENTS, table.prefix, table.end), record.resume)
+    return state
 
 
 def backfill_steps(database: "Database", progress: BuildProgress, beside: Beside, is_wanted: Wanted) -> Steps:

@@ -16,6 +16,7 @@ from skerry.database.catalog import Catalog, Table, Validator
 from skerry.database.document_write import DocumentWrite
 from skerry.database.steps import Beside, Steps, Turn, run_beside
 from skerry.database.stored import HEADER_BYTES, parse_document
+from skerry.database.walking import ends, percent_at
 from skerry.errors import DeveloperError, SystemFault
 from skerry.limits import (
     SCHEMA_OFFENDERS_COUNTED_MAX,
@@ -27,7 +28,7 @@ from skerry.limits import (
     SLICE_VALIDATION_STEPS_MAX,
     VALIDATOR_STEPS_MAX,
 )
-from skerry.storage import Item
+from skerry.storage import Item, Tree
 from skerry.value import Mismatch, encode_document_id, stored_document_error
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class Judgement:
         self._looked_at = 0
         self._walked: dict[str, int] = {}
         self.documents = 0
+        self.place: tuple[str, int] | None = None
         database.watchers.append(self._watch)
 
     def stop(self) -> None:
@@ -88,6 +90,7 @@ class Judgement:
                 if self._has_counted_enough():
                     break
             self._walked[table.name] = table.space
+            self.place = None
         self._raise()
 
     def catch_up(self) -> Steps:
@@ -136,6 +139,11 @@ class Judgement:
 
     def _pieces(self, table: Table) -> Iterator[tuple[list[Item], int]]:
         lower = table.prefix
+        snapshot = self._database.engine.snapshot()
+        try:
+            between = ends(snapshot, Tree.DOCUMENTS, lower, table.end)
+        finally:
+            snapshot.close()
         while True:
             self._must_be_same_epoch()
             items, resume, size = self._database.newest.documents(
@@ -145,6 +153,7 @@ class Judgement:
             yield items, size
             if not resume:
                 return
+            self.place = table.name, percent_at(between, resume)
             lower = resume + b"\0"
 
     def _judge(self, table: Table, items: list[Item], n_bytes: int) -> Steps:

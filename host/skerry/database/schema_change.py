@@ -74,10 +74,13 @@ class SchemaChange:
         """Ends it; a second time is no error."""
         self._judgement.stop()
 
-    @property
-    def documents_judged(self) -> int:
-        """How many documents were judged so far."""
-        return self._judgement.documents
+    def judging(self) -> dict[str, Any]:
+        """How far the judging is: `documentsJudged`, and of which `table` how much, by an estimate in `percent`."""
+        judgement = self._judgement
+        told: dict[str, Any] = {"documentsJudged": judgement.documents}
+        if judgement.place is not None:
+            told |= {"table": judgement.place[0], "percent": judgement.place[1]}
+        return told
 
     @property
     def is_behind(self) -> bool:

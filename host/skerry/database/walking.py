@@ -26,3 +26,22 @@ def count_items(snapshot: StorageSnapshot, index_number: int, items_max: int) ->
     """The number of an index's entries, piece by piece."""
     for items in chunks(snapshot, Tree.INDEXES, index_prefix(index_number), index_end(index_number), items_max):
         yield len(items)
+
+
+def ends(snapshot: StorageSnapshot, tree: Tree, lower: bytes, upper: bytes) -> tuple[bytes, bytes]:
+    """The first and the last key of `[lower, upper)`; these two where there is none."""
+    first = snapshot.scan_chunk(tree, lower, upper, False, 1)
+    last = snapshot.scan_chunk(tree, lower, upper, True, 1)
+    return (first[0][0], last[0][0]) if first and last else (lower, upper)
+
+
+def percent_at(between: tuple[bytes, bytes], key: bytes) -> int:
+    """How much of a table lies before a document's key, in per cent: an estimate by what ids begin with, the time.
+
+    Shape: `between` are the `ends` of the table as they were at some moment; keys outside count as at the nearer one.
+    """
+    size = max(map(len, (*between, key)))
+    first, last, here = (int.from_bytes(place.ljust(size, b"\0"), "big") for place in (*between, key))
+    if here >= last:
+        return 100 if here > first else 0
+    return 0 if here <= first else 100 * (here - first) // (last - first)

@@ -44,6 +44,7 @@ from skerry.functions.lane import Done, Lane, Work
 from skerry.functions.metering import Meter
 from skerry.functions.operations import wrong_kind
 from skerry.functions.patient_threads import PatientQueue, get_vector_threads
+from skerry.functions.pushes import Pushes
 from skerry.functions.request import CallRequest, CallResult
 from skerry.functions.schema_work import SchemaWork
 from skerry.functions.settings import Settings
@@ -132,7 +133,7 @@ class Deployment:
         secret = hmac.digest(host_key, b"vector filters " + name.encode(), "sha256")
         self.vectors = self._vector_indexes(timers or loop, secret)
         self._schema = SchemaWork(self.database, self.lane, loop, terms.meter, _shutting_down)
-        self._activating = asyncio.Lock()
+        self._activating, self._pushes = asyncio.Lock(), Pushes()
         self._stepping: set[asyncio.Task[None]] = set()
         self._is_clearing = False
         self.folder, self.clock_ns, self.entropy = folder, clock_ns, entropy
@@ -277,15 +278,15 @@ class Deployment:
             raise _in_progress()
         return self._kept.begin_upload()
 
-    async def activate(self, upload: bytes | Path) -> dict[str, Any]:
+    async def activate(self, upload: bytes | Path, push: str = "") -> dict[str, Any]:
         """Makes an uploaded bundle, or the file it is in, the active version; nothing changes where it is refused.
 
-        A bundle without an image is sources: the image is built here first.
+        A bundle without an image is sources: the image is built here first. `push` names it in `schema_progress`.
 
         Raises: ClientError of the bundle, the module, its description or its schema; SystemFault of storage;
         `DeployInProgress`.
         """
-        return await self._switch(lambda: self._load(upload))
+        return await self._switch(lambda: self._load(upload), push)
 
     async def rollback(self, version: str | None) -> dict[str, Any]:
         """Makes a kept version active again, by the beginning of its digest; None means the one before.
@@ -300,14 +301,25 @@ class Deployment:
         """The versions that are kept, the active one first, then by when each was last live."""
         return [{**kept.listed(), "active": kept.digest == self._kept.active} for kept in self._kept.list]
 
-    async def _switch(self, load: Callable[[], tuple[Version, int]]) -> dict[str, Any]:
+    async def _switch(self, load: Callable[[], tuple[Version, int]], push: str = "") -> dict[str, Any]:
         if self._activating.locked():
             if not self._schema.gives_way:
                 raise _in_progress()
             self._schema.supersede()
-        await self._activating.acquire()
+        self._pushes.begun(push)
+        try:
+            await self._activating.acquire()
+        except BaseException as error:
+            self._pushes.ended(push, error)
+            raise
+
+        def ended(switched: asyncio.Task[dict[str, Any]]) -> None:
+            self._activating.release()
+            error = asyncio.CancelledError() if switched.cancelled() else switched.exception()
+            self._pushes.ended(push, switched.result()["version"] if error is None else error)
+
         switching = self._loop.create_task(self._switch_alone(load))
-        switching.add_done_callback(lambda _: self._activating.release())
+        switching.add_done_callback(ended)
         return await asyncio.shield(switching)  # whoever asked may be gone
 
     async def _switch_alone(self, load: Callable[[], tuple[Version, int]]) -> dict[str, Any]:
@@ -336,8 +348,8 @@ class Deployment:
         return self.describe()
 
     def schema_progress(self) -> dict[str, Any]:
-        """The state of each index, and what is under way with them."""
-        return self._schema.describe()
+        """The state of each index, what is under way with them, and what became of the last pushes."""
+        return {**self._schema.describe(), "pushes": self._pushes.describe()}
 
     async def _drive(self, steps: Steps) -> None:
         """Takes steps to their end, or until the deployment closes; others have the loop in between."""

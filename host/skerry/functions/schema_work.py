@@ -177,7 +177,7 @@ class SchemaWork:
         """What is under way, and the state of each index."""
         change = self._change
         return {
-            "push": None if change is None else {"phase": self._phase, "documentsJudged": change.documents_judged},
+            "push": None if change is None else {"phase": self._phase, **change.judging()},
             "isWorking": not self.is_idle,
             "failure": self._failure,
             "indexes": index_states(self._database, self.progress),

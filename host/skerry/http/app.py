@@ -27,6 +27,7 @@ from skerry.admin.hosted import Hosted
 from skerry.admin.registry import not_found
 from skerry.errors import ClientError, SkerryError, SystemFault
 from skerry.functions.patient_threads import get_patient_threads
+from skerry.functions.pushes import push_name
 from skerry.http.addresses import Addresses
 from skerry.http.all_metrics import Peers, merged
 from skerry.http.answers import error_answer, retry_after
@@ -142,16 +143,17 @@ class PlainRoutes:
             return answer({"versions": deployment.versions()})
 
     async def _schema(self, request: Request) -> Response:
-        """The state of each index, and how far a push or the background work is."""
+        """The state of each index, how far a push or the background work is, and how the last pushes ended."""
         async with _hosted(request).using() as deployment:
             return answer(deployment.schema_progress())
 
     async def _deploy(self, request: Request) -> Response:
-        """Makes an uploaded bundle live, or the sources of one."""
+        """Makes an uploaded bundle live, or the sources of one; under a name that `_schema` tells its outcome by."""
         hosted = _hosted(request)
         has_begun = False
         try:
             stated = _stated_digest(request.headers.get("content-digest", ""))
+            push = push_name(request.headers.get("skerry-push", ""))
             async with hosted.using() as deployment:
                 upload = deployment.begin_upload()
                 has_begun = True
@@ -162,7 +164,7 @@ class PlainRoutes:
                             "DigestMismatch", "The upload's bytes are not those of its Content-Digest: send it again."
                         )
                     async with hosted.activating():
-                        activated = await deployment.activate(upload.path)
+                        activated = await deployment.activate(upload.path, push)
                 finally:
                     upload.discard()
         except SkerryError:
