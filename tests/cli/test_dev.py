@@ -1,5 +1,6 @@
 """`skerry dev`: an edit becomes the live version, a mistake leaves the last good one."""
 
+import json
 import select
 import time
 from collections.abc import Callable, Iterator
@@ -44,17 +45,34 @@ class Dev:
 
 
 @pytest.fixture
-def dev(tmp_path: Path) -> Iterator[Callable[[str], Dev]]:
+def dev(tmp_path: Path) -> Iterator[Callable[..., Dev]]:
     started: list[RunningServer] = []
 
-    def start(source: str) -> Dev:
+    def start(source: str, package: str = "{}") -> Dev:
         app = small_app(tmp_path / "app", source)
+        (app / "package.json").write_text(package)
         started.append(RunningServer(["dev", str(app)]))
         return Dev(app, started[-1])
 
     yield start
     for running in started:
         assert running.stop()[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("scripts", "told"),
+    [
+        ({"dev": "vite"}, "npm install && VITE_CONVEX_URL={url} npm run dev\n"),
+        ({"dev": "npm-run-all convex dev dev:frontend", "dev:frontend": "next dev"}, "npm run dev:frontend\n"),
+        ({"dev": "convex dev"}, None),
+        ("no scripts", None),
+    ],
+)
+def test_how_to_see_the_apps_page_is_told(dev: Callable[..., Dev], scripts: object, told: str | None) -> None:
+    running = dev(SOURCE % 1, json.dumps({"scripts": scripts}))
+    said = running.wait_for("deployed 1 functions")
+    assert ("the app's page" in said) == (told is not None)
+    assert told is None or told.format(url=running.server.url) in said
 
 
 def test_an_edit_goes_live_and_a_mistake_does_not(dev: Callable[[str], Dev]) -> None:

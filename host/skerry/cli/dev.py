@@ -7,13 +7,16 @@ leaves the last good one live.
 
 import asyncio
 import contextlib
+import os
 import queue
+import shlex
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
+import orjson
 
 from skerry.bundle.build import InstantiateAt
 from skerry.bundle.esbuild import Bundler
@@ -65,6 +68,8 @@ def dev_command(
 
     async def ready(serving: "Serving") -> None:
         announce(out, Announcement(serving.deployment.name, serving.url, serving.site_url, serving.keys))
+        if (line := _page_line(app, serving.url)) is not None:
+            out.note(line)
         follower = _Follower(app, serving, out, stop)
         ended: asyncio.Future[None] = serving.loop.create_future()
 
@@ -92,6 +97,22 @@ def dev_command(
     finally:
         stop.set()
     out.note("stopped")
+
+
+def _page_line(app: Path, url: str) -> str | None:
+    """How to see the page that the app brings; None where its package.json names no way to serve one."""
+    try:
+        scripts: dict[str, Any] = orjson.loads((app / "package.json").read_bytes())["scripts"]
+        # In apps made from Convex's templates `dev` starts their command too, which has no part here.
+        name = next(name for name in ("dev:frontend", "dev") if "convex dev" not in scripts.get(name, "convex dev"))
+        variable = f"VITE_CONVEX_URL={shlex.quote(url)} " if "vite" in scripts[name] else ""
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, StopIteration):
+        return None
+    steps = ["npm ci"] if (app / "package-lock.json").is_file() else ["npm install"]
+    steps = [] if (app / "node_modules").is_dir() else steps
+    folder = shlex.quote(os.path.relpath(app))
+    commands = " && ".join([f"cd {folder}", *steps, f"{variable}npm run {name}"])
+    return f"To see the app's page, from another terminal, and open what it shows:\n  {commands}\n"
 
 
 class _Follower:
