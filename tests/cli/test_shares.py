@@ -8,8 +8,8 @@ import pytest
 from tests.http.serving import serve, skerry
 
 LINE = {
-    "deployment", "request", "kind", "function", "ok", "code", "cpuUs", "guestUs", "hostUs", "hostcalls",
-    "documentsRead", "bytesRead", "documentsWritten", "bytesWritten", "bytesSent",
+    "deployment", "request", "kind", "function", "ok", "code", "cpuUs", "guestUs", "hostUs", "guestSteps",
+    "hostcalls", "documentsRead", "bytesRead", "documentsWritten", "bytesWritten", "bytesSent",
 }  # fmt: skip
 
 

@@ -205,6 +205,21 @@ def test_an_action_runs_ten_minutes_and_no_longer(timed: World, timers: HandTime
     assert "Action `a:sleeps` execution timed out (maximum duration 600s)" in result.error_message
 
 
+def test_the_steps_of_an_action_are_counted_over_its_entries_and_the_same_each_time(world: World) -> None:
+    turns = 3 * 4_000
+    usages = [world.call("action", "a:burns", {"times": 3, "ms": 1}).usage for _ in range(2)]
+    steps = [usage.guest_steps for usage in usages if usage is not None]
+    assert 2 * turns < steps[0] < 2 * turns + 2_000 and steps == [steps[0]] * 2
+
+
+def test_the_steps_of_an_action_that_is_ended_while_it_waits_are_counted(timed: World, timers: HandTimers) -> None:
+    future = timed.start("action", "a:sleeps", {"ms": 2 * limits.ACTION_SECONDS_MAX * 1000})
+    timed.until(lambda: timers.waiting(limits.ACTION_SECONDS_MAX))
+    timers.advance(limits.ACTION_SECONDS_MAX)
+    usage = timed.finish(future).usage
+    assert usage is not None and usage.guest_steps > 0
+
+
 def test_the_time_of_an_action_that_computes_ends_too(timed: World, timers: HandTimers) -> None:
     future = timed.start("action", "a:loops", {})
     timed.until(lambda: timed.deployment.actions.pool.outrun)

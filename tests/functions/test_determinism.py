@@ -37,6 +37,8 @@ def test_a_call_gives_the_same_twice(fresh: World, first: list[Any]) -> None:
     assert traces(fresh, SEED, patient=False) == first
     assert [trace["path"] for trace in first] == [path for path, _ in CALLS]
     assert any(trace["writes"] for trace in first) and any(trace["ranges"] for trace in first)
+    counts = {trace["steps"] > 0 for trace in first}
+    assert counts == {fresh.deployment.name == "javascript"}, "whoever counts its steps counts some in each call"
 
 
 def test_a_call_gives_the_same_inline_and_patient(fresh: World, first: list[Any]) -> None:

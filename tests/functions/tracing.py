@@ -61,6 +61,7 @@ def trace(world: World, path: str, args: dict[str, Any], seed: bytes, now_ms: fl
             "path": path,
             "outcome": outcome,
             "logs": call.log_lines,
+            "steps": budget.steps,
             "documents": sorted(key.hex() for key in read_set.documents),
             "ranges": [[number, lower.hex(), upper and upper.hex()] for number, lower, upper in read_set.ranges],
             "writes": [[write.table.name, write.internal_id.hex(), (write.json or b"").decode()]

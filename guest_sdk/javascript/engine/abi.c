@@ -32,7 +32,7 @@ EXPORT("invoke") uint64_t invoke(uint32_t length)
     JSContext *ctx = engine.ctx;
     begin_on_small_stack();
     begin_budget(CALL_LOTS_MAX);
-    ctx->interrupt_counter = JS_INTERRUPT_COUNTER_INIT;
+    begin_counting_steps();
     const char *request = take_entry(ctx, length);
     if (!request)
         return failed_with_exception(ctx);

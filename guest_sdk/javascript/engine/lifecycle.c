@@ -138,7 +138,6 @@ EXPORT("skerry_freeze") uint64_t skerry_freeze(void)
     if (engine.rejection_count)
         return failed_with(ctx, take_unhandled_reason(ctx));
     begin_budget(CALL_LOTS_MAX);
-    engine.ctx->interrupt_counter = JS_INTERRUPT_COUNTER_INIT;
     JS_FreeValue(ctx, engine.promise);
     engine.promise = JS_UNDEFINED;
     js_free_rt(engine.rt, engine.tickets);
@@ -156,5 +155,6 @@ EXPORT("skerry_freeze") uint64_t skerry_freeze(void)
     memset(&frozen_clock, 0, sizeof(frozen_clock));
     memset(inline_answer, 0, sizeof(inline_answer));
     clear_dead_stack();
+    begin_counting_steps();
     return packed_result(STATUS_DONE, "null", 4);
 }

@@ -5,6 +5,7 @@
  */
 static uint64_t packed_result(int status, const char *bytes, size_t length)
 {
+    count_steps();
     return (uint64_t)status << 60 | (uint64_t)(length & 0x0fffffff) << 32 | (uint32_t)(uintptr_t)bytes;
 }
 

@@ -179,6 +179,7 @@ TARGET_FLAGS: Final = (
 )
 ENGINE_FLAGS: Final = (
     f"-Wl,-z,stack-size={C_STACK_BYTES}",
+    "-Wl,--export=skerry_steps_used",  # budget.c
     "-O3",
     "-DNDEBUG",
     "-D_GNU_SOURCE",

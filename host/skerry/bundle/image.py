@@ -39,7 +39,7 @@ from skerry.bundle.wasm_binary import (
 )
 from skerry.errors import ClientError
 
-ABI_EXPORTS: Final = ("memory", "skerry_abi_version", "describe", "invoke", "resume")
+ABI_EXPORTS: Final = ("memory", "skerry_abi_version", "describe", "invoke", "resume", "skerry_steps_used")
 IMAGE_SECTION: Final = "skerry.image"
 IMAGE_VERSION: Final = 1
 PAGE_BYTES: Final = 64 * 1024

@@ -5,6 +5,10 @@ done for the call there, an abandoned attempt included. Asking that clock costs 
 twice for a call. The guest's part is estimated: CPU time, times the share of the elapsed time that lay between entering
 and leaving the guest; what the guest asks of the host meanwhile counts as the guest's.
 
+Steps are the guest's own count (ABI.md, *Steps*), the same on every machine: those of the attempt that gave the call's
+outcome and of the functions it called, since how often a call began is no property of the call. A guest can say what it
+likes, so no more of them count than there were nanoseconds of CPU time, which no true count comes near.
+
 A `Meter` only ever grows and is never reset: whoever saves or limits remembers what it has seen. Deliberately absent:
 what a deployment may use (`admin.shares`), and durability (`admin.registry`).
 
@@ -32,6 +36,7 @@ COUNTERS: Final = (
     "calls_refused",
     "cpu_ns",
     "guest_ns",
+    "guest_steps",
     "hostcalls",
     "documents_read",
     "bytes_read",
@@ -50,12 +55,14 @@ class CallUsage:
     """What one call has used so far, over all its attempts. Shape: `sent` bytes of its answer, once that is made."""
 
     __slots__ = (
-        "bytes_read", "bytes_written", "cpu_ns", "documents_read", "documents_written", "guest_ns", "hostcalls", "sent",
+        "bytes_read", "bytes_written", "cpu_ns", "documents_read", "documents_written", "guest_ns", "guest_steps", "hostcalls",
+        "sent",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.cpu_ns = 0
         self.guest_ns = 0
+        self.guest_steps = 0
         self.hostcalls = 0
         self.documents_read = 0
         self.bytes_read = 0
@@ -69,6 +76,7 @@ class CallUsage:
         self.cpu_ns += cpu_ns
         if elapsed_ns > 0:
             self.guest_ns += min(cpu_ns, cpu_ns * cpu.guest_elapsed_ns // elapsed_ns)
+        self.guest_steps = min(cpu.steps, cpu_ns)
         self.hostcalls += cpu.hostcalls
         if usage is not None:
             self.documents_read += usage.documents_read
@@ -125,6 +133,7 @@ def call_line(
             "cpuUs": usage.cpu_ns // 1000,
             "guestUs": usage.guest_ns // 1000,
             "hostUs": (usage.cpu_ns - usage.guest_ns) // 1000,
+            "guestSteps": usage.guest_steps,
             "hostcalls": usage.hostcalls,
             "documentsRead": usage.documents_read,
             "bytesRead": usage.bytes_read,
@@ -149,6 +158,7 @@ class Meter:
         self.calls_refused = 0
         self.cpu_ns = 0
         self.guest_ns = 0
+        self.guest_steps = 0
         self.hostcalls = 0
         self.documents_read = 0
         self.bytes_read = 0
@@ -173,6 +183,7 @@ class Meter:
         if not ok:
             self.calls_failed += 1
         self.guest_ns += usage.guest_ns
+        self.guest_steps += usage.guest_steps
         self.hostcalls += usage.hostcalls
         self.documents_read += usage.documents_read
         self.bytes_read += usage.bytes_read

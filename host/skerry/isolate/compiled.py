@@ -39,6 +39,8 @@ _MAGIC: Final[bytes] = b"skerry compiled module 2\n"
 _MAC_BYTES: Final[int] = 32
 _PAGE_BYTES: Final[int] = 65536
 _END_BYTES: Final[int] = len(_MAGIC) + _MAC_BYTES  # behind the code, so that the file is what the engine maps
+STEPS_EXPORT: Final = "skerry_steps_used"
+STEPS_BYTES: Final[int] = 8
 _PIECE_BYTES: Final[int] = 256 * 1024
 _WASM_MAGIC: Final[bytes] = b"\0asm\1\0\0\0"
 
@@ -71,7 +73,8 @@ class CompiledModule:
     """Native code of one wasm module, ready to be instantiated by any linker of the process.
 
     Shape: `digest` (hex sha256 of the wasm), `has_initializer` (an `_initialize` export is to be run in each isolate),
-    `memory_bytes` of a fresh instance; `remap` maps the same code for another engine, None where it is not in a file.
+    `memory_bytes` of a fresh instance; `steps_at`, where in memory it counts its steps: 0 nowhere, below 0 to be asked of
+    an instance; `remap` maps the same code for another engine, None where it is not in a file.
     """
 
     def __init__(self, module: wasmtime.Module, digest: str, remap: "Remap | None" = None) -> None:
@@ -82,6 +85,7 @@ class CompiledModule:
         self.has_initializer = any(export.name == "_initialize" for export in module.exports)
         memories = [export.type for export in module.exports if export.name == "memory"]
         self.memory_bytes: int = sum(m.limits.min for m in memories if isinstance(m, wasmtime.MemoryType)) * _PAGE_BYTES
+        self.steps_at = -1 if any(_counts_steps(export) for export in module.exports) else 0
         self.prepared: dict[int, Pointer] = {}  # linker -> instance prepared from it
         weakref.finalize(self, _delete_prepared, self.prepared)
 
@@ -95,6 +99,12 @@ class CompiledModule:
 
 Remap = Callable[[Engine, str], wasmtime.Module | None]
 """How a module in a file is mapped: (engine, digest) -> the module, None where the file is gone or not ours."""
+
+
+def _counts_steps(export: wasmtime.ExportType) -> bool:
+    kind = export.type
+    is_address = isinstance(kind, wasmtime.GlobalType) and not kind.mutable and str(kind.content) == "i32"
+    return is_address and export.name == STEPS_EXPORT
 
 
 def _delete_prepared(prepared: dict[int, Pointer]) -> None:

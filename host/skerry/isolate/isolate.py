@@ -25,6 +25,7 @@ from skerry import limits
 from skerry.errors import DeveloperError, SystemFault
 from skerry.isolate import bindings
 from skerry.isolate.bindings import Pointer
+from skerry.isolate.compiled import STEPS_BYTES, STEPS_EXPORT
 from skerry.isolate.linker import GuestFault
 
 if TYPE_CHECKING:
@@ -67,11 +68,14 @@ class SliceSpent(Exception):
 class CpuBudget:
     """CPU time that the isolates of one call may spend together, on one thread; it begins now. And their memory, each.
 
-    Shape: `thread_time_ns` is the clock of the calling thread's CPU time. CPU time and not wall-clock time, because a
+    Shape: `thread_time_ns` is the clock of the calling thread's CPU time; `steps` is what its isolates, once closed, say
+    they used of the budget they keep themselves, the same on every machine (ABI.md, *Steps*): not checked. CPU time and not wall-clock time, because a
     thread that the machine set aside has done nothing wrong.
     """
 
-    __slots__ = ("clock_ns", "cpu_ms_max", "end_ns", "guest_elapsed_ns", "hostcalls", "is_new", "memory_bytes_max")
+    __slots__ = (
+        "clock_ns", "cpu_ms_max", "end_ns", "guest_elapsed_ns", "hostcalls", "is_new", "memory_bytes_max", "steps",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -87,6 +91,7 @@ class CpuBudget:
         self.is_new = True
         self.guest_elapsed_ns = 0
         self.hostcalls = 0
+        self.steps = 0
 
     def used_ns(self) -> int:
         """The CPU time since the budget began."""
@@ -204,7 +209,7 @@ class Isolate:
 
     __slots__ = (
         "_scratch", "_store", "base", "context", "cpu", "dead", "failure", "host", "hostcalls",
-        "hostcalls_left", "linker", "memory", "memory_size", "module", "parked", "tickets_open",
+        "hostcalls_left", "linker", "memory", "memory_size", "module", "parked", "steps", "tickets_open",
     )  # fmt: skip
 
     def __init__(
@@ -227,6 +232,7 @@ class Isolate:
         self.failure: BaseException | None = None
         self.dead = False
         self.memory_size = 0
+        self.steps = 0
         self.base = 0
         self.cpu = cpu
         self._store = 0
@@ -280,6 +286,9 @@ class Isolate:
             memory = _memories[base] = bindings.view_of(base, limits.GUEST_MEMORY_BYTES_MAX)
         self.memory = memory
         self.memory_size = self.module.memory_bytes
+        if self.module.steps_at < 0:
+            at = self.global_value(STEPS_EXPORT)  # the same in each instance: it cannot change and nothing is imported
+            self.module.steps_at = at if at + STEPS_BYTES <= self.memory_size else 0
 
     # -- entering the guest --------------------------------------------------------------------------------------
 
@@ -409,10 +418,19 @@ class Isolate:
     def unknown_operation(self, name: bytes) -> DeveloperError:
         return DeveloperError("UnknownOperation", f"Unknown async operation {name.decode('utf-8', 'replace')}")
 
+    def count_steps(self) -> None:
+        """Adds the steps that the guest says it took since they were counted; of no guest that is running."""
+        at = self.module.steps_at
+        if at > 0 and self.base:
+            steps = int.from_bytes(self.memory[at : at + STEPS_BYTES], "little")
+            self.cpu.steps += steps - self.steps
+            self.steps = steps
+
     def close(self) -> None:
         """Drops the instance; its slot is wiped before anybody else gets it."""
         store, self._store = self._store, 0
         if store:
+            self.count_steps()
             self.cpu.hostcalls += limits.HOSTCALLS_PER_CALL_MAX - self.hostcalls_left
             bindings.store_delete(store)  # storage writes meanwhile: 8 % more transfers
             _spare_scratch.append(self._scratch)
