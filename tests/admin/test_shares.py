@@ -230,6 +230,7 @@ def test_usage_is_counted_and_survives_a_restart(host: HostWorld, base: Path) ->
 def test_every_counter_is_shown_once() -> None:
     assert len(shown_usage(dict.fromkeys(COUNTERS, 1_000))) == len(COUNTERS)
     assert shown_usage({"cpu_ns": 2_500})["cpuUs"] == 2
+    assert shown_usage({"calls": 3})["guestSteps"] == 0, "totals from before it was counted"
 
 
 def test_usage_of_a_deleted_deployment_is_nobodys(host: HostWorld, base: Path) -> None:

@@ -214,7 +214,7 @@ def test_the_steps_of_an_action_are_counted_over_its_entries_and_the_same_each_t
 
 def test_the_steps_of_an_action_that_is_ended_while_it_waits_are_counted(timed: World, timers: HandTimers) -> None:
     future = timed.start("action", "a:sleeps", {"ms": 2 * limits.ACTION_SECONDS_MAX * 1000})
-    timed.until(lambda: timers.waiting(limits.ACTION_SECONDS_MAX))
+    timed.until(lambda: timers.waiting(2 * limits.ACTION_SECONDS_MAX))
     timers.advance(limits.ACTION_SECONDS_MAX)
     usage = timed.finish(future).usage
     assert usage is not None and usage.guest_steps > 0

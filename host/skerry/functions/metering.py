@@ -55,8 +55,8 @@ class CallUsage:
     """What one call has used so far, over all its attempts. Shape: `sent` bytes of its answer, once that is made."""
 
     __slots__ = (
-        "bytes_read", "bytes_written", "cpu_ns", "documents_read", "documents_written", "guest_ns", "guest_steps", "hostcalls",
-        "sent",
+        "bytes_read", "bytes_written", "cpu_ns", "documents_read", "documents_written", "guest_ns", "guest_steps",
+        "hostcalls", "sent",
     )  # fmt: skip
 
     def __init__(self) -> None:

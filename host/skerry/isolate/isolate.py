@@ -68,8 +68,8 @@ class SliceSpent(Exception):
 class CpuBudget:
     """CPU time that the isolates of one call may spend together, on one thread; it begins now. And their memory, each.
 
-    Shape: `thread_time_ns` is the clock of the calling thread's CPU time; `steps` is what its isolates, once closed, say
-    they used of the budget they keep themselves, the same on every machine (ABI.md, *Steps*): not checked. CPU time and not wall-clock time, because a
+    Shape: `thread_time_ns` is the clock of the calling thread's CPU time; `steps` is what its isolates, once closed,
+    say they used of their own budget (ABI.md, *Steps*): not to be believed. CPU time and not wall-clock time, because a
     thread that the machine set aside has done nothing wrong.
     """
 
