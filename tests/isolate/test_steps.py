@@ -50,21 +50,24 @@ def test_the_steps_of_a_calls_isolates_add_up(cache: ModuleCache) -> None:
     assert steps(cache, counting(1024), calls=3) == 3 * SAID
 
 
-def test_steps_are_counted_once_however_often_they_are_asked_for(cache: ModuleCache) -> None:
+def test_a_guest_that_waits_is_asked_and_what_it_said_counts_once(cache: ModuleCache) -> None:
     budget = CpuBudget(time.thread_time_ns, CPU_MS_MAX)
     isolate = Isolate(linker_of_this_thread(), cache.load(counting(1024)), host(), LOAD_OPERATIONS, budget)
     for entry in (1, 2):
         isolate.invoke(request("f:f"))
-        isolate.count_steps()
-        assert budget.steps == entry * SAID
+        assert isolate.steps() == entry * SAID and budget.steps == 0
     isolate.close()
     isolate.close()
     assert budget.steps == 2 * SAID
 
 
+def test_a_count_that_is_no_aligned_word_says_nothing(cache: ModuleCache) -> None:
+    assert steps(cache, counting(1024 + 4)) == 0
+
+
 def test_the_count_may_lie_at_the_end_of_the_memory_and_not_past_it(cache: ModuleCache) -> None:
     assert steps(cache, counting(PAGE - 8)) == SAID
-    past = guest(f'(global (export "skerry_steps_used") i32 (i32.const {PAGE - 7}))', 1024)
+    past = guest(f'(global (export "skerry_steps_used") i32 (i32.const {PAGE}))', 1024)
     assert steps(cache, past) == 0
     assert steps(cache, guest('(global (export "skerry_steps_used") i32 (i32.const -8))', 1024)) == 0
 

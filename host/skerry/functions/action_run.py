@@ -370,7 +370,7 @@ class RunningAction:
             child.end(DeveloperError("ActionCancelled", "The action that called this one has ended."))
         isolate, self._isolate = self._isolate, None
         if isolate is not None:
-            isolate.count_steps()
+            self._usage.guest_steps = isolate.steps()  # it closes later
             self.actions.pool.submit(lambda _outran: isolate.close(), self.actions.jobs)
         self.actions.ended(self)
         done, self._done = self._done, None
@@ -383,7 +383,7 @@ class RunningAction:
     def _count(self, outcome: "CallResult | SkerryError") -> None:
         """Adds the action to its deployment's meter; its CPU time was added with each entry."""
         usage, budget = self._usage, self._budget
-        usage.guest_steps = min(budget.steps, usage.cpu_ns)
+        usage.guest_steps = min(usage.guest_steps or budget.steps, usage.cpu_ns)
         usage.hostcalls = budget.hostcalls
         if isinstance(outcome, CallResult):
             outcome.usage = usage

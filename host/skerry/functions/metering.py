@@ -187,8 +187,9 @@ class Meter:
         self.hostcalls += usage.hostcalls
         self.documents_read += usage.documents_read
         self.bytes_read += usage.bytes_read
-        self.documents_written += usage.documents_written
-        self.bytes_written += usage.bytes_written
+        if usage.documents_written:
+            self.documents_written += usage.documents_written
+            self.bytes_written += usage.bytes_written
         if self.log is not None:
             self.log.add(self.name, kind, request, path, ok, code, usage)
 

@@ -73,8 +73,8 @@ class CompiledModule:
     """Native code of one wasm module, ready to be instantiated by any linker of the process.
 
     Shape: `digest` (hex sha256 of the wasm), `has_initializer` (an `_initialize` export is to be run in each isolate),
-    `memory_bytes` of a fresh instance; `steps_at`, where in memory it counts its steps (0 nowhere, below 0 to be asked
-    of an instance); `remap` maps the same code for another engine, None where it is not in a file.
+    `memory_bytes` of a fresh instance; `steps_at`, the word of memory where it counts its steps (0 nowhere, below 0
+    to be asked of an instance); `remap` maps the same code for another engine, None where it is not in a file.
     """
 
     def __init__(self, module: wasmtime.Module, digest: str, remap: "Remap | None" = None) -> None:

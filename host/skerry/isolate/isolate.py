@@ -186,6 +186,8 @@ _spare_scratch: list[_Scratch] = []
 _NO_OPERATIONS: Final[HostcallTable] = {}
 _memories: "dict[Pointer, memoryview[int]]" = {}
 """The memory of each slot, as large as it may become: only `memory_size` says how much of it is there to be touched."""
+_memory_words: "dict[Pointer, memoryview[int]]" = {}
+"""The same, in 64-bit words."""
 
 _TRAP_STACK_OVERFLOW: Final[int] = 0
 _TRAP_TEXTS: Final[dict[int, str]] = {
@@ -209,7 +211,7 @@ class Isolate:
 
     __slots__ = (
         "_scratch", "_store", "base", "context", "cpu", "dead", "failure", "host", "hostcalls",
-        "hostcalls_left", "linker", "memory", "memory_size", "module", "parked", "steps", "tickets_open",
+        "hostcalls_left", "linker", "memory", "memory_size", "module", "parked", "tickets_open",
     )  # fmt: skip
 
     def __init__(
@@ -232,7 +234,6 @@ class Isolate:
         self.failure: BaseException | None = None
         self.dead = False
         self.memory_size = 0
-        self.steps = 0
         self.base = 0
         self.cpu = cpu
         self._store = 0
@@ -284,11 +285,13 @@ class Isolate:
         memory = _memories.get(base)
         if memory is None:
             memory = _memories[base] = bindings.view_of(base, limits.GUEST_MEMORY_BYTES_MAX)
+            _memory_words[base] = memory.cast("Q")
         self.memory = memory
         self.memory_size = self.module.memory_bytes
         if self.module.steps_at < 0:
             at = self.global_value(STEPS_EXPORT)  # the same in each instance: it cannot change and nothing is imported
-            self.module.steps_at = at if at + STEPS_BYTES <= self.memory_size else 0
+            is_word = at % STEPS_BYTES == 0 and at + STEPS_BYTES <= self.memory_size
+            self.module.steps_at = at // STEPS_BYTES if is_word else 0
 
     # -- entering the guest --------------------------------------------------------------------------------------
 
@@ -418,19 +421,16 @@ class Isolate:
     def unknown_operation(self, name: bytes) -> DeveloperError:
         return DeveloperError("UnknownOperation", f"Unknown async operation {name.decode('utf-8', 'replace')}")
 
-    def count_steps(self) -> None:
-        """Adds the steps that the guest says it took since they were counted; of no guest that is running."""
+    def steps(self) -> int:
+        """What the guest says it has used of its own budget (ABI.md, *Steps*). Not while it runs, nor once closed."""
         at = self.module.steps_at
-        if at > 0 and self.base:
-            steps = int.from_bytes(self.memory[at : at + STEPS_BYTES], "little")
-            self.cpu.steps += steps - self.steps
-            self.steps = steps
+        return _memory_words[self.base][at] if at > 0 and self.base else 0
 
     def close(self) -> None:
         """Drops the instance; its slot is wiped before anybody else gets it."""
         store, self._store = self._store, 0
         if store:
-            self.count_steps()
+            self.cpu.steps += self.steps()
             self.cpu.hostcalls += limits.HOSTCALLS_PER_CALL_MAX - self.hostcalls_left
             bindings.store_delete(store)  # storage writes meanwhile: 8 % more transfers
             _spare_scratch.append(self._scratch)
