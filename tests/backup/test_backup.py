@@ -19,7 +19,9 @@ from skerry.errors import ClientError, SkerryError
 from skerry.storage import Tree
 from skerry.storage.lmdb_engine import LmdbEngine
 from skerry.value import Int64
+from tests.database.search_world import search_query, search_schema
 from tests.database.world import START_MS, World, table_schema
+from tests.vectors.world import VectorWorld, vector_schema
 
 NUMBER = {"type": "object", "value": {"n": {"fieldType": {"type": "number"}, "optional": True}}}
 BYTES_MAX = limits.QUOTA_STORAGE_BYTES
@@ -158,6 +160,24 @@ def test_a_restored_deployment_can_be_backed_up(world: World, tmp_path: Path) ->
     third.engine.close()
 
 
+def test_search_and_vector_indexes_are_built_again(world: World, tmp_path: Path) -> None:
+    declared = search_schema("docs")
+    world.schema({**declared, "vectorIndexes": vector_schema(2, "channel")["vectorIndexes"]})
+    texts = ["red boat", "blue boat", "red sky"]
+    ids = world.insert_all("docs", [{"body": text, "channel": "a", "v": [1.0, n]} for n, text in enumerate(texts)])
+    files = [take(world)]
+    world.run(lambda t: t.patch(ids[0], {"body": "green boat", "v": [0.0, -1.0]}))
+    files.append(increment(world, *files))
+    query = search_query("boat", {"channel": "a"})
+    query["source"]["indexName"] = "docs.find"
+    again = restore(tmp_path / "again", *files)
+    answers = [one.read(lambda t: orjson.loads(t.collect_query(query))) for one in (world, again)]
+    assert answers[0] == answers[1] and {found["body"] for found in answers[1]} == {"blue boat", "green boat"}
+    nearest = [VectorWorld(one).search([0.0, -1.0], limit=1) for one in (world, again)]
+    assert nearest[0] == nearest[1] and nearest[1][0]["_id"] == ids[0]
+    again.engine.close()
+
+
 # -- hostile files -----------------------------------------------------------------------------------------------------
 
 
@@ -215,6 +235,11 @@ def test_heads_that_are_refused(tmp_path: Path, changes: dict[str, Any], says: s
     fields = head(**changes)
     raw = orjson.dumps(fields) if fields["ts"] < 2**64 else orjson.dumps(head()).replace(b'"ts":5', b'"ts":1e999')
     assert says in refusal(tmp_path / "d", packed((b"H", raw)))
+
+
+def test_a_version_is_no_path(tmp_path: Path) -> None:
+    (tmp_path / "code").write_bytes(b"of somebody else")
+    assert "live version is missing" in refusal(tmp_path / "again", made(versions=[["../../code", 1, 1, 1]]))
 
 
 def test_documents_that_are_refused(world: World, tmp_path: Path) -> None:

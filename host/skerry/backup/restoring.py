@@ -267,7 +267,9 @@ class Restoring:
     def _finish(self, head: Head) -> None:
         """What the last file says of schema, code and settings; then everything is judged."""
         self._send()
-        versions = [KeptVersion(*entry) for entry in head.versions if (self._bundles / entry[0]).exists()]
+        versions = [
+            KeptVersion(*each) for each in head.versions if is_digest(each[0]) and (self._bundles / each[0]).exists()
+        ]
         if head.versions and (not versions or versions[0].digest != head.versions[0][0]):
             raise invalid("the code of its live version is missing.")
         sync_folder(self._bundles)
