@@ -61,6 +61,7 @@ class Deployed:
         self.redacted = False
         self.database = self
         self.durable_ts = 5
+        self.cpu_wait_s = 0.0
         self.long: list[tuple[Callable[[], Any], Callable[[Any], None]]] = []
         self.on_commit: list[Any] = []
         self.on_activated: list[Any] = []
@@ -359,3 +360,14 @@ def test_a_long_message_of_a_connection_that_has_ended_does_nothing(world: World
     world.settle()
     parse_those_aside(world)
     assert world.deployed.calls == []
+
+
+def test_a_live_query_of_a_deployment_that_has_spent_its_cpu_time_waits_until_it_is_paid_for(world: World) -> None:
+    world.deployed.cpu_wait_s = 1e-6
+    world.tell(watching(0))
+    assert world.deployed.calls == []
+    world.deployed.cpu_wait_s = 0.0
+    while not world.deployed.calls:
+        world.settle()
+    world.finish(0)
+    assert [message["type"] for message in world.heard()] == ["Transition"]

@@ -110,7 +110,6 @@ class Share(Terms):
                 "send fewer in each.",
             )
         now = self._monotonic()
-        meter = self.meter
         if under_way + calls > cast("int", self.quotas.calls_at_once):
             return self._refuse(
                 "TooManyCallsAtOnce",
@@ -118,19 +117,14 @@ class Share(Terms):
                 "ones as these are answered.",
                 limits.HTTP_RETRY_AFTER_SECONDS,
             )
-        spent_ns = meter.cpu_ns - self._cpu_seen_ns
-        if spent_ns:
-            self._cpu_seen_ns = meter.cpu_ns
-            self._cpu.charge(spent_ns / _NS_PER_MS, now)
-        if self._cpu.tokens < 0:
-            wait_s = self._cpu.debt_seconds(now)
-            if wait_s > 0:
-                return self._refuse(
-                    "CpuQuotaSpent",
-                    f"'{self.name}' has used its {self.quotas.cpu_ms_per_minute} ms of CPU time a minute. Call less, "
-                    "or make its functions do less.",
-                    wait_s,
-                )
+        wait_s = self._cpu_wait_s(now)
+        if wait_s > 0:
+            return self._refuse(
+                "CpuQuotaSpent",
+                f"'{self.name}' has used its {self.quotas.cpu_ms_per_minute} ms of CPU time a minute. Call less, "
+                "or make its functions do less.",
+                wait_s,
+            )
         wait_s = self._requests.take(calls, now)
         if wait_s > 0:
             return self._refuse(
@@ -139,6 +133,18 @@ class Share(Terms):
                 wait_s,
             )
         return None
+
+    @property
+    def cpu_wait_s(self) -> float:
+        """The seconds until the deployment has paid for the CPU time that it used."""
+        return self._cpu_wait_s(self._monotonic())
+
+    def _cpu_wait_s(self, now: float) -> float:
+        spent_ns = self.meter.cpu_ns - self._cpu_seen_ns
+        if spent_ns:
+            self._cpu_seen_ns = self.meter.cpu_ns
+            self._cpu.charge(spent_ns / _NS_PER_MS, now)
+        return self._cpu.debt_seconds(now) if self._cpu.tokens < 0 else 0.0
 
     def admit_action(self, under_way: int) -> ClientError | None:
         """The refusal of one more action, None where it may begin."""

@@ -109,6 +109,11 @@ class CallEndpoints:
         """Runs something of the deployment's own in its turn, whatever its quotas say."""
         self._turns.ask(self._queue, run)
 
+    @property
+    def cpu_wait_s(self) -> float:
+        """The seconds until the deployment may use CPU time again."""
+        return self._deployment.share.cpu_wait_s
+
     def read_long(self, size: int, job: Callable[[], Any], done: Callable[[Any], None]) -> None:
         """Has `job` take something long apart beside the loop thread. Raises: as `LongWork.read_as`."""
         self._long.read_as(size, job, done)

@@ -3,6 +3,7 @@
 There is one while the deployment is open and somebody is connected; connections keep it open.
 """
 
+import asyncio
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
@@ -40,14 +41,15 @@ class Leaving:
 class SyncHub:
     """The reactor of one open deployment and its connections."""
 
-    def __init__(self, deployment: Deployment, endpoints: CallEndpoints) -> None:
+    def __init__(self, deployment: Deployment, endpoints: CallEndpoints, loop: asyncio.AbstractEventLoop) -> None:
         self.connections: set[Leaving] = set()
         self.redacted = endpoints.redacted
         self._endpoints = endpoints
+        self._loop = loop
         self._database = deployment.database
         self.reactor = Reactor(
             endpoints.start,
-            endpoints.run_soon,
+            self._run_query_soon,
             lambda: self._database.durable_ts,
             self._query,
             endpoints.redacted,
@@ -93,6 +95,14 @@ class SyncHub:
         else:
             self._endpoints.ask(partial(self._endpoints.start, request, done))
 
+    def _run_query_soon(self, run: Callable[[], None]) -> None:
+        """Runs a live query in the deployment's turn; one that has spent its CPU time waits until it is paid for."""
+        wait_s = self._endpoints.cpu_wait_s
+        if wait_s > 0:
+            self._loop.call_later(wait_s, self._run_query_soon, run)
+        else:
+            self._endpoints.run_soon(run)
+
     def _query(self, live: LiveQuery) -> CallRequest:
         path, args, caller, _ = live.key
         request = self._endpoints.make_request("query", path, args, _caller(caller))
@@ -111,11 +121,11 @@ class SyncHub:
 _hubs: "WeakKeyDictionary[Deployment, SyncHub]" = WeakKeyDictionary()
 
 
-def hub_of(deployment: Deployment, endpoints: CallEndpoints) -> SyncHub:
+def hub_of(deployment: Deployment, endpoints: CallEndpoints, loop: asyncio.AbstractEventLoop) -> SyncHub:
     """The hub of an open deployment."""
     hub = _hubs.get(deployment)
     if hub is None:
-        hub = _hubs[deployment] = SyncHub(deployment, endpoints)
+        hub = _hubs[deployment] = SyncHub(deployment, endpoints, loop)
     return hub
 
 

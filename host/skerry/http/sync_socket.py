@@ -173,7 +173,7 @@ class SyncSocket(asyncio.Protocol, Leaving):
         """Keeps the deployment open for as long as the connection is."""
         try:
             async with hosted.using() as deployment:
-                hub = hub_of(deployment, endpoints)
+                hub = hub_of(deployment, endpoints, self._loop)
                 if hub.is_full:
                     raise SystemFault("TooManyConnections", "The deployment has too many connections. Try again soon.")
                 self._hub = hub
