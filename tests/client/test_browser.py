@@ -134,6 +134,22 @@ def test_both_catch_up_after_the_server_was_killed(stand: Stand, people: tuple[s
     assert stand.said(channel) == ["after", "while away", "before"]
 
 
+def test_what_the_server_dies_amid_is_said_once(stand: Stand, people: tuple[str, Page, Page]) -> None:
+    channel, ada, grace = people
+    said: list[str] = []
+    for turn in range(3):
+        for n in range(8):
+            if n == 5:  # some are answered by now, some are stored and not answered, some are under way
+                stand.kill()
+            said.insert(0, f"{turn}.{n}")
+            say(ada, said[0])
+        assert ada.evaluate(HISTORY)[:3] == said[:3]
+        stand.start()
+        for page in (ada, grace):
+            page.until(shows(*said))
+    assert stand.said(channel) == said
+
+
 def test_what_was_said_while_a_page_had_no_network(stand: Stand, people: tuple[str, Page, Page]) -> None:
     channel, ada, grace = people
     ada.go_offline()
