@@ -1,5 +1,6 @@
 """Kept answers of mutations: found while they count, forgotten in bounded steps, and in nobody's way."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from skerry import limits
 from skerry.backup.taking import Taking
 from skerry.database import answer_write, answers, find_answer, forget_answers, verify
-from skerry.storage import StorageSnapshot, Tree
+from skerry.storage import StorageSnapshot, Tree, Write
 from tests.database.world import World
 
 SECOND_NS = 1_000_000_000
@@ -102,3 +103,29 @@ def _backup(world: World) -> bytes:
 
 def _no_bundle(digest: str) -> Path:
     raise AssertionError(digest)
+
+
+def test_an_answer_counts_as_what_its_mutation_wrote(world: World) -> None:
+    def commit(also: Callable[[int], list[Write]] | None) -> int:
+        before = world.database.space.used_bytes
+        transaction = world.begin()
+        transaction.insert("notes", {"text": "same"})
+        world.database.commit(transaction, b"{}", lambda _: None, also)
+        world.settle()
+        return world.database.space.used_bytes - before
+
+    def answer(ts: int) -> list[Write]:
+        return [answer_write(b"name", ts, b"x" * 1000)]
+
+    def fail(ts: int) -> list[Write]:
+        raise ValueError(ts)
+
+    commit(None)
+    ((_, key, value),) = answer(1)
+    assert value is not None and commit(answer) - commit(None) == len(key) + len(value)
+    with pytest.raises(ValueError):
+        commit(fail)
+    assert commit(None), "the lane goes on"
+    source = {"type": "FullTableScan", "tableName": "notes", "order": None}
+    there = world.read(lambda t: t.collect_query({"source": source, "operators": []}))
+    assert there.count(b'"same"') == 5 - 1, "nothing of what failed"

@@ -406,6 +406,7 @@ class Database:
         commit_ts = self._last_ts = max(self._clock_ns(), self._last_ts + 1)
         if transaction.stamped:
             resolve_commit_ts(transaction.writes, transaction.layers, transaction.stamped, commit_ts)
+        beside = () if also is None else also(commit_ts)  # what this raises leaves nothing of the commit
         writes = self._unsent
         commit_writes(writes, transaction.writes, transaction.layers, commit_ts, call_record, view.overlay)
         if self.mirrors:
@@ -417,8 +418,7 @@ class Database:
             writes.append(self.add_counts(number, difference(lengths, self.counted_up_to.get(number))))
         for watch in self.watchers:
             watch(transaction.writes)
-        if also is not None:
-            writes.extend(also(commit_ts))
+        writes.extend(beside)
         catalog = self._catalog
         if transaction.created:
             catalog = self._catalog = transaction.catalog
@@ -430,6 +430,8 @@ class Database:
         usage = transaction.usage
         size = usage.bytes_written + usage.index_bytes + len(call_record)
         record = CommitRecord(commit_ts, written, transaction.created, size, call_record)
+        if beside:
+            size += sum([len(key) + len(value or b"") for _, key, value in beside])
         self._pending.append(Pending(record, transaction.layers, catalog, size, on_durable))
         self._pending_bytes += size
         self.space.used_bytes += size
