@@ -62,6 +62,7 @@ class Deployed:
         self.database = self
         self.durable_ts = 5
         self.cpu_wait_s = 0.0
+        self.live_runs = 0
         self.long: list[tuple[Callable[[], Any], Callable[[Any], None]]] = []
         self.on_commit: list[Any] = []
         self.on_activated: list[Any] = []
@@ -79,6 +80,9 @@ class Deployed:
 
     def read_long(self, size: int, job: Callable[[], Any], done: Callable[[Any], None]) -> None:
         self.long.append((job, done))
+
+    def count_live_run(self) -> None:
+        self.live_runs += 1
 
     def make_request(self, kind: str, path: str, args: bytes, caller: Any) -> CallRequest:
         return CallRequest(kind=kind, path=path, args=args, request_id="0" * 16, is_admin=caller.is_admin)

@@ -40,6 +40,7 @@ from skerry.http.long_bodies import LongWork
 from skerry.http.metrics import CONTENT_TYPE, Metrics
 from skerry.http.routes import DEPLOYMENT_ROUTES
 from skerry.http.storage_routes import StorageRoutes
+from skerry.http.sync_hub import live_now
 from skerry.http.transfer_routes import TransferRoutes
 from skerry.http.turns import Turns
 from skerry.limits import HTTP_ECHO_BYTES_MAX
@@ -129,7 +130,7 @@ class PlainRoutes:
 
     def _page(self) -> bytes:
         quarantined = Counter(name for name, _ in self._host.quarantined() if self._host.owns(name))
-        return self._state.metrics.text(self._host.usage_now(), self._host.storage_now(), quarantined)
+        return self._state.metrics.text(self._host.usage_now(), self._host.storage_now(), quarantined, live_now())
 
     async def _check_admin_key(self, request: Request) -> Response:
         return answer({"success": True})

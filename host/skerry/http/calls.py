@@ -118,6 +118,10 @@ class CallEndpoints:
         """Has `job` take something long apart beside the loop thread. Raises: as `LongWork.read_as`."""
         self._long.read_as(size, job, done)
 
+    def count_live_run(self) -> None:
+        """Counts a run of a live query."""
+        self._metrics.live_runs += 1
+
     def caller_of(self, authorization: bytes) -> Caller:
         """Who sends this. Raises: as `authenticate`."""
         return authenticate(authorization, self._judge)

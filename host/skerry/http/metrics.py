@@ -35,6 +35,7 @@ class Metrics:
     def __init__(self) -> None:
         self.in_flight = 0
         self.deploys = 0
+        self.live_runs = 0
         self._refused: dict[str, int] = {}
         self._done = {kind: [0, 0] for kind in KINDS}
         self._buckets = {kind: [0] * (len(_BOUNDS_SECONDS) + 1) for kind in KINDS}
@@ -42,6 +43,7 @@ class Metrics:
         self._usage: Mapping[str, Meter] = {}
         self._storage: Mapping[str, tuple[StorageSeen, int]] = {}
         self._quarantined: Mapping[str, int] = {}
+        self._live = (0, 0)
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
@@ -60,16 +62,19 @@ class Metrics:
         usage: Mapping[str, Meter],
         storage: Mapping[str, tuple[StorageSeen, int]] | None = None,
         quarantined: Mapping[str, int] | None = None,
+        live: tuple[int, int] = (0, 0),
     ) -> bytes:
         """Everything, in the Prometheus text format.
 
-        Shape: `usage` and `storage` by deployment, of this process; `quarantined` is how many versions of which are.
+        Shape: `usage` and `storage` by deployment, of this process; `quarantined` is how many versions of which are;
+        `live` how many sync connections and live queries there are.
 
         Limits: METRICS_DEPLOYMENTS_MAX; the deployments that used the least CPU time are one with an empty name.
         """
         self._usage = usage
         self._storage = storage or {}
         self._quarantined = quarantined or {}
+        self._live = live
         return generate_latest(self._registry)
 
     def collect(self) -> Iterator[Metric]:
@@ -89,6 +94,10 @@ class Metrics:
         yield refused
         yield GaugeMetricFamily("skerry_calls_in_flight", "Calls that are being served.", self.in_flight)
         yield CounterMetricFamily("skerry_deploys", "Bundles made live over HTTP.", self.deploys)
+        connections, queries = self._live
+        yield GaugeMetricFamily("skerry_sync_connections", "WebSockets that are connected.", connections)
+        yield GaugeMetricFamily("skerry_live_queries", "Different queries that clients watch.", queries)
+        yield CounterMetricFamily("skerry_live_query_runs", "Runs of queries that clients watch.", self.live_runs)
         yield from self._by_deployment()
         yield from self._storage_by_deployment()
         quarantined = GaugeMetricFamily(

@@ -104,6 +104,7 @@ class SyncHub:
             self._endpoints.run_soon(run)
 
     def _query(self, live: LiveQuery) -> CallRequest:
+        self._endpoints.count_live_run()
         path, args, caller, _ = live.key
         request = self._endpoints.make_request("query", path, args, _caller(caller))
         request.journal = live.journal
@@ -127,6 +128,12 @@ def hub_of(deployment: Deployment, endpoints: CallEndpoints, loop: asyncio.Abstr
     if hub is None:
         hub = _hubs[deployment] = SyncHub(deployment, endpoints, loop)
     return hub
+
+
+def live_now() -> tuple[int, int]:
+    """How many connections and how many live queries this process has."""
+    hubs = list(_hubs.values())
+    return sum(len(hub.connections) for hub in hubs), sum(hub.reactor.n_live for hub in hubs)
 
 
 def _caller(key: CallerKey) -> Caller:
