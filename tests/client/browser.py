@@ -1,7 +1,7 @@
 """A headless Chromium and its pages, driven over the DevTools protocol: what a person does to a page and sees of it.
 
 The browser is whatever Chromium the machine has; nothing is fetched. Where there is none, `chromium_or_skip` says so
-loudly, and fails instead where `SKERRY_BROWSER` is `required`, as it is in continuous integration.
+loudly, and fails instead where `SKERRY_BROWSER` is `required`.
 """
 
 import contextlib
