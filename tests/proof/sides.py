@@ -13,11 +13,13 @@ from typing import Any, ClassVar, Protocol
 import pytest
 
 from skerry.database import Conflict, Transaction
+from skerry.functions.patient_threads import PatientThreads
 from tests.database.world import World, scan_query, table_schema
 from tests.fixtures.world import World as AppWorld
 from tests.proof.steps import State, Step, on_transaction
 
 WAIT_SECONDS = 60
+SIDES_MAX = 4
 SLOW = 8
 CELLS = {"by_key": ["key"], "by_value": ["value"]}
 
@@ -202,6 +204,8 @@ class PatientStage:
             return transaction
 
         monkeypatch.setattr(world.deployment.database, "begin", begin_conversation)
+        # Sides wait for each other: each needs a thread, however few processors there are.
+        monkeypatch.setattr(world.deployment.lane, "_background", PatientThreads(threads=SIDES_MAX, each_max=SIDES_MAX))
 
     def begin(self, cells: State) -> None:
         self.world.mutation("proof:run", {"steps": [["set", key, value] for key, value in cells.items()]})
