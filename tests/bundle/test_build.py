@@ -49,6 +49,7 @@ def test_the_chat_example_builds(build: Callable[..., Bundle], repository: Path)
     listed = {item["name"]: (item["kind"], item["visibility"]) for item in bundle.manifest.functions}
     assert listed == {
         "messages:list": ("query", "public"),
+        "messages:page": ("query", "public"),
         "messages:search": ("query", "public"),
         "messages:send": ("mutation", "public"),
     }

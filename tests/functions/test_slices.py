@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from skerry import limits
 from skerry.bundle.build import build_app
 from skerry.bundle.source_maps import StackMapper
 from skerry.database.usage import Usage
@@ -135,7 +136,8 @@ def test_a_result_at_the_bound_and_one_past_it() -> None:
         check_result(spec, b" " + text, lambda number: None, cpu)
 
 
-def test_long_arguments_are_read_in_the_background(world: World) -> None:
+def test_long_arguments_are_read_in_the_background(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "INLINE_SLICE_MS", 1_000)  # so that nothing but its length sends a call there
     before = patient(world)
     around = len(b'{"value":[""]}')
     for size, expected in ((JSON_WHOLE_BYTES_MAX - around, 0), (JSON_WHOLE_BYTES_MAX - around + 1, 1)):

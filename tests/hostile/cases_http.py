@@ -81,7 +81,7 @@ _WIRE: list[tuple[str, tuple[bytes, ...], tuple[int, ...], int]] = [
     ("a line without a version", (b"GET /version\r\n\r\n",), (200,), 0),
     ("HTTP/9.9", (head(start=b"GET /version HTTP/9.9"),), (400,), 0),
     ("an upgrade to HTTP/2", (head(b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAMAAABkAAQAAP__", start=_GET),), (200,), 0),
-    ("an upgrade to a web socket", (head(b"Connection: Upgrade", b"Upgrade: websocket", b"Sec-WebSocket-Key: AAAA", b"Sec-WebSocket-Version: 13", start=b"GET /api/sync HTTP/1.1"),), (404,), 0),
+    ("an upgrade to a web socket", (head(b"Connection: Upgrade", b"Upgrade: websocket", b"Sec-WebSocket-Key: AAAA", b"Sec-WebSocket-Version: 13", start=b"GET /api/sync HTTP/1.1"),), (400,), 0),
     ("CONNECT", (head(start=b"CONNECT 127.0.0.1:22 HTTP/1.1"),), (400,), 0),
     ("TRACE", (head(b"Cookie: secret", start=b"TRACE /version HTTP/1.1"),), (405,), 0),
     ("OPTIONS of everything", (head(start=b"OPTIONS * HTTP/1.1"),), (404,), 0),

@@ -81,6 +81,7 @@ class RunningServer:
         )
         try:
             self.ready = json.loads(self._first_line())
+            assert "url" in self.ready, self.ready
         except BaseException:
             self.process.kill()
             self.process.wait()

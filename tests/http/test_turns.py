@@ -62,7 +62,7 @@ class Deployment:
 
 def world(*names: str) -> tuple[Loop, list[str], list[Deployment]]:
     loop, ran = Loop(), list[str]()
-    turns = Turns(loop.call_soon)
+    turns = Turns(loop.call_soon, RightOfWay())
     return loop, ran, [Deployment(name, turns, ran) for name in names]
 
 
@@ -156,7 +156,7 @@ def test_shared_turns_end_soon_so_that_what_arrives_is_seen_and_long_ones_come_b
 
 def test_what_raises_takes_nobody_elses_turn(caplog: pytest.LogCaptureFixture) -> None:
     loop, ran = Loop(), list[str]()
-    turns = Turns(loop.call_soon)
+    turns = Turns(loop.call_soon, RightOfWay())
     quiet = Deployment("quiet", turns, ran)
 
     def fail() -> None:

@@ -1,6 +1,7 @@
 """Jails whose children are programs of the tests', and the check that nothing of them is left."""
 
 import contextlib
+import gc
 import json
 import os
 import time
@@ -37,6 +38,7 @@ def no_spare() -> Iterator[None]:
 @pytest.fixture
 def jail_with() -> Iterator[Callable[..., Jail]]:
     """Makes jails; afterwards no process and no descriptor of theirs may be left."""
+    gc.collect()  # what other tests left open is closed before it is counted
     before = children(), len(descriptors())
     made: list[Jail] = []
 
@@ -47,7 +49,8 @@ def jail_with() -> Iterator[Callable[..., Jail]]:
     yield make
     for jail in made:
         jail.close()
-    assert (children(), len(descriptors())) == before
+    assert children() <= before[0]
+    assert len(descriptors()) <= before[1]
 
 
 def tried(jail: Jail, probe: str, *arguments: Any) -> Any:

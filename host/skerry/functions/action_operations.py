@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple, cast
 from skerry import limits
 from skerry.errors import DeveloperError
 from skerry.functions.action_frame import ActionFrame
+from skerry.functions.execution import no_single_object
 from skerry.functions.operations import fields_of, offered, optional_text, text_of, vector_question, whole_number
 from skerry.isolate import Hostcall
 from skerry.value import decode, has_large_integer, is_plain
@@ -77,6 +78,8 @@ def _call(kind: str) -> Hostcall:
         args = fields.get("args", {})
         if not is_plain(argument) or has_large_integer(argument):
             args = decode(args)
+        if args is None:  # which would stand for arguments that are still to be read
+            raise no_single_object()
         return frame.later("call", FunctionToCall(kind, name, args, frame.hold(len(argument))))
 
     return run

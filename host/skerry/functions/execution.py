@@ -59,7 +59,7 @@ def parse_arguments(raw: bytes | None, look: Callable[[], None] | None = None) -
         positional = cast("list[Any]", args)
         args = positional[0] if len(positional) == 1 else None if positional else {}
     if type(args) is not dict:
-        raise _no_single_object()
+        raise no_single_object()
     return cast("dict[str, Any]", args)
 
 
@@ -126,7 +126,8 @@ def request_bytes(spec: FunctionSpec, request_id: str, raw_args: bytes) -> bytes
     return b"".join((header, name, raw_id, b"[", raw_args, b"]"))
 
 
-def _no_single_object() -> DeveloperError:
+def no_single_object() -> DeveloperError:
+    """The error of arguments that are no object."""
     return DeveloperError(
         "ArgumentValidationError",
         'Expected to receive a single object as the function\'s argument. Pass an object such as {} or {"name": 1}.',
@@ -139,7 +140,7 @@ def check_arguments(spec: FunctionSpec, args: Any, resolve: ResolveTable, cpu: C
     Raises: DeveloperError.
     """
     if type(args) is not dict:
-        raise _no_single_object()
+        raise no_single_object()
     size = check_value(args)
     if size > limits.FUNCTION_ARGS_BYTES_MAX:
         raise DeveloperError(
