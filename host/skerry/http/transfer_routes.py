@@ -15,7 +15,7 @@ from starlette.responses import FileResponse, Response
 
 from skerry import limits
 from skerry.admin.hosted import Hosted
-from skerry.admin.transfers import Transfers
+from skerry.admin.transfers import Part, Transfers
 from skerry.errors import ERRORS, ClientError, Family, SkerryError, SystemFault
 from skerry.http.bodies import drain, parse_body, read_body, stream_body
 from skerry.http.host_routes import answer, fields_of, text_field
@@ -69,12 +69,7 @@ class TransferRoutes:
         except SkerryError:
             await drain(request.receive)
             raise
-        try:
-            await stream_body(request.receive, part.write)
-        except BaseException:
-            part.discard()
-            raise
-        return answer(part.finish())
+        return answer(await _taken(request, part))
 
     async def _finish_upload(self, request: Request) -> Response:
         fields = parse_body(await read_body(request.receive, limits.IMPORT_FINISH_BYTES_MAX))
@@ -116,12 +111,7 @@ class TransferRoutes:
         except SkerryError:
             await drain(request.receive)
             raise
-        try:
-            await stream_body(request.receive, part.write)
-        except BaseException:
-            part.discard()
-            raise
-        job = await transfers.finish_upload(order, token, [part.finish()])
+        job = await transfers.finish_upload(order, token, [await _taken(request, part)])
         state = await transfers.settled(job)
         if state["state"] == "waiting_for_confirmation":
             transfers.perform(job)
@@ -150,6 +140,16 @@ class TransferRoutes:
             filename=f"snapshot_{hosted.name}_{export_id}.zip",
             stat_result=path.stat(),
         )
+
+
+async def _taken(request: Request, part: Part) -> str:
+    """The token of a part, once the request's body is in it; nothing is left of one that does not arrive whole."""
+    try:
+        await stream_body(request.receive, part.write)
+    except BaseException:
+        part.discard()
+        raise
+    return part.finish()
 
 
 def _texts(values: Any) -> list[str] | None:
