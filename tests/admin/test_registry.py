@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from skerry.admin.registry import Registry
-from skerry.errors import SystemFault
+from skerry.errors import ClientError, SystemFault
 from skerry.limits import REGISTRY_ATTEMPTS_MAX
 from skerry.storage.folder import DeploymentFolder, Hold
 from skerry.storage.lmdb_engine import LmdbEngine
@@ -70,6 +70,36 @@ def test_a_change_is_tried_as_often_as_it_may_and_not_once_more(past: int) -> No
         assert caught.value.code == "RegistryBusy" and registry.find("one") is None
     else:
         assert asyncio.run(registry.create("one", 1)).name == "one"
+
+
+class Overtaken:
+    """A shared engine on which another process makes the same change first."""
+
+    def __init__(self, engine: MemoryEngine) -> None:
+        self.engine = engine
+        self.last_change = 0
+
+    def commit_after(self, change: int, writes: Any) -> "Future[bool]":
+        self.engine.commit(writes).result()
+        self.last_change += 1
+        refused: Future[bool] = Future()
+        refused.set_result(False)
+        return refused
+
+
+def test_processes_that_start_together_agree_on_who_made_a_deployment() -> None:
+    engine = MemoryEngine()
+    registry = Registry(engine, Overtaken(engine))
+    with pytest.raises(ClientError) as caught:
+        asyncio.run(registry.create("one", 1))
+    assert caught.value.code == "DeploymentNameTaken"
+    assert asyncio.run(registry.find_or_create("one", 2)).created_ms == 1
+    engine = MemoryEngine()
+    registry = Registry(engine, Overtaken(engine))
+    assert asyncio.run(registry.find_or_create("one", 3)).created_ms == 3
+    with pytest.raises(ClientError) as refused:
+        asyncio.run(registry.find_or_create("No Name", 3))
+    assert refused.value.code == "DeploymentNameInvalid"
 
 
 def test_usage_that_could_not_be_saved_is_saved_the_next_time() -> None:

@@ -84,7 +84,7 @@ class RunningServer:
             assert "url" in self.ready, self.ready
         except BaseException:
             self.process.kill()
-            self.process.wait()
+            self.process.communicate()
             raise
         self.url: str = self.ready["url"]
         self.site_url: str = self.ready["siteUrl"]

@@ -134,7 +134,7 @@ class Host:
             if record.state is State.DELETING and self._owns(record.name):
                 with contextlib.suppress(SystemFault):  # it is in the log, and no reason to serve none of the others
                     await self._finish_delete(record.name)
-        record = self.registry.find(DEFAULT_NAME) or await self.registry.create(DEFAULT_NAME, self._now_ms())
+        record = await self.registry.find_or_create(DEFAULT_NAME, self._now_ms())
         default = self._hosted_of(record)
         default.is_pinned = True
         share = self._options.share

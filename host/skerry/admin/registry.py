@@ -136,6 +136,16 @@ class Registry:
         await self._change(decide, lambda: self._deployments.__setitem__(name, record))
         return record
 
+    async def find_or_create(self, name: str, now_ms: int) -> DeploymentRecord:
+        """The deployment of that name, made when there is none: one of the processes that start together makes it."""
+        try:
+            return self.find(name) or await self.create(name, now_ms)
+        except ClientError:
+            record = self._deployments.get(name)
+            if record is None:
+                raise
+            return record
+
     async def update(self, name: str, *, state: State | None = None, quotas: Quotas | None = None) -> DeploymentRecord:
         """Changes a deployment's state or quotas, durable on return. Raises: ClientError `DeploymentNotFound`."""
         changed: list[DeploymentRecord] = []
