@@ -31,6 +31,12 @@ EXPECTED = {
         "transfer by unique index, zipf 1.5",
         "100 documents of 200 bytes by index",
     ],
+    "live": [
+        "queries run for each commit",
+        "first results of all subscriptions",
+        "connected and answered",
+        "on one socket",
+    ],
     "mixed": ["small query alone, p99", "small mutation beside a long mutation, p99"],
     "noisy": ["small query, quiet, p99", "query, neighbour floods", "mutation, neighbour loops"],
     "search": ["insert with it, loop thread", "two common words, p50", "two common words, keys read, p50"],

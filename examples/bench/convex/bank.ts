@@ -61,6 +61,16 @@ export const get = query({
   },
 });
 
+/** The accounts of a range, in the order of their numbers. */
+export const page = query({
+  args: { lo: v.number(), hi: v.number() },
+  handler: async (ctx, { lo, hi }) =>
+    await ctx.db
+      .query("accounts")
+      .withIndex("by_number", (q) => q.gte("number", lo).lt("number", hi))
+      .collect(),
+});
+
 /** The documents of one group, in the order of their index. */
 export const list = query({
   args: { grp: v.number() },

@@ -1,4 +1,4 @@
-"""The command line of the benches: `tools/bench [all|micro|http|mixed|noisy|search|start|vectors]`."""
+"""The command line of the benches: `tools/bench [all|micro|http|live|mixed|noisy|search|start|vectors]`."""
 
 import secrets
 import sys
@@ -11,6 +11,7 @@ import click
 from bench.apps import bench_folder
 from bench.effort import EFFORTS, Effort
 from bench.http_bench import run_http
+from bench.live_bench import run_live
 from bench.micro_bench import run_micro
 from bench.mixed_bench import run_mixed
 from bench.noisy_bench import run_noisy
@@ -34,6 +35,7 @@ def run_vectors(folder: Path, effort: Effort, seed: int) -> list[Section]:
 _BENCHES: dict[str, Bench] = {
     "micro": run_micro,
     "http": run_http,
+    "live": run_live,
     "mixed": run_mixed,
     "noisy": run_noisy,
     "search": run_search,
@@ -88,6 +90,7 @@ def _run(benches: dict[str, Bench], effort: Effort, seed: int, json_path: Path |
 _command("all", _BENCHES, "Everything below.")
 _command("micro", {"micro": run_micro}, "One call inside the process, and where each microsecond goes.")
 _command("http", {"http": run_http}, "Throughput of a server under load, and whether its books balance.")
+_command("live", {"live": run_live}, "How soon subscribers hear of a commit, and what they cost.")
 _command("mixed", {"mixed": run_mixed}, "How quick small calls stay while a mutation of a second runs.")
 _command("noisy", {"noisy": run_noisy}, "What a deployment notices of a neighbour that does its worst.")
 _command("search", {"search": run_search}, "What searches read and take among more and more messages.")

@@ -12,19 +12,15 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <getopt.h>
-#include <math.h>
 #include <netinet/tcp.h>
 #include <stdbool.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/epoll.h>
-#include <sys/resource.h>
 #include <sys/timerfd.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "measure.h"
 
 #define REPLY_BYTES (512 * 1024)
 #define REQUEST_BYTES 1024
@@ -51,53 +47,16 @@ static struct {
     workload_t workload;
     long accounts, groups, documents_per_group;
     double alpha, warmup_s, window_s, every_ms;
-    uint64_t seed;
-} given = {.connections = 64, .accounts = 100000, .groups = 1000, .documents_per_group = 100, .warmup_s = 1, .window_s = 5, .seed = 1};
+} given = {.connections = 64, .accounts = 100000, .groups = 1000, .documents_per_group = 100, .warmup_s = 1, .window_s = 5};
 
 static int poller;
 static int64_t window_begin_ns, window_end_ns;
 static long acknowledged, failed, refused, broken;
 static int64_t moved;
 static char first_failure[512];
-static uint32_t *latencies_100ns;
-static size_t latency_count, latency_room;
+static latencies_t latencies;
 static char (*ids)[ID_CHARS_MAX + 1];
 static double *cumulative;
-
-static void die(const char *what)
-{
-    perror(what);
-    exit(1);
-}
-
-static void *must(void *memory)
-{
-    if (!memory)
-        die("memory");
-    return memory;
-}
-
-static int64_t now_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
-
-/* -- chance: splitmix64, so that a seed gives the same requests everywhere ---------------------------------------- */
-
-static uint64_t chance(void)
-{
-    uint64_t z = given.seed += 0x9e3779b97f4a7c15;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
-    return z ^ (z >> 31);
-}
-
-static long any_below(long bound)
-{
-    return (long)(((unsigned __int128)chance() * (uint64_t)bound) >> 64);
-}
 
 static void prepare_zipf(void)
 {
@@ -223,15 +182,6 @@ static bool is_as_expected(const connection_t *c, const char *body, size_t lengt
     return found == given.documents_per_group;
 }
 
-static void keep_latency(int64_t ns)
-{
-    if (latency_count == latency_room) {
-        latency_room = latency_room ? 2 * latency_room : 1 << 18;
-        latencies_100ns = must(realloc(latencies_100ns, latency_room * sizeof(uint32_t)));
-    }
-    latencies_100ns[latency_count++] = (uint32_t)(ns / 100);
-}
-
 static void take_reply(connection_t *c, const char *body, size_t length)
 {
     int64_t at_ns = now_ns();
@@ -247,7 +197,7 @@ static void take_reply(connection_t *c, const char *body, size_t length)
     if (given.workload == TRANSFER || given.workload == TRANSFER_BY_ID)
         moved += c->weight;
     if (at_ns >= window_begin_ns && at_ns < window_end_ns)
-        keep_latency(at_ns - c->asked_ns);
+        keep_latency(&latencies, at_ns - c->asked_ns);
 }
 
 /* Reads what is there; true once the connection has nothing under way any more. */
@@ -315,39 +265,18 @@ static int under_way(const connection_t *all)
     return count;
 }
 
-static double cpu_seconds(void)
-{
-    struct rusage u;
-    getrusage(RUSAGE_SELF, &u);
-    return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) + (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
-}
-
-static int by_size(const void *a, const void *b)
-{
-    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
-    return (x > y) - (x < y);
-}
-
-/* The smallest latency that a share of the samples does not exceed, in microseconds. */
-static double latency_us(double share)
-{
-    if (!latency_count)
-        return 0;
-    size_t rank = (size_t)ceil(share * (double)latency_count);
-    return latencies_100ns[rank ? rank - 1 : 0] / 10.0;
-}
-
 static void report(int lost, double cpu_s)
 {
-    qsort(latencies_100ns, latency_count, sizeof(uint32_t), by_size);
+    sort_latencies(&latencies);
     for (char *p = first_failure; *p; p++)
         if (*p == '"' || *p == '\\' || (unsigned char)*p < ' ' || (unsigned char)*p > '~')
             *p = '\'';
     printf("{\"requests\":%zu,\"per_second\":%.1f,\"p50_us\":%.1f,\"p90_us\":%.1f,\"p99_us\":%.1f,\"p999_us\":%.1f,"
            "\"max_us\":%.1f,\"acknowledged\":%ld,\"failed\":%ld,\"refused\":%ld,\"broken\":%ld,\"lost\":%d,"
            "\"moved\":%lld,\"load_cpu_s\":%.3f,\"first_failure\":\"%s\"}\n",
-           latency_count, (double)latency_count / given.window_s, latency_us(.5), latency_us(.9), latency_us(.99),
-           latency_us(.999), latency_us(1), acknowledged, failed, refused, broken, lost, (long long)moved, cpu_s,
+           latencies.count, (double)latencies.count / given.window_s, latency_us(&latencies, .5),
+           latency_us(&latencies, .9), latency_us(&latencies, .99), latency_us(&latencies, .999),
+           latency_us(&latencies, 1), acknowledged, failed, refused, broken, lost, (long long)moved, cpu_s,
            first_failure);
 }
 
@@ -426,7 +355,7 @@ static void read_options(int count, char **words)
         case 'W': given.warmup_s = atof(optarg); break;
         case 's': given.window_s = atof(optarg); break;
         case 'e': given.every_ms = atof(optarg); break;
-        case 'r': given.seed = strtoull(optarg, NULL, 10); break;
+        case 'r': chance_state = strtoull(optarg, NULL, 10); break;
         default: exit(2);
         }
     bool is_transfer = given.workload == TRANSFER || given.workload == TRANSFER_BY_ID;

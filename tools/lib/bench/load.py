@@ -12,7 +12,8 @@ from typing import Any
 from bench.apps import GROUP_SIZE, bench_folder
 from bench.server import Server
 
-_SOURCE = Path(__file__).with_name("load.c")
+_FOLDER = Path(__file__).parent
+_SHARED = _FOLDER / "measure.h"
 _FLAGS = ("-O2", "-Wall", "-Wextra", "-Werror", "-fno-sanitize=undefined")
 
 # workload -> (route, function); one that load.c does not know looks to it like one of `_ALIKE`
@@ -63,13 +64,14 @@ class Load:
         return [word for name, value in pairs.items() for word in (f"--{name}", str(value))]
 
 
-def build_load() -> Path:
-    """The program, compiled for this machine where it is not there yet."""
-    source = _SOURCE.read_bytes()
-    built = bench_folder() / f"load-{hashlib.sha256(source + repr(_FLAGS).encode()).hexdigest()[:16]}"
+def build_generator(name: str) -> Path:
+    """A program beside this file, compiled for this machine where it is not there yet."""
+    source = _FOLDER / name
+    digest = hashlib.sha256(source.read_bytes() + _SHARED.read_bytes() + repr(_FLAGS).encode()).hexdigest()[:16]
+    built = bench_folder() / f"{source.stem}-{digest}"
     if not built.is_file():
         scratch = built.with_suffix(".new")
-        command = [sys.executable, "-m", "ziglang", "cc", *_FLAGS, str(_SOURCE), "-o", str(scratch), "-lm"]
+        command = [sys.executable, "-m", "ziglang", "cc", *_FLAGS, str(source), "-o", str(scratch), "-lm"]
         subprocess.run(command, check=True)
         scratch.replace(built)
     return built
@@ -80,7 +82,7 @@ def run_loads(server: Server, loads: Sequence[Load]) -> list[dict[str, Any]]:
 
     Raises: RuntimeError where a generator ends badly.
     """
-    program = build_load()
+    program = build_generator("load.c")
     running = [
         subprocess.Popen([str(program), *load.arguments(server.port)], stdout=subprocess.PIPE, text=True)
         for load in loads

@@ -146,6 +146,21 @@ class Server:
         supervisor = self.process.pid
         return Cpu(sum(map(_cpu_s, _workers(supervisor))), _cpu_s(supervisor))
 
+    def metric(self, name: str) -> float:
+        """A number of `/metrics` that has no labels."""
+        credential = (self.data / "host.credential").read_text().strip()
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=_CALL_SECONDS_MAX)
+        try:
+            connection.request("GET", "/metrics", headers={"Authorization": f"Bearer {credential}"})
+            text = connection.getresponse().read().decode()
+        finally:
+            connection.close()
+        for line in text.splitlines():
+            told, _, value = line.partition(" ")
+            if told == name:
+                return float(value)
+        raise RuntimeError(f"the server tells no {name}: {text[:500]}")
+
     def pss_mb(self) -> float:
         """Memory of the supervisor and its workers together, shared pages counted in part."""
         return sum(_pss_mb(pid) for pid in (self.process.pid, *_workers(self.process.pid)))
