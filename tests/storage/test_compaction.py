@@ -273,7 +273,7 @@ def test_a_full_disk_ends_the_journal_and_loses_nothing(engine: LmdbEngine) -> N
         engine.commit([(Tree.DOCUMENTS, key(7), b"seven")]).result(WAIT_S)
 
     copier_pauses(engine, full)
-    assert compact(engine) == ["CompactionFailed"]
+    assert compact(engine) == ["StorageFull"]
     assert contents(engine)[key(7)] == b"seven" and engine.failed is None
 
 

@@ -16,8 +16,9 @@ from typing import Any, Final
 
 from skerry import limits
 from skerry.backup.restoring import Restoring
-from skerry.errors import ClientError, SystemFault
+from skerry.errors import ClientError
 from skerry.storage.folder import sync_folder
+from skerry.storage.full_disk import file_fault
 
 ENDING: Final = ".restoring"
 
@@ -35,7 +36,7 @@ class Restore:
             self._place.mkdir(0o700)
             self._upload = (self._place / "upload").open("xb")
         except OSError as error:
-            raise _unstorable(error) from error
+            raise file_fault(error, "The backup") from error
 
     def write(self, piece: bytes) -> None:
         """Adds a piece of the upload. Raises: ClientError `RequestTooLarge`; SystemFault `StorageFull`."""
@@ -45,7 +46,7 @@ class Restore:
         try:
             self._upload.write(piece)
         except OSError as error:
-            raise _unstorable(error) from error
+            raise file_fault(error, "The backup") from error
 
     def build(self, clock_ns: Callable[[], int], bytes_max: int) -> dict[str, Any]:
         """Makes the deployment's folder out of the upload; what it is. Blocks.
@@ -59,7 +60,7 @@ class Restore:
                 restoring.run(file.read)
             (self._place / "upload").unlink()
         except OSError as error:
-            raise _unstorable(error) from error
+            raise file_fault(error, "The backup") from error
         head = restoring.head
         assert head is not None
         return {"name": self.name, "documents": restoring.documents, "of": head.deployment, "ts": str(head.ts)}
@@ -70,7 +71,7 @@ class Restore:
             (self._place / "deployment").rename(self._deployments / self.name)
             sync_folder(self._deployments)
         except OSError as error:
-            raise _unstorable(error) from error
+            raise file_fault(error, "The backup") from error
 
     def discard(self) -> None:
         """Takes away what is there of it; what is in place stays."""
@@ -86,7 +87,3 @@ def remove_left(deployments: Path, owns: Callable[[str], bool]) -> None:
     for entry in deployments.iterdir():
         if entry.name.startswith(".") and entry.name.endswith(ENDING) and owns(entry.name[1 : -len(ENDING)]):
             shutil.rmtree(entry, ignore_errors=True)
-
-
-def _unstorable(error: OSError) -> SystemFault:
-    return SystemFault("StorageFull", f"The backup could not be stored: {error.strerror}.")

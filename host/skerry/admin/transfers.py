@@ -17,7 +17,6 @@ Source: protocol reference 5.13, 5.14.
 """
 
 import asyncio
-import errno
 import logging
 import os
 import shutil
@@ -29,8 +28,9 @@ from typing import Any, Final
 from skerry import limits
 from skerry.admin.hosted import Hosted
 from skerry.database import Steps
-from skerry.errors import ClientError, SkerryError, SystemFault
+from skerry.errors import ClientError, SkerryError
 from skerry.functions.deployment import Deployment
+from skerry.storage.full_disk import file_fault
 from skerry.transfer.exporting import Export
 from skerry.transfer.importing import Import, Order, Source, plan_of
 from skerry.value import Int64
@@ -53,7 +53,7 @@ class Part:
         try:
             self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise unstorable(error) from error
+            raise file_fault(error, "The file") from error
 
     def write(self, piece: bytes) -> None:
         """Adds a piece. Raises: ClientError `ImportTooLarge`; SystemFault `StorageFull`."""
@@ -69,7 +69,7 @@ class Part:
             while rest:
                 rest = rest[os.write(self._descriptor, rest) :]
         except OSError as error:
-            raise unstorable(error) from error
+            raise file_fault(error, "The file") from error
 
     def finish(self) -> str:
         """The part's token."""
@@ -118,7 +118,7 @@ class _Upload:
                         shutil.copyfileobj(piece, whole, limits.MIB)
                     path.unlink()
         except OSError as error:
-            raise unstorable(error) from error
+            raise file_fault(error, "The file") from error
         return first
 
     def discard(self) -> None:
@@ -161,9 +161,7 @@ class _Job:
         self._state = state
 
     def fail(self, error: BaseException) -> None:
-        code = error.code if isinstance(error, SkerryError) else "InternalServerError"
-        message = error.message if isinstance(error, SkerryError) else "The server failed; its log has the trace."
-        self._state = {"state": "failed", "error_message": message, "code": code}
+        self._state = _failed_state(error)
 
 
 class Transfers:
@@ -358,8 +356,7 @@ class Transfers:
             shown = _shown(error)
             if not isinstance(shown, SkerryError):
                 _log.exception("an export of %s failed", self._hosted.name)
-            message = shown.message if isinstance(shown, SkerryError) else "The server failed; its log has the trace."
-            self._export = {"state": "failed", "error_message": message}
+            self._export = _failed_state(shown)
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
@@ -371,7 +368,7 @@ class Transfers:
                 try:
                     await asyncio.to_thread(_empty, folder)
                 except OSError as error:
-                    raise unstorable(error) from error
+                    raise file_fault(error, "The file") from error
                 self._folder = folder
             return self._folder
 
@@ -414,15 +411,15 @@ def _canceled() -> ClientError:
     return ClientError("ImportCanceled", "The import was cancelled. Nothing of it was kept.")
 
 
+def _failed_state(error: BaseException) -> dict[str, Any]:
+    if isinstance(error, SkerryError):
+        return {"state": "failed", "error_message": error.message, "code": error.code}
+    message = "The server failed; its log has the trace."
+    return {"state": "failed", "error_message": message, "code": "InternalServerError"}
+
+
 def _shown(error: Exception) -> Exception:
-    return unstorable(error) if isinstance(error, OSError) else error
-
-
-def unstorable(error: OSError) -> SystemFault:
-    """What a file that cannot be written or read means."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return SystemFault("StorageFull", "There is no room on the disk for the file; free or add space.")
-    return SystemFault("StorageFailed", f"The file could not be stored: {error.strerror}.")
+    return file_fault(error, "The file") if isinstance(error, OSError) else error
 
 
 def _empty(folder: Path) -> None:

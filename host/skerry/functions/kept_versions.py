@@ -25,6 +25,7 @@ import orjson
 from skerry import limits
 from skerry.errors import ClientError, SystemFault
 from skerry.storage.folder import sync_folder
+from skerry.storage.full_disk import file_fault
 from skerry.storage.interface import StorageEngine, StorageSnapshot, Tree, Write
 
 BUNDLES_FOLDER: Final = "bundles"
@@ -76,7 +77,7 @@ class Upload:
             while rest:
                 rest = rest[os.write(self._descriptor, rest) :]
         except OSError as error:
-            raise _unstorable(error) from error
+            raise file_fault(error, "The bundle") from error
 
     def finish(self) -> bytes:
         """The SHA-256 of all of it."""
@@ -151,7 +152,7 @@ class KeptVersions:
             self.arriving = Upload(self.folder / f"upload-{os.getpid()}-{self._uploads}{_UNFINISHED}", ended)
             return self.arriving
         except OSError as error:
-            raise _unstorable(error) from error
+            raise file_fault(error, "The bundle") from error
 
     def read(self, digest: str) -> bytes:
         """A kept bundle's bytes. Raises: SystemFault `StorageFailed`."""
@@ -174,7 +175,7 @@ class KeptVersions:
             sync_folder(self.folder)  # also where it exists: a crash may have come between its name and this
         except OSError as error:
             temporary.unlink(missing_ok=True)
-            raise _unstorable(error) from error
+            raise file_fault(error, "The bundle") from error
 
     def switch(self, version: KeptVersion) -> tuple[list[KeptVersion], list[Write]]:
         """The list once `version` is live, and the writes that make it so; `switched` follows their commit."""
@@ -217,7 +218,3 @@ class KeptVersions:
         for path in self.folder.iterdir():
             if path.name not in kept:
                 path.unlink(missing_ok=True)
-
-
-def _unstorable(error: OSError) -> SystemFault:
-    return SystemFault("StorageFull", f"The bundle could not be stored: {error.strerror}.")

@@ -41,8 +41,9 @@ from skerry.limits import (
     STORAGE_SLICE_PAUSE_SECONDS,
     STORAGE_WRITES_PER_SLICE,
 )
-from skerry.storage.environment import DATA_FILE, FULL_ERRORS, LOCK_FILE, Home
+from skerry.storage.environment import DATA_FILE, LOCK_FILE, Home
 from skerry.storage.folder import sync_folder
+from skerry.storage.full_disk import is_full
 from skerry.storage.interface import Item
 
 COPY_FOLDER: Final = "trees.new"
@@ -71,6 +72,7 @@ class Journal:
         self._file: BufferedWriter = path.open("xb")
         self._n_bytes = 0
         self.failed: str | None = None
+        self.cause: OSError | None = None
 
     def add(self, tree: int, piece: list[Any], is_put: bool) -> None:
         """Notes stored pairs, or stored keys that were deleted."""
@@ -92,7 +94,7 @@ class Journal:
             self._file.write(raw)
             self._n_bytes += len(raw)
         except OSError as error:
-            self.failed = f"the journal could not be written: {error.strerror}"
+            self._fail(error)
         except ValueError:  # closed since: the attempt has ended, and what is durable is no matter of the journal's
             self.failed = "the journal was closed"
 
@@ -102,7 +104,7 @@ class Journal:
         try:
             self._file.flush()
         except OSError as error:
-            self.failed = f"the journal could not be written: {error.strerror}"
+            self._fail(error)
         return n_bytes
 
     def read(self, start: int, end: int) -> Iterator[tuple[int, list[Item], list[bytes]]]:
@@ -131,6 +133,9 @@ class Journal:
             self._file.close()
         except OSError:
             self.failed = "the journal could not be closed"
+
+    def _fail(self, error: OSError) -> None:
+        self.failed, self.cause = f"the journal could not be written: {error.strerror}", error
 
 
 class Copy:
@@ -223,7 +228,7 @@ class Copy:
                 for tree, puts, deletes in self.journal.read(self._applied, end):
                     _write(transaction, home.dbs[tree], puts, deletes, self._pause)
         except (lmdb.Error, OSError) as error:
-            raise _failed(str(error), error) from error
+            raise _failed(str(error), error, self.folder / DATA_FILE) from error
         self._applied = end
 
     def cancel(self) -> None:
@@ -284,7 +289,7 @@ class Copy:
         if error is not None:
             raise _failed(str(error), error) from error
         if self.journal.failed is not None:
-            raise _failed(self.journal.failed, None)
+            raise _failed(self.journal.failed, self.journal.cause)
 
 
 def remove_copy(trees: Path) -> None:
@@ -303,9 +308,8 @@ def _write(transaction: Any, db: Any, puts: list[Item], deletes: list[bytes], pa
             pause(STORAGE_SLICE_PAUSE_SECONDS)
 
 
-def _failed(why: str, cause: BaseException | None) -> SystemFault:
-    is_full = isinstance(cause, OSError) and cause.errno in FULL_ERRORS
-    code = "StorageFull" if is_full or isinstance(cause, lmdb.MapFullError) else "CompactionFailed"
+def _failed(why: str, cause: BaseException | None, file: Path | None = None) -> SystemFault:
+    code = "StorageFull" if is_full(cause, file) else "CompactionFailed"
     fault = SystemFault(code, f"The storage was not compacted, and is what it was: {why}.")
     fault.__cause__ = cause
     return fault

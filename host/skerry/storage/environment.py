@@ -11,8 +11,6 @@ Concurrency: any thread. Closing may take as long as the disk needs to free a la
 closed on a thread of its own.
 """
 
-import errno
-import os
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -25,6 +23,7 @@ from skerry.errors import SystemFault
 from skerry.limits import STORAGE_LMDB_KEY_BYTES_MAX, STORAGE_READERS_MAX
 from skerry.storage.address_space import AddressSpace
 from skerry.storage.folder import sync_folder
+from skerry.storage.full_disk import write_fault
 from skerry.storage.interface import Tree
 
 DATA_FILE: Final = "data.mdb"
@@ -32,8 +31,6 @@ LOCK_FILE: Final = "lock.mdb"
 _SPARE_READERS_MAX: Final = 8
 _META_PAGES: Final = 2
 _LOOK_SECONDS_MAX: Final = 5
-FULL_ERRORS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_FULL_REASONS: Final = tuple(os.strerror(code) for code in FULL_ERRORS)
 
 
 class Home:
@@ -149,14 +146,6 @@ def map_bytes_for(trees: Path, map_bytes: int, map_bytes_max: int) -> int:
     return min(map_bytes, map_bytes_max)
 
 
-def write_fault(error: Exception) -> SystemFault:
-    """What a failure to write means to those who wait for it."""
-    text = str(error)  # the binding keeps no errno, only what the C library calls it
-    if isinstance(error, (lmdb.MapFullError, lmdb.DiskError)) or any(reason in text for reason in _FULL_REASONS):
-        return SystemFault("StorageFull", "The storage of this deployment is full; free or add space.")
-    return SystemFault("StorageFailed", f"The storage engine could not make a write durable: {type(error).__name__}.")
-
-
 def _open(folder: Path, map_bytes: int) -> tuple[Any, list[Any]]:
     try:
         env = lmdb.open(
@@ -182,5 +171,5 @@ def _open(folder: Path, map_bytes: int) -> tuple[Any, list[Any]]:
             env.close()
             raise
     except (lmdb.Error, OSError) as error:
-        raise write_fault(error) from error
+        raise write_fault(error, folder / DATA_FILE) from error
     return env, dbs

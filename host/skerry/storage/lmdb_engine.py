@@ -44,8 +44,9 @@ from skerry.limits import (
 )
 from skerry.storage.address_space import PROCESS_ADDRESS_SPACE, AddressSpace
 from skerry.storage.compaction import Compacted, Copy, remove_copy
-from skerry.storage.environment import Home, map_bytes_for, write_fault
+from skerry.storage.environment import DATA_FILE, Home, map_bytes_for
 from skerry.storage.folder import DeploymentFolder, Hold
+from skerry.storage.full_disk import write_fault
 from skerry.storage.interface import Tree, Write
 from skerry.storage.lmdb_snapshot import LmdbSnapshot
 from skerry.storage.write_group import checked_size_of, merge, slices
@@ -358,7 +359,7 @@ class LmdbEngine:
                 for tree, piece, is_put in slices(merged):
                     copy.journal.add(tree, piece, is_put)
         except lmdb.Error as error:
-            self._failed = write_fault(error)
+            self._failed = write_fault(error, self._folder.trees / DATA_FILE)
             self._failed.__cause__ = error
         except Exception as error:  # whatever it was, the group is not durable and the thread must live on to say so
             self._failed = SystemFault("StorageFailed", f"Storage could not write: {type(error).__name__}.")
@@ -390,7 +391,7 @@ class LmdbEngine:
             finally:
                 txn.abort()  # nothing, where it was committed
         except lmdb.Error as error:
-            self._failed = write_fault(error)
+            self._failed = write_fault(error, self._folder.trees / DATA_FILE)
             self._failed.__cause__ = error
             entry.answer.set_exception(self._failed)
             return
@@ -482,7 +483,7 @@ class LmdbEngine:
         old.retire()
         self._look_at_map()
         if copy.unsynced is not None:  # a crash may bring the old file back: nothing is acknowledged until it is synced
-            self._failed = write_fault(copy.unsynced)
+            self._failed = write_fault(copy.unsynced, self._folder.trees / DATA_FILE)
             self._failed.__cause__ = copy.unsynced
             raise self._failed
 

@@ -30,6 +30,7 @@ from skerry.database.stored import HEADER_BYTES, commit_ts_of
 from skerry.errors import DeveloperError, SystemFault
 from skerry.limits import EXPORT_PIECE_BYTES, EXPORT_STEP_ITEMS
 from skerry.storage import StorageSnapshot, Tree
+from skerry.storage.full_disk import file_fault
 from skerry.value import decode, dumps_export, is_plain
 from skerry.value.kinds import kind_of
 
@@ -180,8 +181,10 @@ def export_line(json: bytes) -> bytes:
     return dumps_export(decode(parsed)) + b"\n"
 
 
-def _unwritable(error: BaseException) -> SystemFault:
-    return SystemFault("StorageFull", f"The export could not be written: {error}.")
+def _unwritable(error: OSError | ValueError) -> SystemFault:
+    if isinstance(error, OSError):
+        return file_fault(error, "The export")
+    return SystemFault("StorageFailed", f"The export could not be written: {error}.")
 
 
 __all__ = ["Export", "export_line"]
