@@ -158,6 +158,12 @@ class World:
                 found.append(("close", closed.code, closed.reason))
         return found
 
+    def commit(self, number: int, ts: int = 5) -> None:
+        """A mutation is committed and not yet durable: what it keeps is asked for."""
+        keep = self.deployed.calls[number][0].keep
+        assert keep is not None and len(keep(CallResult(True, b"null", [], ts), ts)) == 1
+        self.settle()
+
     def finish(self, number: int, value: bytes = b"null", ts: int = 5) -> None:
         self.deployed.calls[number][1](CallResult(True, value, [], ts))
         self.settle()
@@ -195,6 +201,32 @@ def test_mutations_run_one_at_a_time_and_each_answer_is_covered_by_a_transition(
     answer, transition = world.heard()
     assert (answer["type"], answer["requestId"], transition["type"]) == ("MutationResponse", 0, "Transition")
     assert len(world.deployed.calls) == 2
+
+
+def test_a_mutation_begins_once_the_one_before_is_committed_though_not_yet_durable(world: World) -> None:
+    world.tell(mutation(0), mutation(1))
+    world.commit(0)
+    assert len(world.deployed.calls) == 2 and world.heard() == []
+    world.finish(0)
+    assert [answer.get("requestId") for answer in world.heard()] == [0, None]
+    assert len(world.deployed.calls) == 2
+
+
+def test_bound_of_the_mutations_that_have_begun(world: World) -> None:
+    world.tell(*[mutation(n) for n in range(limits.SYNC_MUTATIONS_AT_ONCE_MAX + 1)])
+    for number in range(limits.SYNC_MUTATIONS_AT_ONCE_MAX):
+        assert len(world.deployed.calls) == number + 1
+        world.commit(number)
+    assert len(world.deployed.calls) == limits.SYNC_MUTATIONS_AT_ONCE_MAX, "one more waits for the first answer"
+    world.finish(0)
+    assert len(world.deployed.calls) == limits.SYNC_MUTATIONS_AT_ONCE_MAX + 1
+
+
+def test_no_mutation_begins_after_the_end_though_one_before_it_is_committed(world: World) -> None:
+    world.tell(mutation(0), mutation(1))
+    world.socket.leave()
+    world.commit(0)
+    assert len(world.deployed.calls) == 1
 
 
 def test_bound_of_the_mutations_that_wait(world: World) -> None:

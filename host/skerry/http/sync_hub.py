@@ -6,7 +6,7 @@ There is one while the deployment is open and somebody is connected; connections
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Final
 from weakref import WeakKeyDictionary
 
 import orjson
@@ -20,7 +20,7 @@ from skerry.http.calls import CallEndpoints
 from skerry.http.headers import ANONYMOUS, Caller
 from skerry.limits import SYNC_CONNECTIONS_EACH_MAX
 from skerry.sync.messages import Authenticate, Call, Message, parse_message
-from skerry.sync.mutations import Mutations
+from skerry.sync.mutations import Mutations, Outcome
 from skerry.sync.reactor import LiveQuery, Reactor
 
 Done = Callable[[CallResult | SkerryError], None]
@@ -87,13 +87,25 @@ class SyncHub:
         look = get_right_of_way().give_way
         self._endpoints.read_long(len(text), lambda: parse_message(text, look), done)
 
-    def run(self, call: Call, session: bytes, caller: CallerKey, done: Callable[[Any], None]) -> None:
-        """Runs a mutation or an action in the deployment's turn. Raises: SkerryError, where quotas do not allow it."""
-        request = self._endpoints.make_request(call.kind.lower(), call.path, call.args, _caller(caller))
-        if call.kind == "Mutation":
-            self._endpoints.ask(partial(self.mutations.run, session, call.request_id, request, done))
-        else:
-            self._endpoints.ask(partial(self._endpoints.start, request, done))
+    def mutate(
+        self,
+        call: Call,
+        session: bytes,
+        caller: CallerKey,
+        placed: Callable[[], None],
+        done: Callable[[Outcome], None],
+    ) -> None:
+        """Runs a mutation in the deployment's turn; `placed` and `done` as `Mutations.run`.
+
+        Raises: SkerryError, where quotas do not allow it.
+        """
+        request = self._endpoints.make_request("mutation", call.path, call.args, _caller(caller))
+        self._endpoints.ask(partial(self.mutations.run, session, call.request_id, request, placed, done))
+
+    def act(self, call: Call, caller: CallerKey, done: Done) -> None:
+        """Runs an action in the deployment's turn. Raises: as `mutate`."""
+        request = self._endpoints.make_request("action", call.path, call.args, _caller(caller))
+        self._endpoints.ask(partial(self._endpoints.start, request, done))
 
     def _run_query_soon(self, run: Callable[[], None]) -> None:
         """Runs a live query in the deployment's turn; one that has spent its CPU time waits until it is paid for."""

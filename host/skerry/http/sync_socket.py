@@ -19,6 +19,7 @@ import contextlib
 import logging
 import re
 from collections import deque
+from functools import partial
 from typing import Any, Final
 
 from websockets.frames import Frame, Opcode
@@ -35,6 +36,7 @@ from skerry.limits import (
     JSON_WHOLE_BYTES_MAX,
     SYNC_ACTIONS_MAX,
     SYNC_MESSAGE_BYTES_MAX,
+    SYNC_MUTATIONS_AT_ONCE_MAX,
     SYNC_MUTATIONS_WAITING_MAX,
     SYNC_PING_SECONDS,
     SYNC_SILENCE_SECONDS_MAX,
@@ -79,7 +81,8 @@ class SyncSocket(asyncio.Protocol, Leaving):
         self._stale: set[LiveQuery] = set()
         self._changed: set[int] = set()
         self._mutations: deque[tuple[Call, CallerKey]] = deque()
-        self._is_mutating = False
+        self._placing: Call | None = None
+        self._mutating = 0
         self._actions = 0
         self._is_update_soon = False
         self._is_blocked = False
@@ -314,21 +317,32 @@ class SyncSocket(asyncio.Protocol, Leaving):
             return
         if self._actions >= SYNC_ACTIONS_MAX:
             raise SystemFault("TooManyConcurrentRequests", "Too many actions run on one connection.")
-        assert self._session.session is not None
-        hub.run(call, self._session.session, self._caller, lambda outcome: self._action_done(call, outcome))
+        hub.act(call, self._caller, lambda outcome: self._action_done(call, outcome))
         self._actions += 1
 
     def _mutate(self, hub: SyncHub) -> None:
-        """Begins the next mutation, once the one before is answered."""
-        if self._is_mutating or not self._mutations:
+        """Begins the next mutation, once the one before has its place among all others."""
+        if self._placing is not None or not self._mutations or self._mutating >= SYNC_MUTATIONS_AT_ONCE_MAX:
             return
         call, caller = self._mutations.popleft()
         assert self._session.session is not None
-        self._is_mutating = True
-        hub.run(call, self._session.session, caller, lambda outcome: self._mutation_done(hub, call, outcome))
+        self._placing = call
+        self._mutating += 1
+        placed, done = partial(self._placed, hub, call), partial(self._mutation_done, hub, call)
+        hub.mutate(call, self._session.session, caller, placed, done)
+
+    def _placed(self, hub: SyncHub, call: Call) -> None:
+        """A mutation is committed, or has ended: the next one may begin. It raises nothing."""
+        if self._placing is call:
+            self._placing = None
+        if self._ws.state is State.OPEN:
+            try:
+                self._mutate(hub)
+            except SkerryError as error:
+                self._fail(error)
 
     def _mutation_done(self, hub: SyncHub, call: Call, outcome: Outcome) -> None:
-        self._is_mutating = False
+        self._mutating -= 1
         if self._ws.state is not State.OPEN:
             return
         if isinstance(outcome, tuple):
@@ -344,10 +358,7 @@ class SyncSocket(asyncio.Protocol, Leaving):
         self._session.answered()
         self._flush()
         self._update_soon()
-        try:
-            self._mutate(hub)
-        except SkerryError as error:
-            self._fail(error)
+        self._placed(hub, call)
 
     def _action_done(self, call: Call, outcome: CallResult | SkerryError) -> None:
         self._actions -= 1

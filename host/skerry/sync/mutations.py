@@ -6,6 +6,9 @@ client's session, the request's number and the caller the answer is written in t
 Another caller's request of the same number is another one. Only successes are kept: a mutation that failed has no
 effects and may run again.
 
+A mutation has its place once it is committed, which is before it is durable: those that come after it see it, and if
+storage fails they are lost with it. So who keeps an order need not wait for the disk between one and the next.
+
 Source: protocol reference 3.6.
 """
 
@@ -29,6 +32,17 @@ _REQUEST_BYTES: Final = 8
 _ANONYMOUS: Final = bytes(_CALLER_BYTES)
 
 
+class _Running:
+    """A mutation that is under way, and who waits for it."""
+
+    __slots__ = ("done", "is_placed", "placed")
+
+    def __init__(self, placed: Callable[[], None], done: Callable[[Outcome], None]) -> None:
+        self.placed = [placed]
+        self.done = [done]
+        self.is_placed = False
+
+
 class Mutations:
     """The mutations of one deployment that came over a socket. Shape: `find` gives what is durable under a name."""
 
@@ -41,23 +55,42 @@ class Mutations:
         self._begin = begin
         self._find = find
         self._redact = redact
-        self._running: dict[bytes, list[Callable[[Outcome], None]]] = {}
+        self._running: dict[bytes, _Running] = {}
 
-    def run(self, session: bytes, request_id: int, request: CallRequest, done: Callable[[Outcome], None]) -> None:
-        """Runs a mutation, or tells what became of it when it ran before."""
+    def run(
+        self,
+        session: bytes,
+        request_id: int,
+        request: CallRequest,
+        placed: Callable[[], None],
+        done: Callable[[Outcome], None],
+    ) -> None:
+        """Runs a mutation, or tells what became of it when it ran before.
+
+        Shape: `placed` is called when it is committed, unless it ends otherwise; it runs within the commit, so it only
+        asks for what is to come next. `done` follows in any case.
+        """
         name = session + request_id.to_bytes(_REQUEST_BYTES, "big") + _caller(request)
-        waiting = self._running.get(name)
-        if waiting is not None:
-            waiting.append(done)
+        running = self._running.get(name)
+        if running is not None:
+            running.done.append(done)
+            if running.is_placed:
+                placed()
+            else:
+                running.placed.append(placed)
             return
         kept = self._find(name)
         if kept is not None:
             done(kept)
             return
-        waiting = self._running[name] = [done]
+        running = self._running[name] = _Running(placed, done)
 
         def keep(result: CallResult, commit_ts: int) -> list[Write]:
-            return [answer_write(name, commit_ts, self._parts(result))]
+            write = answer_write(name, commit_ts, self._parts(result))
+            running.is_placed = True
+            for tell in running.placed:
+                tell()
+            return [write]
 
         def ended(outcome: CallResult | SkerryError) -> None:
             del self._running[name]
@@ -65,7 +98,7 @@ class Mutations:
             if isinstance(outcome, CallResult) and outcome.ok:
                 assert outcome.ts is not None
                 told = (outcome.ts, self._parts(outcome))
-            for tell in waiting:
+            for tell in running.done:
                 tell(told)
 
         request.keep = keep

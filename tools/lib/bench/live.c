@@ -17,6 +17,7 @@
 #include <errno.h>
 #include <getopt.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -386,10 +387,15 @@ static void report(double wall_s, double cpu_s)
 static void do_commits(long count)
 {
     forget_measures();
+    http = connected();
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
+    if (epoll_ctl(poller, EPOLL_CTL_ADD, http, &event))
+        die("epoll_ctl");
     double cpu_s = cpu_seconds();
     int64_t begin_ns = now_ns();
     for (long i = 0; i < count; i++)
         do_commit();
+    close(http);
     report((double)(now_ns() - begin_ns) / 1e9, cpu_seconds() - cpu_s);
 }
 
@@ -432,10 +438,19 @@ static void do_wait(double seconds)
     report(seconds, cpu_seconds() - cpu_s);
 }
 
+/* The next line of the standard input, while the connections are kept alive; lines come one at a time. */
+static bool read_line(char *line, int room)
+{
+    struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
+    while (!poll(&input, 1, 0))
+        look(10);
+    return fgets(line, room, stdin);
+}
+
 static void obey(void)
 {
     char line[256];
-    while (fgets(line, sizeof(line), stdin)) {
+    while (read_line(line, sizeof(line))) {
         long count;
         double first_s, second_s;
         if (sscanf(line, "commits %ld", &count) == 1)
@@ -485,10 +500,6 @@ int main(int count, char **words)
     poller = epoll_create1(EPOLL_CLOEXEC);
     all = must(calloc(given.sockets, sizeof(*all)));
     balances = must(calloc(given.distinct, sizeof(*balances)));
-    http = connected();
-    struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
-    if (epoll_ctl(poller, EPOLL_CTL_ADD, http, &event))
-        die("epoll_ctl");
     int64_t begin_ns = now_ns();
     for (int opened = 0; ready < given.sockets;) {
         while (opened < given.sockets && opened - ready < OPENING_MAX)
