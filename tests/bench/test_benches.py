@@ -24,6 +24,16 @@ _ENVIRONMENT = {
 }
 _SECONDS_MAX = 240
 EXPECTED = {
+    "database": [
+        "get among 800, p50",
+        "documents, indexes, commit log with call records",
+        "when the history has been dropped",
+        "JSON lines, 800 documents",
+        "snapshot archive, 800 documents",
+        "deployment idle",
+        "p99, beside the backfill",
+        "p99, beside the import",
+    ],
     "micro": ["TypeScript guest, p50", "C guest, p50", "trivial query, p50", "ctx.db.get of a 200-byte document"],
     "http": [
         "stateless query",

@@ -1,4 +1,4 @@
-"""The command line of the benches: `tools/bench [all|micro|http|live|mixed|noisy|search|start|vectors]`."""
+"""The command line of the benches: `tools/bench [all|database|micro|http|live|mixed|noisy|search|start|vectors]`."""
 
 import secrets
 import sys
@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from bench.apps import bench_folder
+from bench.database_bench import run_database
 from bench.effort import EFFORTS, Effort
 from bench.http_bench import run_http
 from bench.live_bench import run_live
@@ -33,6 +34,7 @@ def run_vectors(folder: Path, effort: Effort, seed: int) -> list[Section]:
 
 
 _BENCHES: dict[str, Bench] = {
+    "database": run_database,
     "micro": run_micro,
     "http": run_http,
     "live": run_live,
@@ -88,6 +90,7 @@ def _run(benches: dict[str, Bench], effort: Effort, seed: int, json_path: Path |
 
 
 _command("all", _BENCHES, "Everything below.")
+_command("database", {"database": run_database}, "Documents: growth, storage, imports, backfill, and calls beside.")
 _command("micro", {"micro": run_micro}, "One call inside the process, and where each microsecond goes.")
 _command("http", {"http": run_http}, "Throughput of a server under load, and whether its books balance.")
 _command("live", {"live": run_live}, "How soon subscribers hear of a commit, and what they cost.")

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class Effort:
     """Shape: `calls` in-process repetitions of cheap calls; `accounts` seeded, and as many documents; `messages` the
-    numbers of them that are searched; `vectors` are (count, dimensions, kind)."""
+    numbers of them that are searched; `documents` those that are read among, and imported; `vectors` are (count,
+    dimensions, kind)."""
 
     name: str
     calls: int
@@ -16,6 +17,7 @@ class Effort:
     connections: int
     restarts: int
     messages: tuple[int, ...]
+    documents: tuple[int, ...]
     vectors: tuple[tuple[int, int, str], ...]
 
 
@@ -31,6 +33,7 @@ EFFORTS = {
             connections=4,
             restarts=1,
             messages=(500,),
+            documents=(400, 800),
             vectors=((300, 8, "clusters"),),
         ),
         Effort(
@@ -42,6 +45,7 @@ EFFORTS = {
             connections=64,
             restarts=2,
             messages=(10_000, 100_000),
+            documents=(10_000, 100_000),
             vectors=((1_000, 768, "clusters"), (10_000, 768, "clusters")),
         ),
         Effort(
@@ -53,6 +57,7 @@ EFFORTS = {
             connections=64,
             restarts=5,
             messages=(10_000, 100_000, 1_000_000),
+            documents=(10_000, 100_000, 1_000_000),
             vectors=(
                 (1_000, 768, "clusters"),
                 (10_000, 768, "clusters"),

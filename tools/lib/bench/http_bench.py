@@ -25,7 +25,7 @@ _LOADS = (
     ("transfer by unique index", "transfer", 0.0, 2000),
     ("transfer by unique index, zipf 1.5", "transfer", ZIPF_ALPHA, None),
     ("one account by unique index", "get", 0.0, None),
-    ("100 documents of 200 bytes by index", "list", 0.0, 600),
+    ("100 documents of 200 bytes by index", "list", 0.0, 800),
 )
 
 

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from base64 import b64encode
 from collections.abc import Mapping
@@ -13,13 +14,15 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
-from typing import Any
-from urllib.parse import urlsplit
+from typing import IO, Any
+from urllib.parse import urlencode, urlsplit
 
 from bench.apps import GROUP_SIZE
+from skerry.value import Int64, decode
 
 ADMIN_KEY = "local|bench"
 _STOP_SECONDS_MAX = 30
+_POLL_SECONDS = 0.05
 _CALL_SECONDS_MAX = 120
 # Documents of a seeding call are written in one transaction, which has bounds.
 _SEED_STEP = 1000
@@ -106,12 +109,61 @@ class Server:
             raise RuntimeError(f"the bundle was refused: {answer}")
         return answer
 
-    def _post(self, url: str, body: bytes, headers: Mapping[str, str]) -> dict[str, Any]:
+    def get(self, url: str) -> dict[str, Any]:
+        """What an operator's route tells."""
+        return self._ask("GET", url, b"", {"Authorization": f"Convex {ADMIN_KEY}"})
+
+    def post(self, url: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """The same of one that is told something."""
+        headers = {"Authorization": f"Convex {ADMIN_KEY}", "Content-Type": "application/json"}
+        return self._post(url, json.dumps(fields).encode(), headers)
+
+    def import_file(self, file: Path, query: Mapping[str, str]) -> int:
+        """Imports a file in one request; how many documents. Raises: RuntimeError with the answer where it is none."""
+        headers = {"Authorization": f"Convex {ADMIN_KEY}", "Content-Length": str(file.stat().st_size)}
+        with file.open("rb") as body:
+            answer = self._post(f"/api/import?{urlencode(query)}", body, headers)
+        if "numWritten" not in answer:
+            raise RuntimeError(f"{file.name}: {answer}")
+        return int(answer["numWritten"])
+
+    def upload(self, file: Path, order: Mapping[str, str]) -> str:
+        """The id of an import of a file, sent in one part, that waits until it is told to begin."""
+        token = self.post("/api/import/start_upload", {})["uploadToken"]
+        headers = {"Authorization": f"Convex {ADMIN_KEY}", "Content-Length": str(file.stat().st_size)}
+        with file.open("rb") as body:
+            part = self._post(f"/api/import/upload_part?uploadToken={token}&partNumber=1", body, headers)
+        finish = {"import": order, "uploadToken": token, "partTokens": [part]}
+        return str(self.post("/api/import/finish_upload", finish)["importId"])
+
+    def import_state(self, import_id: str) -> dict[str, Any]:
+        """The state of an import, its numbers as numbers."""
+        state = decode(self.get(f"/api/skerry/imports/{import_id}"))
+        return {name: value.value if isinstance(value, Int64) else value for name, value in state.items()}
+
+    def storage(self) -> dict[str, Any]:
+        """What the storage takes, and the last job."""
+        return self.get("/api/skerry/storage")
+
+    def storage_job(self, kind: str) -> dict[str, Any]:
+        """The same once a job has run. Raises: RuntimeError where it failed."""
+        self.post("/api/skerry/storage/jobs", {"kind": kind})
+        while True:
+            seen = self.storage()
+            if seen["job"]["state"] == "done":
+                return seen
+            if seen["job"]["state"] == "failed":
+                raise RuntimeError(f"the job {kind} failed: {seen['job']}")
+            time.sleep(_POLL_SECONDS)
+
+    def _post(self, url: str, body: bytes | IO[bytes], headers: Mapping[str, str]) -> Any:
+        return self._ask("POST", url, body, headers)
+
+    def _ask(self, method: str, url: str, body: bytes | IO[bytes], headers: Mapping[str, str]) -> Any:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=_CALL_SECONDS_MAX)
         try:
-            connection.request("POST", url, body, dict(headers))
-            answer: dict[str, Any] = json.loads(connection.getresponse().read())
-            return answer
+            connection.request(method, url, body, dict(headers))
+            return json.loads(connection.getresponse().read())
         finally:
             connection.close()
 
@@ -165,6 +217,33 @@ class Server:
         """Memory of the supervisor and its workers together, shared pages counted in part."""
         return sum(_pss_mb(pid) for pid in (self.process.pid, *_workers(self.process.pid)))
 
+    def own_mb(self) -> float:
+        """Memory of the workers that is no file's: what they hold beside the mapped storage."""
+        return sum(map(_anonymous_mb, _workers(self.process.pid)))
+
+
+class Memory:
+    """Looks at the workers' own memory while it is entered. Shape: `grown_mb` the most above what it began with."""
+
+    def __init__(self, server: Server) -> None:
+        self.grown_mb = 0.0
+        self._server = server
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._look)
+
+    def __enter__(self) -> "Memory":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        begun_mb = self._server.own_mb()
+        while not self._stop.wait(_POLL_SECONDS):
+            self.grown_mb = max(self.grown_mb, self._server.own_mb() - begun_mb)
+
 
 @dataclass(frozen=True)
 class Cpu:
@@ -200,6 +279,13 @@ def _pss_mb(pid: int) -> float:
         if line.startswith("Pss:"):
             return int(line.split()[1]) / 1024
     raise RuntimeError("the kernel does not tell the PSS of a process")
+
+
+def _anonymous_mb(pid: int) -> float:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) / 1024
+    raise RuntimeError("the kernel does not tell the anonymous memory of a process")
 
 
 def _place(name: str | None) -> str:
