@@ -4,9 +4,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import pytest
+
 from skerry.errors import SystemFault
 from skerry.functions.request import CallRequest, CallResult
-from skerry.sync.mutations import Mutations
+from skerry.sync.mutations import Mutations, Outcome
 
 SESSION = bytes(16)
 
@@ -51,3 +53,33 @@ def test_one_that_failed_had_no_place_and_runs_again() -> None:
     assert calls.told == [("first", fault)]
     calls.run("again")
     assert len(calls.begun) == 2
+
+
+def a_request() -> CallRequest:
+    return CallRequest(kind="mutation", path="m:f", args=b"{}", request_id="0" * 16)
+
+
+def test_one_that_cannot_be_begun_is_answered_and_may_be_sent_again(caplog: pytest.LogCaptureFixture) -> None:
+    fails = [True]
+
+    def begin(_: CallRequest, done: Callable[[Any], None]) -> None:
+        if fails.pop():
+            raise RuntimeError("no call")
+        done(CallResult(True, b"1", [], 7))
+
+    mutations = Mutations(begin, lambda _: None, False)
+    told: list[Outcome] = []
+    mutations.run(SESSION, 0, a_request(), list, told.append)
+    assert isinstance(told[0], SystemFault) and told[0].code == "InternalServerError" and len(caplog.records) == 1
+    fails.append(False)
+    mutations.run(SESSION, 0, a_request(), list, told.append)
+    assert told[1:] == [(7, b'"success":true,"result":1,"logLines":[]')]
+
+
+def test_one_that_cannot_be_looked_for_is_answered() -> None:
+    def find(_: bytes) -> None:
+        raise SystemFault("StorageFailed", "It is gone.")
+
+    told: list[Outcome] = []
+    Mutations(lambda _, __: None, find, False).run(SESSION, 0, a_request(), list, told.append)
+    assert isinstance(told[0], SystemFault) and told[0].code == "StorageFailed"

@@ -9,8 +9,10 @@ from skerry import limits
 from skerry.database import CommitRecord, ReadSet
 from skerry.errors import SystemFault
 from skerry.functions.request import CallRequest, CallResult
+from skerry.sync import live_query
 from skerry.sync import reactor as reactor_module
-from skerry.sync.reactor import LiveQuery, Reactor
+from skerry.sync.live_query import LiveQuery, Span, Superseded
+from skerry.sync.reactor import Reactor
 
 DOCUMENT = b"d" * 20
 
@@ -36,6 +38,7 @@ class World:
         self.ts = 1
         self.runs: list[Callable[[Any], None]] = []
         self.heard: list[tuple[str, LiveQuery]] = []
+        self.reached: list[int] = []
         self.reactor = Reactor(
             lambda _, done: self.runs.append(done),
             lambda run: run(),
@@ -49,6 +52,9 @@ class World:
 
     def settled(self, live: LiveQuery) -> None:
         self.heard.append(("settled", live))
+
+    def reach(self, ts: int) -> None:
+        self.reached.append(ts)
 
     def commit(self, key: bytes = DOCUMENT) -> None:
         self.ts += 1
@@ -83,11 +89,12 @@ def test_a_query_runs_once_for_each_commit_that_touches_it_however_many_watch(wo
     assert [watcher.words() for watcher in watchers] == [["stale", "settled"]] * 3
 
 
-def test_a_run_that_a_commit_overtook_is_run_again_before_anybody_hears(world: World) -> None:
-    world.reactor.watch(("m:q",), None, world)
+def test_a_run_that_a_commit_overtook_runs_again_and_is_shown_at_its_own_time_only(world: World) -> None:
+    live = world.reactor.watch(("m:q",), None, world)
     world.commit()
     world.finish(ts=1)
     assert world.words() == [] and len(world.runs) == 1
+    assert world.reached == [1] and live.result_at(1) is not None and live.result_at(2) is None
     world.commit(b"e" * 20)
     world.finish(ts=2)
     assert world.words() == ["settled"], "what overtook it touched something else"
@@ -166,10 +173,9 @@ def test_another_catalog_makes_every_query_run_again_also_one_that_is_running(wo
 def test_what_a_run_saw_of_a_commit_that_is_still_to_come_is_told_to_nobody(world: World) -> None:
     world.reactor.watch(("m:q",), None, world)
     world.finish(ts=world.ts + 1)
-    assert world.words() == [] and len(world.runs) == 1
+    assert world.words() == [] and not world.runs
     world.commit()
-    world.finish()
-    assert world.words() == ["settled"] and not world.runs
+    assert world.words() == ["settled"] and not world.runs, "it had seen that commit"
 
 
 def test_other_code_costs_one_run_of_what_had_not_begun() -> None:
@@ -186,3 +192,50 @@ def test_other_code_costs_one_run_of_what_had_not_begun() -> None:
     waiting.pop()()
     world.finish()
     assert world.words() == ["settled"] and not waiting
+
+
+def test_whatever_fails_its_watchers_hear_of_it_once_and_the_reactor_goes_on(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(_request: CallRequest, _done: Callable[[Any], None]) -> None:
+        raise RuntimeError("no call")
+
+    begin = world.reactor._begin  # pyright: ignore[reportPrivateUsage]
+    world.reactor._begin = refuse  # pyright: ignore[reportPrivateUsage]
+    live = world.reactor.watch(("m:q",), None, world)
+    assert world.words() == ["settled"] and live.fault is not None and live.fault.code == "InternalServerError"
+    assert len(caplog.records) == 1
+    world.reactor._begin = begin  # pyright: ignore[reportPrivateUsage]
+    world.reactor.watch(("m:q",), None, world)
+    world.runs.pop(0)(cast("Any", "no outcome"))
+    assert world.words() == ["settled"] and live.fault is not None and len(caplog.records) == 2
+    world.reactor.watch(("m:q",), None, world)
+    world.finish()
+    assert world.words() == ["settled"] and live.fault is None and live.is_valid
+    world.commit()
+    assert len(world.runs) == 1
+
+
+def test_a_commit_that_cannot_be_looked_at_makes_every_query_run_again(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.reactor.watch(("m:q",), None, world)
+    world.finish()
+    world.ts += 1
+    world.reactor.committed(cast("CommitRecord", None))
+    assert len(world.runs) == 1 and len(caplog.records) == 1
+
+
+def test_what_superseded_results_take_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = Superseded()
+    live = LiveQuery(("m:q",), None)
+    monkeypatch.setattr(live_query, "SYNC_SUPERSEDED_BYTES_MAX", 10)
+    for ts in range(4):
+        kept.keep(live, Span(ts, ts + 1, b"1234"))
+    assert (kept.n_bytes, len(live.past)) == (8, 2), "the third would be past the bound"
+    kept.forget(1)
+    assert (kept.n_bytes, len(live.past)) == (4, 1)
+    kept.keep(live, Span(5, 6, b"123456"))
+    assert kept.n_bytes == 10, "at the bound"
+    kept.clear()
+    assert kept.n_bytes == 0 and not live.past

@@ -19,9 +19,10 @@ from skerry.functions.right_of_way import get_right_of_way
 from skerry.http.calls import CallEndpoints
 from skerry.http.headers import ANONYMOUS, Caller
 from skerry.limits import SYNC_CONNECTIONS_EACH_MAX
+from skerry.sync.live_query import LiveQuery
 from skerry.sync.messages import Authenticate, Call, Message, parse_message
 from skerry.sync.mutations import Mutations, Outcome
-from skerry.sync.reactor import LiveQuery, Reactor
+from skerry.sync.reactor import Reactor
 
 Done = Callable[[CallResult | SkerryError], None]
 CallerKey = tuple[bool, bytes]

@@ -44,9 +44,10 @@ from skerry.limits import (
     SYNC_UNSENT_BYTES_MAX,
 )
 from skerry.sync import session as frames
+from skerry.sync.live_query import LiveQuery
 from skerry.sync.messages import Add, Authenticate, Call, Message
 from skerry.sync.mutations import Outcome
-from skerry.sync.reactor import LiveQuery, shown_message
+from skerry.sync.reactor import shown_message
 from skerry.sync.session import Identify, Session, Step, Subscribe, Unsubscribe
 
 _log: Final = logging.getLogger("skerry.sync")
@@ -345,9 +346,10 @@ class SyncSocket(asyncio.Protocol, Leaving):
         self._mutating -= 1
         if self._ws.state is not State.OPEN:
             return
+        covered_ts = 0
         if isinstance(outcome, tuple):
-            ts, parts = outcome
-            self._send(frames.mutation_succeeded(call.request_id, ts, parts))
+            covered_ts, parts = outcome
+            self._send(frames.mutation_succeeded(call.request_id, covered_ts, parts))
         elif isinstance(outcome, CallResult):
             self._send(frames.mutation_failed(call.request_id, *self._failure(hub, outcome)))
         elif isinstance(outcome, ClientError):
@@ -355,7 +357,7 @@ class SyncSocket(asyncio.Protocol, Leaving):
         else:  # the client sends it again, and it takes effect once
             self._close_for(outcome)
             return
-        self._session.answered()
+        self._session.answered(covered_ts)
         self._flush()
         self._update_soon()
         self._placed(hub, call)
@@ -392,6 +394,19 @@ class SyncSocket(asyncio.Protocol, Leaving):
             return
         self._changed |= self._ids[live]
         self._update_soon()
+
+    def reach(self, ts: int) -> None:
+        """Brings the client to an older timestamp, while a query of its is not done at the newest one."""
+        hub = self._hub
+        if hub is None or not self._stale or self._is_blocked or self._ws.state is not State.OPEN:
+            return
+        if ts < self._session.floor_ts:
+            return
+        results = hub.reactor.results_at(ts, self._lives.items())
+        frame = None if results is None else self._session.transition(ts, results)
+        if frame is not None:
+            self._send(frame)
+            self._flush()
 
     def _update_soon(self) -> None:
         if not self._is_update_soon:

@@ -12,6 +12,7 @@ storage fails they are lost with it. So who keeps an order need not wait for the
 Source: protocol reference 3.6.
 """
 
+import logging
 from collections.abc import Callable
 from hashlib import blake2b
 from typing import Final
@@ -19,10 +20,12 @@ from typing import Final
 import orjson
 
 from skerry.database import Answer, answer_write
-from skerry.errors import SkerryError
+from skerry.errors import SkerryError, SystemFault
 from skerry.functions.request import CallRequest, CallResult
 from skerry.storage import Write
 from skerry.sync.session import success_parts
+
+_log: Final = logging.getLogger("skerry.sync")
 
 Outcome = Answer | CallResult | SkerryError
 """A commit's timestamp with what its answer says; or how the mutation failed."""
@@ -68,7 +71,7 @@ class Mutations:
         """Runs a mutation, or tells what became of it when it ran before.
 
         Shape: `placed` is called when it is committed, unless it ends otherwise; it runs within the commit, so it only
-        asks for what is to come next. `done` follows in any case.
+        asks for what is to come next. `done` follows in any case, whatever goes wrong.
         """
         name = session + request_id.to_bytes(_REQUEST_BYTES, "big") + _caller(request)
         running = self._running.get(name)
@@ -79,7 +82,11 @@ class Mutations:
             else:
                 running.placed.append(placed)
             return
-        kept = self._find(name)
+        try:
+            kept = self._find(name)
+        except SkerryError as error:
+            done(error)
+            return
         if kept is not None:
             done(kept)
             return
@@ -93,6 +100,8 @@ class Mutations:
             return [write]
 
         def ended(outcome: CallResult | SkerryError) -> None:
+            if self._running.get(name) is not running:
+                return
             del self._running[name]
             told: Outcome = outcome
             if isinstance(outcome, CallResult) and outcome.ok:
@@ -102,7 +111,11 @@ class Mutations:
                 tell(told)
 
         request.keep = keep
-        self._begin(request, ended)
+        try:
+            self._begin(request, ended)
+        except Exception as error:
+            _log.error("a mutation could not be run", exc_info=error)
+            ended(SystemFault("InternalServerError", "The mutation could not be run. Send it again."))
 
     def _parts(self, result: CallResult) -> bytes:
         return success_parts(result.value, [] if self._redact else result.log_lines)

@@ -65,9 +65,16 @@ class Session:
         self._received = (0, 0)
         self._sent = (0, 0)
         self._sent_ts = 0
+        self._floor_ts = 0
+        self._owed_ts = 0
         self._last: dict[int, bytes] = {}
         self._removed: list[int] = []
         self._owes = False
+
+    @property
+    def floor_ts(self) -> int:
+        """The newest timestamp that the client has seen, on this connection or one before: it goes to none before."""
+        return max(self._floor_ts, self._sent_ts)
 
     @property
     def owes_transition(self) -> bool:
@@ -88,6 +95,7 @@ class Session:
             if self.session is not None:
                 raise ClientError("InvalidSyncMessage", "A connection begins with one Connect message.")
             self.session = message.session
+            self._floor_ts = message.max_observed_ts
             return []
         if self.session is None:
             raise ClientError("InvalidSyncMessage", "The first message of a connection must be Connect.")
@@ -141,7 +149,7 @@ class Session:
         start = _version(*self._sent, self._sent_ts)
         self._sent, self._sent_ts = self._received, ts
         self._removed.clear()
-        self._owes = False
+        self._owes = self._owes and ts < self._owed_ts
         end = _version(*self._sent, ts)
         return b'{"type":"Transition","startVersion":%b,"endVersion":%b,"modifications":[%b]}' % (
             start,
@@ -149,9 +157,10 @@ class Session:
             b",".join(parts),
         )
 
-    def answered(self) -> None:
-        """A mutation was answered: the client waits for the transition that covers it."""
+    def answered(self, ts: int = 0) -> None:
+        """A mutation was answered: the client waits for the transition that covers its commit, if it has one."""
         self._owes = True
+        self._owed_ts = max(self._owed_ts, ts)
 
     def refused_identity(self, sent: Authenticate, error: str) -> bytes:
         """The frame that says that an identity was not taken; the connection is to be ended after it."""

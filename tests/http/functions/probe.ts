@@ -73,3 +73,11 @@ export const fetchThenCount = actionGeneric(async (ctx, { url }: any) => {
   await (await fetch(url)).text();
   await ctx.runMutation(anyApi.messages.send, { channel: "left", author: "Ada", body: "done" });
 });
+
+/** Counts messages, and takes its time: longer than what may run between two requests. */
+export const busyCount = queryGeneric(async (ctx, { channel, rounds }: { channel: string; rounds: number }) => {
+  const found = await ctx.db.query("messages").collect();
+  let sum = 0;
+  for (let i = 0; i < rounds; i++) sum = (sum + i) % 1000003;
+  return found.filter((message) => message.channel === channel).length + (sum < 0 ? 1 : 0);
+});
