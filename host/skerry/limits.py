@@ -461,6 +461,7 @@ assert HISTORY_RETENTION_S_MIN < HISTORY_RETENTION_S < HISTORY_RETENTION_S_MAX
 assert UPKEEP_COMMITS_MAX <= RETENTION_CHUNK_COMMITS, "a full step is seen as full"
 
 # -- storage care: verifying, measuring, compacting, backing up -----------------------------------------------------
+LONG_LOOK_GROWTH_BYTES_MAX = 1024 * MIB  # of a file, beside a look that lasts; or as much as its data, if that is more
 VERIFY_STEP_ITEMS = 256  # looked at before whoever verifies may rest
 VERIFY_DIFFERENCES_MAX = 1_000  # told one by one; more are counted
 VERIFY_COMMITS_REMEMBERED = 64  # whose documents a walk keeps in memory

@@ -28,6 +28,7 @@ from skerry.database.commit_time import resolve_commit_ts
 from skerry.database.detached_marks import DetachedMarks
 from skerry.database.document_write import DocumentWrite
 from skerry.database.index_kinds import dump_table
+from skerry.database.long_looks import LongLooks
 from skerry.database.overlay import Overlay
 from skerry.database.past import bound_past, past_snapshot
 from skerry.database.pending import UNSENT, OnDurable, Pending, last_commit_ts, tell
@@ -36,7 +37,7 @@ from skerry.database.schema_change import apply_schema
 from skerry.database.search_counts import Counts, added, difference
 from skerry.database.space_used import SpaceUsed
 from skerry.database.transaction import Transaction
-from skerry.database.view import GuardedSnapshot, LongLooks, View
+from skerry.database.view import GuardedSnapshot, View
 from skerry.database.write_log import Conflict, WriteLog
 from skerry.errors import SkerryError, SystemFault
 from skerry.limits import (

@@ -11,7 +11,8 @@ from threading import Lock
 from typing import TYPE_CHECKING, Final
 
 from skerry.database.overlay import Overlay
-from skerry.storage import Charge, Item, StorageEngine, StorageSnapshot, Tree
+from skerry.errors import SystemFault
+from skerry.storage import Charge, Item, StorageSnapshot, Tree
 
 if TYPE_CHECKING:
     from skerry.database.transaction import Transaction
@@ -82,16 +83,17 @@ class View:
 class GuardedSnapshot:
     """A storage snapshot used on another thread than the loop's: each access holds the lock that recovery takes."""
 
-    __slots__ = ("_lock", "_on_close", "_snapshot")
+    __slots__ = ("_lock", "_on_close", "_snapshot", "fault")
 
     def __init__(self, snapshot: StorageSnapshot, lock: Lock, on_close: Callable[[], None] | None = None) -> None:
         self._on_close = on_close
         self._snapshot = snapshot
         self._lock = lock
+        self.fault: SystemFault | None = None
 
     def get(self, tree: Tree, key: bytes) -> bytes | None:
         with self._lock:
-            return self._snapshot.get(tree, key)
+            return self._usable().get(tree, key)
 
     def scan(
         self, tree: Tree, lower: bytes, upper: bytes | None, reverse: bool, charge: Charge | None = None
@@ -102,7 +104,7 @@ class GuardedSnapshot:
         self, tree: Tree, lower: bytes, upper: bytes | None, reverse: bool, max_items: int, charge: Charge | None = None
     ) -> list[Item]:
         with self._lock:
-            return self._snapshot.scan_chunk(tree, lower, upper, reverse, max_items, charge)
+            return self._usable().scan_chunk(tree, lower, upper, reverse, max_items, charge)
 
     def scan_index(
         self, index_number: int, lower: bytes, upper: bytes | None, reverse: bool, charge: Charge | None = None
@@ -119,7 +121,7 @@ class GuardedSnapshot:
         charge: Charge | None = None,
     ) -> list[bytes]:
         with self._lock:
-            return self._snapshot.scan_index_keys(index_number, lower, upper, reverse, max_items, charge)
+            return self._usable().scan_index_keys(index_number, lower, upper, reverse, max_items, charge)
 
     def renew(self) -> None:
         with self._lock:
@@ -132,25 +134,7 @@ class GuardedSnapshot:
         if on_close is not None:
             on_close()
 
-
-class LongLooks:
-    """Snapshots of the durable state for long looks on other threads. Shape: `count` are open. Any thread."""
-
-    def __init__(self, engine: StorageEngine, lock: Lock) -> None:
-        self.count = 0
-        self._engine = engine
-        self._lock = lock
-        self._counting = Lock()
-
-    def snapshot(self) -> GuardedSnapshot:
-        """The newest durable state, to be closed. Storage grows beside it only when it must: then its next use raises
-        SystemFault `SnapshotGone`.
-        """
-        with self._lock:
-            snapshot = GuardedSnapshot(self._engine.snapshot(), self._lock, lambda: self._count(-1))
-        self._count(1)
-        return snapshot
-
-    def _count(self, change: int) -> None:
-        with self._counting:
-            self.count += change
+    def _usable(self) -> StorageSnapshot:
+        if self.fault is not None:
+            raise self.fault
+        return self._snapshot

@@ -91,8 +91,10 @@ class Upkeep:
         return step_seconds * (100 - percent) / percent
 
     def look_at_storage(self) -> None:
-        """Tells the database what its data take and may take."""
-        self._database.storage_looked_at(self._engine.data_bytes(), self._terms.storage_bytes)
+        """Tells the database what its data and its file take, and what the data may take."""
+        data_bytes = self._engine.data_bytes()
+        self._database.storage_looked_at(data_bytes, self._terms.storage_bytes)
+        self._database.looks.watch(self._engine.usage.used_bytes, data_bytes)
 
     def _horizon(self) -> int:
         retention_s = self.retention_s()
