@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import sys
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any, cast
@@ -29,11 +28,15 @@ class Wire:
     def __init__(self) -> None:
         self.written = b""
         self.unsent = 0
+        self.is_full_after: int | None = None
+        self.pause: Callable[[], None] = lambda: None
         self.is_reading = True
         self.ended: str | None = None
 
     def write(self, data: bytes) -> None:
         self.written += data
+        if self.is_full_after is not None and len(data) > self.is_full_after:
+            self.pause()
 
     def close(self) -> None:
         self.ended = self.ended or "closed"
@@ -43,6 +46,9 @@ class Wire:
 
     def is_closing(self) -> bool:
         return self.ended is not None
+
+    def can_write_eof(self) -> bool:
+        return False
 
     def get_write_buffer_size(self) -> int:
         return self.unsent
@@ -103,14 +109,15 @@ class Deployed:
 class World:
     """A connection after its handshake."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, deployed: Deployed) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, deployed: Deployed, path: str = "/api/sync") -> None:
         self.loop = loop
         self.deployed = deployed
         self.now = 0.0
         self.wire = Wire()
-        self.client = ClientProtocol(parse_uri("ws://localhost/api/sync"))
+        self.client = ClientProtocol(parse_uri(f"ws://localhost{path}"), max_size=None)
         front = cast("Any", self)
         self.socket = SyncSocket(PortShare(loop, None), front, set(), cast("Any", self))
+        self.wire.pause = self.socket.pause_writing
         self.socket.connection_made(self.wire)
         self.client.send_request(self.client.connect())
         self.pass_on()
@@ -133,6 +140,9 @@ class World:
         for piece in self.client.data_to_send():
             if piece:
                 self.socket.data_received(piece)
+
+    def pass_on_together(self) -> None:
+        self.socket.data_received(b"".join(self.client.data_to_send()))
 
     def settle(self) -> None:
         for _ in range(TURNS_MAX):
@@ -339,11 +349,11 @@ def test_nothing_is_read_while_the_deployment_opens(loop: asyncio.AbstractEventL
 @pytest.mark.parametrize(("after", "ended"), [(0, None), (1, "aborted")])
 def test_a_client_that_goes_on_after_its_end_is_not_kept(world: World, after: int, ended: str | None) -> None:
     world.tell({"type": "Nonsense"})
-    kept = sys.getsizeof(world.socket.__dict__["_texts"])
     for piece in (b"x" * 1000,) * 1000:
         world.client.send_text(piece)
     world.pass_on()
-    assert sys.getsizeof(world.socket.__dict__["_texts"]) == kept
+    world.settle()
+    assert world.socket.bytes_unheard == 0
     assert world.wire.ended is None and world.wire.is_reading, "it may still say that it has ended"
     world.now = limits.SYNC_PING_SECONDS + after
     world.client.send_ping(b"")
@@ -407,3 +417,106 @@ def test_a_live_query_of_a_deployment_that_has_spent_its_cpu_time_waits_until_it
         world.settle()
     world.finish(0)
     assert [message["type"] for message in world.heard()] == ["Transition"]
+
+
+def test_a_flood_of_small_frames_is_heard_some_each_turn_and_nothing_more_read(world: World) -> None:
+    flood = 3 * limits.SYNC_FRAMES_PER_TURN_MAX
+    for number in range(flood):
+        world.client.send_text(json.dumps({**mutation(number), "type": "Action"}).encode())
+    world.pass_on_together()
+    assert len(world.deployed.calls) < limits.SYNC_FRAMES_PER_TURN_MAX + 1 and not world.wire.is_reading
+    world.settle()
+    assert len(world.deployed.calls) == flood and world.wire.is_reading
+    assert world.socket.bytes_unheard == 0
+
+
+def test_a_long_query_set_is_watched_some_each_turn_and_told_in_one(world: World) -> None:
+    n_queries = 2 * limits.SYNC_STEPS_PER_TURN_MAX + 1
+    adds = [{"type": "Add", "queryId": n, "udfPath": "m:q", "args": [{"n": n}]} for n in range(n_queries)]
+    world.client.send_text(json.dumps({**watching(0), "modifications": adds}).encode())
+    world.client.send_text(json.dumps(mutation(0)).encode())
+    world.pass_on()
+    assert len(world.deployed.calls) == limits.SYNC_STEPS_PER_TURN_MAX and not world.wire.is_reading
+    for number in range(limits.SYNC_STEPS_PER_TURN_MAX):
+        world.deployed.calls[number][1](CallResult(True, b"1", [], 5))
+    world.settle()
+    assert [request.kind for request, _ in world.deployed.calls[-2:]] == ["query", "mutation"], "in their order"
+    assert world.heard() == [], "what is valid waits for the rest of its message"
+    for _, done in world.deployed.calls[limits.SYNC_STEPS_PER_TURN_MAX : n_queries]:
+        done(CallResult(True, b"1", [], 5))
+    world.settle()
+    (transition,) = world.heard()
+    assert len(transition["modifications"]) == n_queries
+
+
+def test_many_pings_in_one_read_are_answered_with_one(world: World) -> None:
+    for number in range(10):
+        world.client.send_ping(b"%d" % number)
+    world.pass_on_together()
+    world.settle()
+    data, world.wire.written = world.wire.written, b""
+    world.client.receive_data(data)
+    pongs = [event for event in world.client.events_received() if isinstance(event, Frame)]
+    assert [(pong.opcode, bytes(pong.data)) for pong in pongs] == [(Opcode.PONG, b"9")]
+
+
+def test_frames_that_cannot_be_told_apart_end_the_connection_and_are_thrown_away(world: World) -> None:
+    world.socket.data_received(b"\x81\x01x")
+    assert world.heard() == [("close", 1002, "a client's frames must be masked")]
+    for _ in range(100):
+        world.socket.data_received(b"x" * 65536)
+    assert world.socket.bytes_unheard < 65536 and world.wire.is_reading and world.wire.ended is None
+    world.now = limits.SYNC_PING_SECONDS + 1
+    world.socket.expire()
+    assert world.wire.ended == "aborted"
+
+
+def test_a_slow_client_is_not_one_that_takes_nothing(world: World) -> None:
+    world.wire.unsent = 1000
+    world.socket.pause_writing()
+    for number in range(1, 10):
+        world.now = number * limits.SYNC_STALL_SECONDS_MAX
+        world.wire.unsent -= 1
+        world.socket.data_received(b"")  # it is heard of
+        world.socket.expire()
+        assert world.wire.ended is None
+    world.now += limits.SYNC_STALL_SECONDS_MAX + 1
+    world.socket.expire()
+    assert world.wire.ended == "aborted"
+
+
+def test_a_long_transition_goes_in_pieces_as_the_socket_takes_them(loop: asyncio.AbstractEventLoop) -> None:
+    world = World(loop, Deployed(), "/api/1.48.0/sync")
+    world.tell(watching(0))
+    world.wire.is_full_after = 1
+    world.finish(0, b'"' + b"x" * (3 * limits.SYNC_CHUNK_BYTES_MAX) + b'"')
+    chunks = list[str]()
+    for _ in range(4):
+        (chunk,) = world.heard()
+        assert (chunk["type"], chunk["partNumber"], chunk["totalParts"]) == ("TransitionChunk", len(chunks), 4)
+        chunks.append(chunk["chunk"])
+        world.tell(watching(1)) if len(chunks) == 1 else None
+        world.socket.resume_writing()
+    transition = json.loads("".join(chunks))
+    assert len(transition["modifications"][0]["value"]) == 3 * limits.SYNC_CHUNK_BYTES_MAX
+    world.wire.is_full_after = None
+    world.settle()
+    world.finish(1)
+    assert [message["type"] for message in world.heard()] == ["Transition"]
+    world.socket.connection_lost(None)
+    world.settle()
+
+
+@pytest.mark.parametrize("past", [0, 1])
+def test_bound_of_the_frames_that_a_message_comes_in(world: World, past: int) -> None:
+    text = json.dumps(mutation(0)).encode()
+    pieces = [text, *[b""] * (limits.SYNC_MESSAGE_FRAMES_MAX - 2 + past), b""]
+    for number, piece in enumerate(pieces):
+        kind = Opcode.CONT if number else Opcode.TEXT
+        world.socket.data_received(Frame(kind, piece, number == len(pieces) - 1).serialize(mask=True))
+        if number % limits.SYNC_FRAMES_PER_TURN_MAX == 0:
+            world.settle()
+    world.settle()
+    if past:
+        assert world.heard() == [("close", 1009, "a message comes in 16384 frames at most")]
+    assert len(world.deployed.calls) == 1 - past

@@ -14,6 +14,7 @@ from skerry.sync.messages import (
     Call,
     Connect,
     Event,
+    LongText,
     ModifyQuerySet,
     Remove,
     parse_message,
@@ -127,3 +128,16 @@ def test_a_long_message_says_what_a_short_one_says() -> None:
     long = {**fields, "filler": ["x" * 100] * (JSON_WHOLE_BYTES_MAX // 100)}
     assert parse_message(json.dumps(long).encode(), lambda: looks.append(None)) == parsed(fields)
     assert looks, "others get their turn meanwhile"
+
+
+def test_long_arguments_are_told_apart_by_a_digest() -> None:
+    def args_of(length: int, letter: str = "x") -> bytes:
+        fields = {"type": "Mutation", "requestId": 0, "udfPath": "m:f", "args": [{"t": letter * length}]}
+        return parsed(fields).args
+
+    length = JSON_WHOLE_BYTES_MAX - len('{"t":""}')
+    at, past = args_of(length), args_of(length + 1)
+    assert not isinstance(at, LongText) and isinstance(past, LongText)
+    assert past == args_of(length + 1) and hash(past) == hash(args_of(length + 1))
+    assert past != args_of(length + 1, "y") and past != at and past == bytes(past)
+    assert len({past, args_of(length + 1), args_of(length + 1, "y")}) == 2

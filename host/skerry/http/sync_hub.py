@@ -83,10 +83,10 @@ class SyncHub:
             return (caller.is_admin, sent.acting_as)
         return (caller.is_admin, b"" if caller.identity is None else orjson.dumps(caller.identity))
 
-    def read_long(self, text: bytes, done: Callable[[Message | Exception], None]) -> None:
+    def read_long(self, text: bytes | bytearray, done: Callable[[Message | Exception], None]) -> None:
         """Parses a long message beside the loop thread. Raises: SystemFault, where too much waits already."""
         look = get_right_of_way().give_way
-        self._endpoints.read_long(len(text), lambda: parse_message(text, look), done)
+        self._endpoints.read_long(len(text), lambda: parse_message(bytes(text), look), done)
 
     def mutate(
         self,

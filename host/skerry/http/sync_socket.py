@@ -1,10 +1,12 @@
 """A WebSocket connection that speaks the sync protocol.
 
-The library reads and writes frames without input and output of its own; the protocol's rules are in `sync.session`;
-here is what connects them to a socket and to a deployment: one task that keeps the deployment open, and callbacks.
+`http.frames` takes frames apart, the protocol's rules are in `sync.session`; here is what connects them to a socket and
+to a deployment: one task that keeps the deployment open, and callbacks.
 
-A client that does not read costs what is in its socket's buffer: while that is full no transition is made, and nothing
-more is read from it; afterwards it is brought to the newest state in one. One that takes nothing for
+A connection does `SYNC_FRAMES_PER_TURN_MAX` frames and `SYNC_STEPS_PER_TURN_MAX` steps of a message in one turn of the
+loop, and reads nothing before it has done what it has read, so that a flood costs its sender time and its neighbours
+none. A client that does not read costs what is in its socket's buffer: while that is full no transition is made, and
+nothing more is read from it; afterwards it is brought to the newest state in one. One that takes nothing for
 `SYNC_STALL_SECONDS_MAX`, or is not heard of for `SYNC_SILENCE_SECONDS_MAX`, is dropped, and so is one that does not end
 within `SYNC_PING_SECONDS` of being told to. Nothing is read while the deployment opens, and nothing kept of what comes
 after the end.
@@ -22,25 +24,40 @@ from collections import deque
 from functools import partial
 from typing import Any, Final
 
-from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
 from skerry.errors import ClientError, SkerryError, SystemFault
 from skerry.functions.request import CallResult
+from skerry.http.frames import (
+    BINARY,
+    CLOSE,
+    PING,
+    PONG,
+    TEXT,
+    FrameFault,
+    FrameReader,
+    Heard,
+    close_payload,
+    echoed_close,
+)
 from skerry.http.front import Front
+from skerry.http.outbox import Outbox, takes_chunks
 from skerry.http.port import NEVER, PortShare
 from skerry.http.sync_hub import NOBODY, CallerKey, Leaving, SyncHub, hub_of
 from skerry.limits import (
     JSON_WHOLE_BYTES_MAX,
     SYNC_ACTIONS_MAX,
+    SYNC_FRAMES_PER_TURN_MAX,
     SYNC_MESSAGE_BYTES_MAX,
+    SYNC_MESSAGE_FRAMES_MAX,
     SYNC_MUTATIONS_AT_ONCE_MAX,
     SYNC_MUTATIONS_WAITING_MAX,
     SYNC_PING_SECONDS,
     SYNC_SILENCE_SECONDS_MAX,
     SYNC_STALL_SECONDS_MAX,
+    SYNC_STEPS_PER_TURN_MAX,
     SYNC_UNSENT_BYTES_MAX,
 )
 from skerry.sync import session as frames
@@ -57,6 +74,7 @@ _RESTARTING: Final = 1012
 _INTERNAL: Final = 1011
 _DONE: Final = 1000
 _REASON_BYTES_MAX: Final = 123
+_WRITE_BYTES: Final = 65_536
 
 
 class SyncSocket(asyncio.Protocol, Leaving):
@@ -68,14 +86,15 @@ class SyncSocket(asyncio.Protocol, Leaving):
         self._front = front
         self._connections = connections
         self._loop = loop
-        self._ws = ServerProtocol(max_size=SYNC_MESSAGE_BYTES_MAX)
+        self._handshake: ServerProtocol | None = ServerProtocol()
+        self._reader = FrameReader(SYNC_MESSAGE_BYTES_MAX, SYNC_MESSAGE_FRAMES_MAX)
+        self._outbox = Outbox()
         self._session = Session()
         self._hub: SyncHub | None = None
         self._caller: CallerKey = NOBODY
         self._task: asyncio.Task[None] | None = None
         self._ended: asyncio.Future[None] = loop.create_future()
-        self._texts: deque[bytes] = deque()
-        self._fragments: list[bytes] = []
+        self._steps: deque[Step] = deque()
         self._lives: dict[int, LiveQuery] = {}
         self._queries: dict[int, Add] = {}
         self._ids: dict[LiveQuery, set[int]] = {}
@@ -84,10 +103,15 @@ class SyncSocket(asyncio.Protocol, Leaving):
         self._mutations: deque[tuple[Call, CallerKey]] = deque()
         self._placing: Call | None = None
         self._mutating = 0
+        self._pong: bytes | None = None
         self._actions = 0
+        self._is_open = False  # after the handshake, before either side has said that it ends
+        self._is_deaf = False  # what arrives is thrown away
         self._is_update_soon = False
+        self._is_hearing_soon = False
         self._is_blocked = False
-        self._is_parsing = False
+        self._is_waiting = False  # something beside the loop thread comes before what is next
+        self._unsent = 0
         self._ends_at = NEVER
         self._heard_at = self._sent_at = self._blocked_at = loop.time()
 
@@ -103,47 +127,48 @@ class SyncSocket(asyncio.Protocol, Leaving):
         self._share.forget(self)
         self._connections.discard(self)
         self.deadline = NEVER
-        self._texts.clear()
+        self._is_open = False
+        self._is_deaf = True
+        self._steps.clear()
         self._mutations.clear()
         if not self._ended.done():
             self._ended.set_result(None)
 
     def data_received(self, data: bytes) -> None:
         self._heard_at = self._loop.time()
-        self._ws.receive_data(data)
-        for event in self._ws.events_received():
-            if isinstance(event, Request):
-                self._open(event)
-            elif isinstance(event, Frame):
-                self._frame(event)
-        self._flush()
-
-    def eof_received(self) -> None:
-        self._ws.receive_eof()
-        self._flush()
+        if self._handshake is not None:
+            self._greet(self._handshake, data)
+        elif not self._is_deaf:
+            self._reader.feed(data)
+            if not self._is_hearing_soon:
+                self._hear()
 
     def pause_writing(self) -> None:
         self._is_blocked = True
         self._blocked_at = self._loop.time()
-        with contextlib.suppress(RuntimeError):
-            self._wire.pause_reading()
+        self._unsent = self._wire.get_write_buffer_size()
+        self._pause_reading()
 
     def resume_writing(self) -> None:
         self._is_blocked = False
-        if self._hub is not None or self._ws.state is not State.OPEN:
-            self._read_on()
+        self._flush()
+        self._hear_soon()
         self._update_soon()
 
     def expire(self) -> None:
         """Says that the connection is alive, or drops it where the client does not seem to be."""
         now = self._loop.time()
         self.deadline = now + SYNC_PING_SECONDS
+        if self._is_blocked:
+            unsent = self._wire.get_write_buffer_size()
+            if unsent < self._unsent:  # slow, and not still
+                self._unsent, self._blocked_at = unsent, now
         is_stalled = self._is_blocked and now - self._blocked_at > SYNC_STALL_SECONDS_MAX
         if is_stalled or now - self._heard_at > SYNC_SILENCE_SECONDS_MAX or now > self._ends_at:
             self._wire.abort()
             return
-        if self._ws.state is State.OPEN and not self._is_blocked:
-            self._ws.send_ping(b"")
+        if self._is_open and not self._is_blocked:
+            self._outbox.put(PING, b"")
             if now - self._sent_at >= SYNC_PING_SECONDS - 1:
                 self._send(frames.PING)
             self._flush()
@@ -158,7 +183,20 @@ class SyncSocket(asyncio.Protocol, Leaving):
 
     # -- the handshake -----------------------------------------------------------------------------------------------
 
-    def _open(self, request: Request) -> None:
+    def _greet(self, handshake: ServerProtocol, head: bytes) -> None:
+        handshake.receive_data(head)
+        for event in handshake.events_received():
+            if isinstance(event, Request):
+                self._open(handshake, event)
+        for piece in handshake.data_to_send():
+            if piece:
+                self._wire.write(piece)
+            else:
+                self._wire.close()
+        if self._is_open:
+            self._handshake = None
+
+    def _open(self, handshake: ServerProtocol, request: Request) -> None:
         host = request.headers.get_all("Host")
         path = request.path.partition("?")[0]
         try:
@@ -166,11 +204,15 @@ class SyncSocket(asyncio.Protocol, Leaving):
             if not _PATH.fullmatch(found.path):
                 raise ClientError("RouteNotFound", f"There is no WebSocket at {path[:100]}: it is /api/sync.")
         except ClientError as error:
-            self._ws.send_response(self._ws.reject(error.spec.http_status, f"{error.code}: {error.message}\n"))
+            refusal = handshake.reject(error.spec.http_status, f"{error.code}: {error.message}\n")
+            handshake.send_response(refusal)
             return
-        self._ws.send_response(self._ws.accept(request))
-        if self._ws.state is State.OPEN:
-            self._wire.pause_reading()
+        handshake.send_response(handshake.accept(request))
+        if handshake.state is State.OPEN:
+            self._is_open = True
+            if takes_chunks(found.path):
+                self._outbox.use_chunks()
+            self._pause_reading()
             self._task = self._loop.create_task(self._serve(found.hosted, found.endpoints))
 
     async def _serve(self, hosted: Any, endpoints: Any) -> None:
@@ -182,10 +224,8 @@ class SyncSocket(asyncio.Protocol, Leaving):
                     raise SystemFault("TooManyConnections", "The deployment has too many connections. Try again soon.")
                 self._hub = hub
                 hub.connections.add(self)
-                self._read_on()
                 try:
-                    self._take()
-                    self._flush()
+                    self._hear()
                     await self._ended
                 finally:
                     hub.connections.discard(self)
@@ -196,11 +236,6 @@ class SyncSocket(asyncio.Protocol, Leaving):
             _log.exception("a sync connection failed")
             self._close_for(SystemFault("InternalServerError", str(error)))
 
-    def _read_on(self) -> None:
-        if not self._is_blocked and not self._is_parsing:
-            with contextlib.suppress(RuntimeError):
-                self._wire.resume_reading()
-
     def _forget_all(self, hub: SyncHub) -> None:
         for live in self._ids:
             hub.reactor.forget(live, self)
@@ -210,59 +245,113 @@ class SyncSocket(asyncio.Protocol, Leaving):
 
     # -- what arrives ------------------------------------------------------------------------------------------------
 
-    def _frame(self, frame: Frame) -> None:
-        if self._ws.state is not State.OPEN:
-            return
-        if frame.opcode is Opcode.TEXT or (frame.opcode is Opcode.CONT and self._fragments):
-            self._fragments.append(bytes(frame.data))
-            if frame.fin:
-                text, self._fragments = b"".join(self._fragments), []
-                self._texts.append(text)
-                self._take()
-        elif frame.opcode is Opcode.BINARY:
+    @property
+    def bytes_unheard(self) -> int:
+        """What has arrived and was not looked at, or is no whole message yet."""
+        return self._reader.bytes_held
+
+    @property
+    def _may_hear(self) -> bool:
+        """Whether the next frame can be looked at: what was heard before it is done."""
+        if not self._is_open:
+            return not self._is_deaf
+        return self._hub is not None and not (self._is_waiting or self._is_blocked or self._steps)
+
+    def _hear(self) -> None:
+        """Does what the next frames ask for, and reads on when there are none."""
+        self._is_hearing_soon = False
+        for _ in range(SYNC_FRAMES_PER_TURN_MAX):
+            self._do_steps()
+            if not self._may_hear:
+                break
+            try:
+                heard = self._reader.next()
+                if heard is None:
+                    self._read_on()
+                    break
+                self._frame(heard)
+            except FrameFault as fault:
+                self._break(fault)
+                break
+        else:
+            self._hear_soon()
+        self._flush()
+
+    def _hear_soon(self) -> None:
+        """Goes on with what was read in the next turn of the loop; until then nothing more is read."""
+        self._pause_reading()
+        if not self._is_hearing_soon:
+            self._is_hearing_soon = True
+            self._loop.call_soon(self._hear)
+
+    def _pause_reading(self) -> None:
+        with contextlib.suppress(RuntimeError):
+            self._wire.pause_reading()
+
+    def _read_on(self) -> None:
+        with contextlib.suppress(RuntimeError):
+            self._wire.resume_reading()
+
+    def _frame(self, heard: Heard) -> None:
+        kind, data = heard
+        if kind == CLOSE:
+            self._close_heard(data)
+        elif not self._is_open:
+            pass
+        elif kind == TEXT:
+            self._take(data)
+        elif kind == PING:
+            self._pong = bytes(data)
+        elif kind == BINARY:
             self._fail(ClientError("InvalidSyncMessage", "Messages are text, not binary."))
 
-    def _take(self) -> None:
-        """Does what the messages ask for that have come, once the deployment is open."""
+    def _take(self, text: bytes | bytearray) -> None:
+        """Takes a message: its steps, or the wait for those of a long one."""
         hub = self._hub
-        while hub is not None and self._texts and not self._is_parsing and self._ws.state is State.OPEN:
-            text = self._texts.popleft()
-            try:
-                if len(text) > JSON_WHOLE_BYTES_MAX:
-                    hub.read_long(text, self._take_long)
-                    self._is_parsing = True
-                    self._wire.pause_reading()
-                    break
-                for step in self._session.receive(text):
-                    self._do(hub, step)
-            except SkerryError as error:
-                self._fail(error)
+        assert hub is not None, "frames are heard once the deployment is open"
+        try:
+            if len(text) > JSON_WHOLE_BYTES_MAX:
+                hub.read_long(text, self._take_long)
+                self._is_waiting = True
+                self._pause_reading()
+                return
+            self._steps.extend(self._session.receive(bytes(text)))
+        except SkerryError as error:
+            self._fail(error)
         self._update_soon()
 
     def _take_long(self, message: Message | Exception) -> None:
         """A long message was parsed, and those behind it follow."""
-        self._is_parsing = False
-        self._read_on()
-        hub = self._hub
-        if hub is None or self._ended.done() or self._ws.state is not State.OPEN:
+        self._is_waiting = False
+        if self._hub is not None and self._is_open:
+            if isinstance(message, SkerryError):
+                self._fail(message)
+            elif isinstance(message, Exception):
+                _log.error("a long message could not be read", exc_info=message)
+                self._close_for(SystemFault("InternalServerError", str(message)))
+            else:
+                try:
+                    self._steps.extend(self._session.take(message))
+                except SkerryError as error:
+                    self._fail(error)
+                self._update_soon()
+        self._hear()
+
+    def _do_steps(self) -> None:
+        """Does what a message asked for; a long list goes on in the next turn."""
+        hub, steps = self._hub, self._steps
+        if hub is None or not steps:
             return
-        if isinstance(message, SkerryError):
-            self._fail(message)
-        elif isinstance(message, Exception):
-            _log.error("a long message could not be read", exc_info=message)
-            self._close_for(SystemFault("InternalServerError", str(message)))
-        else:
+        for _ in range(SYNC_STEPS_PER_TURN_MAX):
             try:
-                for step in self._session.take(message):
-                    self._do(hub, step)
+                self._do(hub, steps.popleft())
             except SkerryError as error:
                 self._fail(error)
-        self._take()
-        self._flush()
+            if not steps:
+                return
+        self._hear_soon()
 
     def _do(self, hub: SyncHub, step: Step) -> None:
-        if self._ws.state is not State.OPEN:
-            return
         if isinstance(step, Subscribe):
             self._queries[step.query.query_id] = step.query
             self._watch(hub, step.query)
@@ -336,7 +425,7 @@ class SyncSocket(asyncio.Protocol, Leaving):
         """A mutation is committed, or has ended: the next one may begin. It raises nothing."""
         if self._placing is call:
             self._placing = None
-        if self._ws.state is State.OPEN:
+        if self._is_open:
             try:
                 self._mutate(hub)
             except SkerryError as error:
@@ -344,7 +433,7 @@ class SyncSocket(asyncio.Protocol, Leaving):
 
     def _mutation_done(self, hub: SyncHub, call: Call, outcome: Outcome) -> None:
         self._mutating -= 1
-        if self._ws.state is not State.OPEN:
+        if not self._is_open:
             return
         covered_ts = 0
         if isinstance(outcome, tuple):
@@ -365,7 +454,7 @@ class SyncSocket(asyncio.Protocol, Leaving):
     def _action_done(self, call: Call, outcome: CallResult | SkerryError) -> None:
         self._actions -= 1
         hub = self._hub
-        if self._ws.state is not State.OPEN or hub is None:
+        if not self._is_open or hub is None:
             return
         if isinstance(outcome, SkerryError):
             self._send(frames.action_failed(call.request_id, outcome.message, None, []))
@@ -398,14 +487,14 @@ class SyncSocket(asyncio.Protocol, Leaving):
     def reach(self, ts: int) -> None:
         """Brings the client to an older timestamp, while a query of its is not done at the newest one."""
         hub = self._hub
-        if hub is None or not self._stale or self._is_blocked or self._ws.state is not State.OPEN:
+        if hub is None or not self._stale or self._steps or self._is_blocked or not self._is_open:
             return
         if ts < self._session.floor_ts:
             return
         results = hub.reactor.results_at(ts, self._lives.items())
         frame = None if results is None else self._session.transition(ts, results)
         if frame is not None:
-            self._send(frame)
+            self._outbox.put(TEXT, frame, is_transition=True)
             self._flush()
 
     def _update_soon(self) -> None:
@@ -417,7 +506,7 @@ class SyncSocket(asyncio.Protocol, Leaving):
         """Brings the client to the newest state, where all of its queries are valid there."""
         self._is_update_soon = False
         hub = self._hub
-        if hub is None or self._stale or self._is_blocked or self._ws.state is not State.OPEN:
+        if hub is None or self._stale or self._steps or self._is_blocked or not self._is_open:
             return
         if not self._changed and not self._session.owes_transition:
             return
@@ -425,27 +514,48 @@ class SyncSocket(asyncio.Protocol, Leaving):
         results = [(query_id, self._lives[query_id].result or b"") for query_id in changed]
         frame = self._session.transition(hub.durable_ts, results)
         if frame is not None:
-            self._send(frame)
+            self._outbox.put(TEXT, frame, is_transition=True)
             self._flush()
 
     # -- what leaves -------------------------------------------------------------------------------------------------
 
     def _send(self, frame: bytes) -> None:
-        if self._ws.state is State.OPEN:
-            self._ws.send_text(frame)
+        if self._is_open:
+            self._outbox.put(TEXT, frame)
 
     def _flush(self) -> None:
-        pieces = self._ws.data_to_send()
-        if not pieces or self._wire.is_closing():
-            return
+        """Writes what the socket takes."""
+        wire, outbox = self._wire, self._outbox
+        if self._pong is not None and self._is_open:
+            outbox.put(PONG, self._pong)  # one for all pings that came together
+            self._pong = None
+        pieces: list[bytes] = []
+        n_bytes = 0
+        while not self._is_blocked and not wire.is_closing():
+            frame = outbox.next()
+            if frame is None:
+                break
+            pieces += frame
+            n_bytes += len(frame[1])
+            if n_bytes > _WRITE_BYTES:
+                self._write(pieces)
+                n_bytes = 0
+        if pieces:
+            self._write(pieces)
+        if wire.get_write_buffer_size() + outbox.bytes_held > SYNC_UNSENT_BYTES_MAX:
+            wire.abort()
+
+    def _write(self, pieces: list[bytes]) -> None:
+        """Writes pieces and forgets them; a long one as it is, without a copy."""
         self._sent_at = self._loop.time()
-        for piece in pieces:
-            if piece:
-                self._wire.write(piece)
-            else:
-                self._wire.close()
-        if self._wire.get_write_buffer_size() > SYNC_UNSENT_BYTES_MAX:
-            self._wire.abort()
+        last = pieces.pop()
+        if len(last) > _WRITE_BYTES:
+            self._wire.write(b"".join(pieces))
+            self._wire.write(last)
+        else:
+            pieces.append(last)
+            self._wire.write(b"".join(pieces))
+        pieces.clear()
 
     def _fail(self, error: SkerryError) -> None:
         """Ends a connection whose messages cannot be understood, or that asks for too much."""
@@ -460,12 +570,29 @@ class SyncSocket(asyncio.Protocol, Leaving):
         self._close(_INTERNAL if error.code == "InternalServerError" else _TRY_AGAIN, error.code)
 
     def _close(self, code: int, reason: str) -> None:
-        if self._ws.state is State.OPEN:
-            self._ws.send_close(code, reason[:_REASON_BYTES_MAX])
-            self._flush()
-            self._ends_at = self._loop.time() + SYNC_PING_SECONDS
-            self._texts.clear()
-            self._mutations.clear()
-            self._read_on()  # the client's own close
-        elif self._ws.state is State.CONNECTING:
-            self._wire.close()
+        if not self._is_open:
+            return
+        self._outbox.put(CLOSE, close_payload(code, reason, _REASON_BYTES_MAX))
+        self._is_open = False
+        self._ends_at = self._loop.time() + SYNC_PING_SECONDS
+        self._steps.clear()
+        self._mutations.clear()
+        self._flush()
+        self._hear_soon()  # the client's own close
+
+    def _close_heard(self, data: bytes | bytearray) -> None:
+        """The client ends the connection, or agrees that it ends."""
+        if self._is_open:
+            self._outbox.put(CLOSE, echoed_close(data))
+            self._is_open = False
+        self._is_deaf = True
+        self._flush()
+        self._wire.close()
+
+    def _break(self, fault: FrameFault) -> None:
+        """Ends a connection whose frames cannot be told apart; what else comes is thrown away until it ends."""
+        self._close(fault.code, fault.reason)
+        self._is_deaf = True
+        if not self._wire.is_closing() and self._wire.can_write_eof():
+            self._wire.write_eof()
+        self._read_on()
