@@ -40,6 +40,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = {
     # -- live queries ----------------------------------------------------------------------------------------------
     "InvalidSyncMessage": _client(400, "Speak the sync protocol; the message says what is wrong with what was sent."),
     "BaseVersionMismatch": _client(400, "Connect again: the client and the server disagree on what was sent before."),
+    "AnswerNotKept": _client(410, "The mutation took effect; query what it wrote, for its long answer is not kept."),
     "TooManyQueries": _client(400, "Watch fewer queries on one connection, or open another one."),
     "TooManyConcurrentMutations": _system(503, "Wait for answers before sending more mutations on one connection."),
     "TooManyConnections": _system(503, "The deployment has too many connections; try again in a moment."),

@@ -343,6 +343,7 @@ SYNC_STALL_SECONDS_MAX = 60  # for which a client takes nothing of what was sent
 SYNC_CHUNK_BYTES_MAX = 1 * MIB  # of a transition in one message, for clients that put it together
 SYNC_UNSENT_BYTES_MAX = 64 * MIB  # in one connection's buffer, before it is dropped
 ANSWERS_KEPT_SECONDS = 14 * 86_400  # at least, of mutations over a socket: one that is sent again takes effect once
+ANSWER_BYTES_MAX = 64 * KIB  # of what is kept of one; of a longer one, that there was one
 ANSWERS_PERIOD_SECONDS = 7 * 86_400  # whose answers are forgotten together, and in which one is looked for at a time
 ANSWERS_STEP_KEYS = 200  # that one step of forgetting deletes
 ANSWERS_STEP_BYTES = 1 * MIB  # that one step of forgetting reads; the last may lie on top

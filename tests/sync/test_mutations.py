@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
-from skerry.errors import SystemFault
+from skerry import limits
+from skerry.errors import ClientError, SystemFault
 from skerry.functions.request import CallRequest, CallResult
 from skerry.sync.mutations import Mutations, Outcome
+from skerry.sync.session import success_parts
 
 SESSION = bytes(16)
 
@@ -83,3 +85,43 @@ def test_one_that_cannot_be_looked_for_is_answered() -> None:
     told: list[Outcome] = []
     Mutations(lambda _, __: None, find, False).run(SESSION, 0, a_request(), list, told.append)
     assert isinstance(told[0], SystemFault) and told[0].code == "StorageFailed"
+
+
+_AROUND = len(success_parts(b"", []))
+
+
+@pytest.mark.parametrize(
+    ("length", "lines", "kept"),
+    [
+        (limits.ANSWER_BYTES_MAX - _AROUND, [], "all"),
+        (limits.ANSWER_BYTES_MAX - _AROUND, ["[LOG] x"], "not its log"),
+        (limits.ANSWER_BYTES_MAX - _AROUND + 1, [], "not the answer"),
+        (limits.ANSWER_BYTES_MAX - _AROUND + 1, ["[LOG] x"], "not the answer"),
+    ],
+)
+def test_bound_of_an_answer_that_is_kept(length: int, lines: list[str], kept: str) -> None:
+    begun: list[tuple[CallRequest, Callable[[Any], None]]] = []
+    stored: dict[bytes, tuple[int, bytes]] = {}
+    told: list[Outcome] = []
+
+    def run() -> None:
+        mutations.run(SESSION, 7, a_request(), lambda: None, told.append)
+
+    mutations = Mutations(lambda request, done: begun.append((request, done)), lambda name: stored.get(name), False)
+    run()
+    request, done = begun[0]
+    result = CallResult(True, b"1" * length, lines, 9)
+    assert request.keep is not None
+    ((_, key, value),) = request.keep(result, 9)
+    assert value is not None and len(value) <= limits.ANSWER_BYTES_MAX + 8
+    done(result)
+    first = told.pop()
+    assert first == (9, success_parts(result.value, lines)), "whoever hears of it at once hears all of it"
+    stored[key[-len(SESSION) - 16 :]] = (9, value[8:])
+    run()
+    again = told.pop()
+    assert len(begun) == 1
+    if kept == "not the answer":
+        assert isinstance(again, ClientError) and again.code == "AnswerNotKept" and "taken effect" in again.message
+    else:
+        assert again == (9, success_parts(result.value, lines if kept == "all" else []))

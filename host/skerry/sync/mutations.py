@@ -4,7 +4,8 @@ A client that loses its connection sends again what it has not seen in a transit
 client's session, the request's number and the caller the answer is written in the mutation's own commit
 (`skerry.database.answers`), so it is there exactly if the commit is; while the mutation runs, the number is found here.
 Another caller's request of the same number is another one. Only successes are kept: a mutation that failed has no
-effects and may run again.
+effects and may run again. An answer of more than `ANSWER_BYTES_MAX` is not kept, only that there was one: who sends
+it again hears that the mutation took effect and that its answer is gone (`AnswerNotKept`).
 
 A mutation has its place once it is committed, which is before it is durable: those that come after it see it, and if
 storage fails they are lost with it. So who keeps an order need not wait for the disk between one and the next.
@@ -20,8 +21,9 @@ from typing import Final
 import orjson
 
 from skerry.database import Answer, answer_write
-from skerry.errors import SkerryError, SystemFault
+from skerry.errors import ClientError, SkerryError, SystemFault
 from skerry.functions.request import CallRequest, CallResult
+from skerry.limits import ANSWER_BYTES_MAX
 from skerry.storage import Write
 from skerry.sync.session import success_parts
 
@@ -88,12 +90,12 @@ class Mutations:
             done(error)
             return
         if kept is not None:
-            done(kept)
+            done(kept if kept[1] else _not_kept())
             return
         running = self._running[name] = _Running(placed, done)
 
         def keep(result: CallResult, commit_ts: int) -> list[Write]:
-            write = answer_write(name, commit_ts, self._parts(result))
+            write = answer_write(name, commit_ts, self._kept_parts(result))
             running.is_placed = True
             for tell in running.placed:
                 tell()
@@ -117,8 +119,23 @@ class Mutations:
             _log.error("a mutation could not be run", exc_info=error)
             ended(SystemFault("InternalServerError", "The mutation could not be run. Send it again."))
 
+    def _kept_parts(self, result: CallResult) -> bytes:
+        """What is kept of an answer: all of it, or not its log, or only that there was one."""
+        for parts in (self._parts(result), success_parts(result.value, [])):
+            if len(parts) <= ANSWER_BYTES_MAX:
+                return parts
+        return b""
+
     def _parts(self, result: CallResult) -> bytes:
         return success_parts(result.value, [] if self._redact else result.log_lines)
+
+
+def _not_kept() -> ClientError:
+    return ClientError(
+        "AnswerNotKept",
+        f"The mutation has taken effect, and did not run again. Its answer had more than {ANSWER_BYTES_MAX} bytes and"
+        " is not kept: query what it wrote.",
+    )
 
 
 def _caller(request: CallRequest) -> bytes:
