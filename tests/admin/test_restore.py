@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from skerry import limits
-from skerry.admin.registry import State
+from skerry.admin.registry import Quotas, State
 from skerry.admin.restore import Restore
 from skerry.errors import ClientError
+from skerry.storage import Tree
 from skerry.storage.folder import DeploymentFolder
 from tests.admin.world import HostWorld
 from tests.backup.test_backup import made, take
@@ -43,6 +44,35 @@ def test_a_backup_becomes_a_deployment_that_opens(tmp_path: Path, base: Path) ->
     origin.engine.close()
 
 
+def test_a_restore_gets_the_quotas_that_were_asked_for(tmp_path: Path, base: Path) -> None:
+    origin = source(tmp_path)
+    raw = take(origin)
+    with HostWorld(tmp_path / "host", shared.compiled(base)) as world:
+        for asked in ({"storage_bytes": 0}, {"storage_bytes": "x"}, {"disk": 1}):
+            with pytest.raises(ClientError, check=lambda error: error.code == "InvalidQuotas"):
+                world.host.begin_restore("new", asked)
+        stored = documents_bytes(origin)
+        for quota, fits in ((stored - 1, False), (stored, True)):
+            begun = world.host.begin_restore("new", {"storage_bytes": quota})
+            begun.write(raw)
+            if fits:
+                world.wait(world.host.restore(begun))
+            else:
+                with pytest.raises(ClientError, match="restore with a larger one"):
+                    world.wait(world.host.restore(begun))
+        record = world.host.registry.find("new")
+        assert record is not None and record.quotas.storage_bytes == stored
+    origin.engine.close()
+
+
+def documents_bytes(world: World) -> int:
+    """What the documents take as they are stored."""
+    snapshot = world.engine.snapshot()
+    n_bytes = sum(len(stored) for _, stored in snapshot.scan(Tree.DOCUMENTS, b"", None, False))
+    snapshot.close()
+    return n_bytes
+
+
 def test_names_and_places_of_restores(tmp_path: Path, base: Path) -> None:
     with HostWorld(tmp_path / "host", shared.compiled(base)) as world:
         assert refuses(world, "local") == "DeploymentNameTaken"
@@ -60,7 +90,7 @@ def test_names_and_places_of_restores(tmp_path: Path, base: Path) -> None:
 @pytest.mark.parametrize("past", [0, 1])
 def test_an_upload_at_its_bound_and_one_past_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, past: int) -> None:
     monkeypatch.setattr(limits, "RESTORE_UPLOAD_BYTES_MAX", 10)
-    begun = Restore("n", tmp_path)
+    begun = Restore("n", tmp_path, Quotas())
     begun.write(b"12345")
     if past:
         with pytest.raises(ClientError, check=lambda e: e.code == "RequestTooLarge"):

@@ -23,8 +23,12 @@ def test_a_deployment_comes_back_with_its_data_and_code(tmp_path: Path, app_bund
         assert told.returncode == 0 and "what has changed in local" in told.stdout, told
         alone = skerry("admin", "restore", "new", second, "--json", **host)
         assert json.loads(alone.stdout)["error"]["code"] == "BackupInvalid"
-        made = json.loads(skerry("admin", "restore", "new", first, second, "--json", **host).stdout)
+        quota = ("--set", "storage-bytes=9000000")
+        made = json.loads(skerry("admin", "restore", "new", first, second, *quota, "--json", **host).stdout)
         assert made["ok"] and made["of"] == "local" and made["adminKey"].startswith("new|")
+        assert made["url"] == f"{running.url}/d/new"
+        assert "9,000,000  set" in skerry("quotas", "new", **host).stdout
+        assert skerry("admin", "restore", "other", first, "--set", "storage-bytes=x", **host).returncode == 2
         taken = skerry("admin", "restore", "new", first, "--json", **host)
         assert json.loads(taken.stdout)["error"]["code"] == "DeploymentNameTaken"
         body = json.dumps({"path": "probe:echo", "args": {}}).encode()

@@ -21,7 +21,8 @@ def test_from_nothing_to_a_rollback_and_back_to_nothing(served: tuple[RunningSer
     host = {"SKERRY_HOST_CREDENTIAL": credential, "CONVEX_SELF_HOSTED_URL": running.url}
     made = skerry("deployments", "create", "blog", "--json", **host)
     assert made.returncode == 0, made.stderr
-    own = {"CONVEX_SELF_HOSTED_URL": f"{running.url}/d/blog"}
+    own = {"CONVEX_SELF_HOSTED_URL": json.loads(made.stdout)["url"]}
+    assert own["CONVEX_SELF_HOSTED_URL"] == f"{running.url}/d/blog"
     admin = {**own, "CONVEX_SELF_HOSTED_ADMIN_KEY": json.loads(made.stdout)["adminKey"]}
     created = skerry("keys", "create", "--scope", "deploy", "--label", "ci", "--days", "1", "--json", **admin)
     assert created.returncode == 0, created.stderr

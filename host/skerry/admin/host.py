@@ -263,20 +263,22 @@ class Host:
             )
         return await self.registry.create(name, self._now_ms())
 
-    def begin_restore(self, name: str) -> Restore:
-        """A new deployment that is to be made of backups, which arrive next; ended by `end_restore`.
+    def begin_restore(self, name: str, quotas: dict[str, Any] | None = None) -> Restore:
+        """A new deployment, with these quotas set, that is to be made of backups, which arrive next; ended by
+        `end_restore`.
 
-        Raises: ClientError `DeploymentNameInvalid`, `DeploymentNameTaken`, `RestoreInProgress`, `TooManyRestores`;
-        SystemFault `StorageFull`. Limits: RESTORES_MAX.
+        Raises: ClientError `DeploymentNameInvalid`, `DeploymentNameTaken`, `InvalidQuotas`, `RestoreInProgress`,
+        `TooManyRestores`; SystemFault `StorageFull`. Limits: RESTORES_MAX.
         """
         check_name(name)
+        wanted = changed_quotas(Quotas(), quotas or {})
         if self.registry.find(name) is not None or name in self._folder.deployment_names():
             raise ClientError("DeploymentNameTaken", f"There is a deployment '{name}' already: choose another name.")
         if name in self._restoring:
             raise ClientError("RestoreInProgress", f"'{name}' is being restored already: wait for its end.")
         if len(self._restoring) >= limits.RESTORES_MAX:
             raise ClientError("TooManyRestores", f"{limits.RESTORES_MAX} restores are under way: wait for one's end.")
-        restore = self._restoring[name] = Restore(name, self._folder.deployments)
+        restore = self._restoring[name] = Restore(name, self._folder.deployments, wanted)
         return restore
 
     async def restore(self, restore: Restore) -> dict[str, Any]:
@@ -286,9 +288,9 @@ class Host:
         """
 
         async def work() -> dict[str, Any]:
-            quota = effective(Quotas()).storage_bytes
+            quota = effective(restore.quotas).storage_bytes
             made = await asyncio.to_thread(restore.build, self._options.clock_ns, quota or limits.QUOTA_MAX)
-            await self.registry.create(restore.name, self._now_ms(), State.DELETING)
+            await self.registry.create(restore.name, self._now_ms(), State.DELETING, restore.quotas)
             try:
                 await asyncio.to_thread(restore.put_in_place)
             except BaseException:

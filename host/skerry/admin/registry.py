@@ -115,14 +115,16 @@ class Registry:
         self._refresh()
         return [self._deployments[name] for name in sorted(self._deployments)]
 
-    async def create(self, name: str, now_ms: int, state: State = State.ACTIVE) -> DeploymentRecord:
+    async def create(
+        self, name: str, now_ms: int, state: State = State.ACTIVE, quotas: Quotas | None = None
+    ) -> DeploymentRecord:
         """A new deployment, durable on return; `DELETING` for one that is gone after a crash until `settle`.
 
         Raises: ClientError `DeploymentNameInvalid`, `DeploymentNameTaken`, `TooManyDeployments`.
         Limits: DEPLOYMENTS_MAX, DEPLOYMENT_NAME_CHARS_MAX.
         """
         check_name(name)
-        record = DeploymentRecord(name, now_ms, state)
+        record = DeploymentRecord(name, now_ms, state, quotas or Quotas())
 
         def decide() -> list[Write]:
             if name in self._deployments:

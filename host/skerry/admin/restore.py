@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from skerry import limits
+from skerry.admin.registry import Quotas
 from skerry.backup.restoring import Restoring
 from skerry.errors import ClientError
 from skerry.storage.folder import sync_folder
@@ -24,10 +25,14 @@ ENDING: Final = ".restoring"
 
 
 class Restore:
-    """One restore. To be discarded, whatever became of it. Raises: SystemFault `StorageFull`."""
+    """One restore. To be discarded, whatever became of it. Shape: `quotas` the deployment will have.
 
-    def __init__(self, name: str, deployments: Path) -> None:
+    Raises: SystemFault `StorageFull`.
+    """
+
+    def __init__(self, name: str, deployments: Path, quotas: Quotas) -> None:
         self.name = name
+        self.quotas = quotas
         self.size_bytes = 0
         self._deployments = deployments
         self._place = deployments / f".{name}{ENDING}"

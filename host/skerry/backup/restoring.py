@@ -178,7 +178,9 @@ class Restoring:
         stored = stored_form(dumps(fields), size, self._stamp, None)
         self._bytes += len(stored)
         if self._bytes > self._bytes_max:
-            raise invalid(f"its documents take more than {self._bytes_max} bytes, the storage quota.")
+            raise invalid(
+                f"its documents take more than {self._bytes_max} bytes, the storage quota: restore with a larger one."
+            )
         self._writes += [(Tree.DOCUMENTS, key, stored), self._entry(table, key, stored, True)]
         self._batch[key] = stored
         self._batch_bytes += 2 * len(key) + len(stored)

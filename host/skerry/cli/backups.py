@@ -6,7 +6,7 @@ A backup is read again once it has arrived, so that what is there afterwards is 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import click
 import orjson
@@ -14,7 +14,9 @@ import orjson
 from skerry.backup.file import Head, Lines, load_head
 from skerry.cli.admin import admin_command, json_option, key_option, keyed_server, size_text, url_option
 from skerry.cli.client import HOST_CREDENTIAL_VARIABLE, Server
-from skerry.cli.output import Output, current, speaking
+from skerry.cli.deployments import new_deployment
+from skerry.cli.output import Output, counted, current, speaking
+from skerry.cli.shares import quota_change
 from skerry.errors import ClientError
 from skerry.limits import BACKUP_PIECE_BYTES
 
@@ -62,7 +64,8 @@ def backup_command(file: Path, since: Path | None, url: str | None, admin_key: s
         partial.unlink(missing_ok=True)
     fields = {"file": str(file), "bytes": written, "documents": documents, "ts": str(head.ts), "sha256": digest}
     kind = "what has changed in" if since is not None else "all of"
-    output.done(fields, f"wrote {kind} {head.deployment} to {file}: {documents:,} documents, {size_text(written)}")
+    size = f"{counted(documents, 'document')}, {size_text(written)}"
+    output.done(fields, f"wrote {kind} {head.deployment} to {file}: {size}")
 
 
 @admin_command.command("restore", short_help="Make a new deployment out of a backup and its increments.")
@@ -70,24 +73,37 @@ def backup_command(file: Path, since: Path | None, url: str | None, admin_key: s
 @click.argument(
     "files", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE..."
 )
+@click.option(
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="QUOTA=N",
+    help="Set a quota of the new deployment, as `skerry quotas` does; --set storage-bytes=N lets a larger one in.",
+)
 @url_option
 @click.option("--host-credential", help=f"The host credential; {HOST_CREDENTIAL_VARIABLE} if not given.")
 @json_option
 @speaking
 def restore_command(
-    name: str, files: tuple[Path, ...], url: str | None, host_credential: str | None, as_json: bool
+    name: str,
+    files: tuple[Path, ...],
+    changes: tuple[str, ...],
+    url: str | None,
+    host_credential: str | None,
+    as_json: bool,
 ) -> None:
     """Makes the deployment NAME out of FILES, a full backup and its increments in their order: all of it or nothing."""
     output = current()
+    asked = {quota: value for quota, value in map(quota_change, changes) if value is not None}
     server = Server(url, None, host_credential)
     server.need_host_credential()
     total = sum(file.stat().st_size for file in files)
     place = "/host/deployments/" + quote(name, safe="")
-    made = server.upload(place + "/restore", _pieces(files, total, output), total)
+    made = server.upload(f"{place}/restore?{urlencode(asked)}", _pieces(files, total, output), total)
     label = orjson.dumps({"scope": "admin", "label": "made with the restore"})
     key = server.post(place + "/keys", label, {"Content-Type": "application/json"}).get("key")
-    text = f"restored {made.get('documents'):,} documents into {name}\n  admin key  {key}  (shown this once)"
-    output.done({**made, "adminKey": key}, text)
+    text = f"restored {counted(int(made['documents']), 'document')} into {name}"
+    output.done({**made, "adminKey": key, "url": server.url_of(name)}, f"{text}\n{new_deployment(server, name, key)}")
 
 
 def _read(file: Path, output: Output, doing: str) -> tuple[Head, str, int]:

@@ -64,6 +64,10 @@ class Server:
             )
         self._authorization = f"Bearer {self.host_credential}"
 
+    def url_of(self, name: str) -> str:
+        """Where a deployment of this host is, for those who know no host name of it."""
+        return f"{self.url}/d/{quote(name, safe='')}"
+
     def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> dict[str, Any]:
         """The JSON object that answers a POST. Raises: as `get`."""
         return self._ask("POST", path, body, {"Content-Length": str(len(body)), **headers})

@@ -48,7 +48,8 @@ def deployments_command(
     place = "/host/deployments/" + quote(name, safe="")
     if action == "create":
         made = server.post("/host/deployments", orjson.dumps({"name": name}), _JSON)
-        output.done(made, f"created deployment {name}\n  admin key  {made.get('adminKey')}  (shown this once)")
+        text = f"created deployment {name}\n{new_deployment(server, name, made.get('adminKey'))}"
+        output.done({**made, "url": server.url_of(name)}, text)
     elif action == "delete":
         if not yes and not as_json:
             click.confirm(f"Delete {name} with all of its data, code and keys?", abort=True, err=True)
@@ -134,6 +135,11 @@ def rollback_command(version: str | None, url: str | None, admin_key: str | None
     server.need_admin_key()
     answer = server.post("/api/skerry/rollback", orjson.dumps({"version": version}), _JSON)
     current().done(answer, f"version {str(answer.get('version'))[:16]} is live on {server.url}")
+
+
+def new_deployment(server: Server, name: str, key: Any) -> str:
+    """What whoever made a deployment is told of it: where it is, and its key."""
+    return f"  url        {server.url_of(name)}\n  admin key  {key}  (shown this once)"
 
 
 def _dicts(value: Any) -> list[Fields]:

@@ -136,6 +136,11 @@ def speaking(command: Callable[P, None]) -> Callable[P, None]:
     return wrapped
 
 
+def counted(number: int, thing: str) -> str:
+    """So many things, in words: `1 document`, `2,000 documents`."""
+    return f"{number:,} {thing}" + ("" if number == 1 else "s")
+
+
 def current() -> Output:
     """The output of the command that runs."""
     out: Any = click.get_current_context().obj

@@ -41,7 +41,7 @@ def quotas_command(
     name: str, changes: tuple[str, ...], url: str | None, host_credential: str | None, as_json: bool
 ) -> None:
     """Shows the quotas in force for the deployment NAME of a host, or sets some of them, at once and for good."""
-    asked = dict(map(_change, changes))
+    asked = dict(map(quota_change, changes))
     server, place = server_for(name, url, None, host_credential)
     place += "/quotas"
     if asked:
@@ -51,7 +51,8 @@ def quotas_command(
     current().done(found, _lines(found.get("inForce"), found.get("set")))
 
 
-def _change(text: str) -> tuple[str, int | None]:
+def quota_change(text: str) -> tuple[str, int | None]:
+    """What an option of the form QUOTA=N sets. Raises: click.UsageError."""
     quota, equals, value = text.partition("=")
     if equals and value == "default":
         return quota.replace("-", "_"), None

@@ -9,7 +9,7 @@ import click
 import orjson
 
 from skerry.cli.client import ADMIN_KEY_VARIABLE, URL_VARIABLE, Server
-from skerry.cli.output import Output, current, speaking
+from skerry.cli.output import Output, counted, current, speaking
 from skerry.errors import ERRORS, ClientError
 from skerry.value import Int64, decode
 
@@ -75,9 +75,10 @@ def import_command(
         raise ClientError(code if code in ERRORS else "ImportRefused", str(state["error_message"]))
     rows = _number(state["num_rows_written"])
     seconds = output.seconds()
+    pace = f"{seconds:.1f} s ({rows / max(seconds, 1e-3):,.0f}/s)"
     output.done(
         {"url": server.url, "documents": rows},
-        f"imported {rows:,} documents into {server.url} in {seconds:.1f} s ({rows / max(seconds, 1e-3):,.0f}/s)",
+        f"imported {counted(rows, 'document')} into {server.url} in {pace}",
     )
 
 
@@ -111,7 +112,7 @@ def export_command(path: Path, with_storage: bool, url: str | None, admin_key: s
     rows = _number(state["rowsWritten"])
     output.done(
         {"url": server.url, "path": str(target), "documents": rows, "bytes": size, "timestamp": export_id},
-        f"exported {rows:,} documents to {target} ({size / 1e6:.1f} MB) in {output.seconds():.1f} s",
+        f"exported {counted(rows, 'document')} to {target} ({size / 1e6:.1f} MB) in {output.seconds():.1f} s",
     )
 
 

@@ -25,6 +25,7 @@ from skerry.limits import HOST_BODY_BYTES_MAX
 Handler = Callable[[Request], Awaitable[Response]]
 
 _FIRST_KEY_LABEL: Final = "made with the deployment"
+_NUMBER_CHARS_MAX: Final = 18
 
 
 class HostRoutes:
@@ -78,9 +79,11 @@ class HostRoutes:
         return answer(self._shown(await self._host.resume(request.path_params["name"])))
 
     async def _restore(self, request: Request) -> Response:
-        """Makes a new deployment of the backups in the body: a full one, and its increments behind it."""
+        """Makes a new deployment of the backups in the body, a full one and its increments behind it, with the quotas
+        that the query string sets: `?storage_bytes=N`.
+        """
         try:
-            restore = self._host.begin_restore(request.path_params["name"])
+            restore = self._host.begin_restore(request.path_params["name"], _asked_quotas(request))
         except SkerryError:
             await drain(request.receive)
             raise
@@ -162,6 +165,14 @@ class HostRoutes:
             "quotas": _set_ones(record),
             "usage": self._host.usage(record.name),
         }
+
+
+def _asked_quotas(request: Request) -> dict[str, Any]:
+    """The numbers in the query string; what is none is left to be refused."""
+    return {
+        name: int(text) if text.isascii() and text.isdecimal() and len(text) <= _NUMBER_CHARS_MAX else text
+        for name, text in request.query_params.items()
+    }
 
 
 def _set_ones(record: DeploymentRecord) -> dict[str, int]:
