@@ -8,7 +8,8 @@ import pytest
 
 from skerry import limits
 from skerry.errors import SkerryError
-from skerry.functions.action_pool import ActionPool, Job, JobQueue
+from skerry.functions.action_pool import ActionPool, ComputingTurns, Job, JobQueue
+from skerry.isolate import Outran
 from tests.fixtures import shared
 from tests.fixtures.action_bundle import action_bundle
 from tests.fixtures.hands import HandTimer, HandTimers
@@ -125,14 +126,16 @@ def test_a_thousand_actions_sleep_while_a_query_runs(base: Path, tmp_path: Path,
 # -- threads -------------------------------------------------------------------------------------------------------
 
 
-def test_threads_that_outrun_their_slice_are_replaced_up_to_a_bound() -> None:
+def test_threads_that_outrun_their_slice_are_replaced_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "COMPUTING_TURN_NS", 0)
     pool, ends = ActionPool(), threading.Event()
     blocked = threading.Semaphore(0)
 
-    def hog(outran: Callable[[], None]) -> None:
-        outran()
+    def hog(outran: Outran) -> None:
+        look = outran()
         blocked.release()
-        ends.wait(FOUND_SECONDS_MAX)
+        while not ends.wait(0.001):
+            look()
 
     def runs_now() -> threading.Event:
         ran = threading.Event()
@@ -151,6 +154,31 @@ def test_threads_that_outrun_their_slice_are_replaced_up_to_a_bound() -> None:
     assert not late.is_set() and pool.outrun == limits.ACTION_THREADS_OUTRUN_MAX
     ends.set()
     assert late.wait(FOUND_SECONDS_MAX)
+
+
+def test_few_threads_compute_at_once_and_each_has_its_turn() -> None:
+    turns, order, waiting = ComputingTurns(1), list[str](), list[threading.Thread]()
+    turns.begin()
+
+    def compute(name: str) -> None:
+        turns.begin()
+        order.append(name)
+        turns.end()
+
+    for name in ("first", "second"):
+        thread = threading.Thread(target=compute, args=(name,))
+        thread.start()
+        waiting.append(thread)
+        while turns.n_waiting < len(waiting):
+            thread.join(0.001)
+    assert not order
+    turns.rotate()
+    order.append("again")
+    turns.rotate()
+    turns.end()
+    for thread in waiting:
+        thread.join(FOUND_SECONDS_MAX)
+    assert order == ["first", "second", "again"] and turns.n_waiting == 0
 
 
 # -- the end -------------------------------------------------------------------------------------------------------
@@ -241,7 +269,7 @@ def test_outcomes_are_told_together_and_not_kept_for_long() -> None:
     seen: list[int] = []
 
     def job(number: int) -> Job:
-        def run(_outran: Callable[[], None]) -> Callable[[], None]:
+        def run(_outran: Outran) -> Callable[[], None]:
             seen.append(len(told))
             return lambda: told.append(number)
 
@@ -255,7 +283,7 @@ def test_outcomes_are_told_together_and_not_kept_for_long() -> None:
 def test_an_entry_that_computes_for_long_keeps_no_outcome_from_others() -> None:
     told, ended, seen = threading.Event(), threading.Event(), []
 
-    def compute(outran: Callable[[], None]) -> None:
+    def compute(outran: Outran) -> None:
         seen.append(told.is_set())
         outran()
         seen.append(told.is_set())

@@ -1,13 +1,17 @@
 """Who goes first: background work stops where it looks, while the loop thread has calls, and is never starved."""
 
+import asyncio
+import os
+import select
 import threading
 
 import pytest
+import uvloop
 
 from skerry import limits
 from skerry.errors import DeveloperError
 from skerry.functions import right_of_way
-from skerry.functions.right_of_way import PatientBudget, RightOfWay
+from skerry.functions.right_of_way import PatientBudget, RightOfWay, descriptor_of
 from skerry.value import compile_validator
 
 SECONDS_MAX = 30
@@ -44,6 +48,58 @@ def test_work_waits_until_the_last_reason_has_ended(monkeypatch: pytest.MonkeyPa
     assert done.wait(SECONDS_MAX)
     thread.join()
     assert order == ["loop", "background"] and way.n_waiting == 0
+
+
+def test_work_gives_way_to_events_that_wait_for_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(limits, "EVENTS_LOOK_NS", 0)
+    monkeypatch.setattr(right_of_way, "sleep", slept.append)
+    way = RightOfWay()
+    reader, writer = os.pipe()
+    try:
+        way.watch(reader)
+        way.give_way()
+        assert not slept
+        os.write(writer, b"event")
+        way.give_way()
+        assert slept == [limits.HAND_OVER_SECONDS]
+        os.read(reader, 10)
+        way.give_way()
+        assert len(slept) == 1
+        os.write(writer, b"event")
+        monkeypatch.setattr(limits, "EVENTS_LOOK_NS", 10**15)
+        way.give_way()
+        assert len(slept) == 1, "it asked a moment ago"
+        way.watch(None)
+        monkeypatch.setattr(limits, "EVENTS_LOOK_NS", 0)
+        way.give_way()
+        assert len(slept) == 1
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+def test_a_loop_tells_what_it_polls() -> None:
+    loop = uvloop.new_event_loop()
+    reader, writer = os.pipe()
+    try:
+        loop.add_reader(reader, loop.stop)
+        poll = select.poll()
+        poll.register(descriptor_of(loop) or -1, select.POLLIN)
+        loop.run_until_complete(asyncio.sleep(0))
+        assert not poll.poll(0)
+        os.write(writer, b"event")
+        assert poll.poll(SECONDS_MAX * 1000), "an event that the loop has not taken"
+        os.read(reader, 10)
+        assert not poll.poll(0)
+        loop.remove_reader(reader)
+    finally:
+        loop.close()
+        os.close(reader)
+        os.close(writer)
+    other = asyncio.SelectorEventLoop()
+    assert descriptor_of(other) is None
+    other.close()
 
 
 def test_work_is_not_starved_by_a_way_that_is_never_free() -> None:

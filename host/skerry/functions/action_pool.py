@@ -3,7 +3,8 @@
 **Threads.** One entry into a guest is one job; between entries an action has no thread. An entry that outruns
 `ACTION_SLICE_MS` of CPU time goes on with the lowest priority there is, and a fresh thread takes its thread's place:
 who computes for long delays neither the loop thread nor another action. (A priority cannot be raised again without
-privileges, so such a thread ends with its job.)
+privileges, so such a thread ends with its job.) Of those, as many compute at once as half of the processors, in turns:
+one that the machine sets aside may hold Python's global lock.
 
 **Turns.** Each deployment has a queue of jobs, and deployments take turns: one that has a thousand actions to enter
 delays another's by one job for each thread.
@@ -27,14 +28,18 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable
+from time import monotonic_ns
 from typing import Final
 
 from skerry import limits
+from skerry.functions.right_of_way import get_right_of_way
+from skerry.isolate import Outran
 
 _log: Final = logging.getLogger("skerry.actions")
 
-Job = Callable[[Callable[[], None]], "Callable[[], None] | None"]
-"""Work for an action thread; it is given what to call once it outruns its slice. What it raises is logged, and ends
+Job = Callable[[Outran], "Callable[[], None] | None"]
+"""Work for an action thread; it is given what to call once it outruns its slice, which gives what to call now and then
+from there on, so that others have their turns. What it raises is logged, and ends
 nothing but the job. It may give what tells its loop thread of the outcome, to be called soon."""
 
 
@@ -46,6 +51,45 @@ class JobQueue:
     def __init__(self) -> None:
         self.jobs: deque[Job] = deque()
         self.is_listed = False
+
+
+class ComputingTurns:
+    """Turns of threads that compute for long. Shape: `places` threads have a turn at once. Concurrency: any thread."""
+
+    def __init__(self, places: int) -> None:
+        self._free = places
+        self._lock = threading.Lock()
+        self._waiting: deque[threading.Lock] = deque()
+
+    @property
+    def n_waiting(self) -> int:
+        """How many threads wait."""
+        return len(self._waiting)
+
+    def begin(self) -> None:
+        """Waits for a turn."""
+        with self._lock:
+            if self._free:
+                self._free -= 1
+                return
+            mine = threading.Lock()
+            mine.acquire()
+            self._waiting.append(mine)
+        mine.acquire()
+
+    def end(self) -> None:
+        """Gives the turn to who waits longest."""
+        with self._lock:
+            if self._waiting:
+                self._waiting.popleft().release()
+            else:
+                self._free += 1
+
+    def rotate(self) -> None:
+        """Lets the others have a turn."""
+        if self._waiting:
+            self.end()
+            self.begin()
 
 
 class ActionPool:
@@ -62,6 +106,8 @@ class ActionPool:
         self._turns = threading.Lock()
         self._anyones = JobQueue()
         self._lock = threading.Lock()
+        self._computing = ComputingTurns(max(1, len(os.sched_getaffinity(0)) // 2))
+        self._way = get_right_of_way()
         self._threads = 0
         self.outrun = 0
         self.running = 0
@@ -142,16 +188,18 @@ class ActionPool:
             while untold:
                 untold.pop()()
 
-        def outran() -> None:
+        def outran() -> Callable[[], None]:
             nonlocal is_outrun
             tell()
             with self._lock:
                 if self.outrun >= limits.ACTION_THREADS_OUTRUN_MAX:
-                    return
+                    return self._way.give_way
                 self.outrun += 1
             is_outrun = True
             self._start_thread()
             lower_priority(limits.ACTION_THREAD_OUTRUN_NICE)
+            self._computing.begin()
+            return self._next_turn()
 
         while not is_outrun:
             job = self._next_job(tell if untold else None, jobs_untold)
@@ -164,9 +212,23 @@ class ActionPool:
             if wake is not None:
                 untold.append(wake)
             jobs_untold += bool(untold)
+        self._computing.end()
         tell()
         with self._lock:
             self.outrun -= 1
+
+    def _next_turn(self) -> Callable[[], None]:
+        """What a thread that computes for long calls now and then."""
+        end_ns = monotonic_ns() + limits.COMPUTING_TURN_NS
+
+        def give_way() -> None:
+            nonlocal end_ns
+            self._way.give_way()
+            if monotonic_ns() >= end_ns:
+                self._computing.rotate()
+                end_ns = monotonic_ns() + limits.COMPUTING_TURN_NS
+
+        return give_way
 
     def _next_job(self, tell: Callable[[], None] | None, jobs_untold: int) -> Job:
         """The next job; who has something to tell neither waits for one nor takes too many before it has told."""

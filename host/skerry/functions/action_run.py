@@ -33,7 +33,7 @@ from skerry.functions.execution import check_result, checked_arguments, error_ob
 from skerry.functions.failures import FunctionFailure, error_message, host_failure, log_line, thrown_failure
 from skerry.functions.metering import CallUsage
 from skerry.functions.request import CallRequest, CallResult
-from skerry.isolate import DONE, PENDING, ActionBudget, EntropyStream, Isolate, get_action_world
+from skerry.isolate import DONE, PENDING, ActionBudget, EntropyStream, Isolate, Outran, get_action_world
 
 if TYPE_CHECKING:
     from skerry.functions.actions import Actions, Cancellable
@@ -98,7 +98,7 @@ class RunningAction:
         self.is_entered = True
         self.actions.pool.submit(self._enter, self.actions.jobs)
 
-    def _enter(self, outran: Callable[[], None]) -> Callable[[], None] | None:
+    def _enter(self, outran: Outran) -> Callable[[], None] | None:
         """On an action thread: one entry into the guest."""
         budget, entry, note = self._budget, None, note_of_this_thread()
         note[0] = self._version.crash_number

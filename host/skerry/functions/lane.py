@@ -406,7 +406,7 @@ class Lane:
                 journal=work.request.journal,
             )
             transaction.usage.look = budget.look
-            call = Call(work.version, work.request, transaction, linker_of_this_thread(), seed, budget)
+            call = Call(work.version, work.request, transaction, linker_of_this_thread(is_patient=True), seed, budget)
             try:
                 outcome = (call, run_function(call, work.spec, work.args, 0))
             except FunctionFailure as failure:

@@ -3,7 +3,12 @@
 A background thread that computes in Python gives the lock up soon after it is asked, but the loop thread takes it anew
 for each event and each hostcall, and each time it may have to ask, wait for a thread that the machine has set aside,
 and lose it again. So while calls wait for the loop thread, or commits for the writer, background work stops where it
-looks at its budget, until they are done or `GIVE_WAY_SECONDS_MAX` have passed: it is never starved.
+looks at its budget or asks its host, until they are done or `GIVE_WAY_SECONDS_MAX` have passed: it is never starved.
+
+Before that the loop thread needs the lock to learn that there are calls, and asking for it is not enough: Python counts
+the time a holder keeps the lock anew whenever the holder lets it go for a moment, as it does for each read of the
+storage, and has it back before a thread that slept is awake. So background work also looks, every `EVENTS_LOOK_NS`,
+whether events wait that the loop has not taken, and sleeps then for as long as it takes to wake a thread.
 
 The same object says whether several deployments ask for calls at present, because then a call's slice is shorter.
 
@@ -12,9 +17,13 @@ One object serves a process.
 Concurrency: `give_way` any thread but the loop thread; everything else the loop thread.
 """
 
+import asyncio
+import select
+import threading
 from contextlib import suppress
 from threading import Lock
-from typing import Final
+from time import monotonic_ns, sleep
+from typing import Any, Final
 
 from skerry import limits
 from skerry.isolate import CpuBudget
@@ -23,12 +32,17 @@ from skerry.isolate import CpuBudget
 class RightOfWay:
     """Shape: `taken` is for how many reasons the loop thread goes first; `is_shared`, whether deployments share it."""
 
-    __slots__ = ("_waiting", "is_shared", "taken")
+    __slots__ = ("_events", "_waiting", "is_shared", "taken")
 
     def __init__(self) -> None:
         self.taken = 0
         self.is_shared = False
         self._waiting: list[Lock] = []
+        self._events: _Events | None = None
+
+    def watch(self, descriptor: int | None) -> None:
+        """Has background work give way to what waits for the loop as well. Shape: what it polls; None for none."""
+        self._events = None if descriptor is None else _Events(descriptor)
 
     def take(self) -> None:
         """Background work stops at its next look. Each `take` is ended by one `release`."""
@@ -45,7 +59,12 @@ class RightOfWay:
     def give_way(self) -> None:
         """Waits while the loop thread goes first, GIVE_WAY_SECONDS_MAX at most."""
         if not self.taken:
-            return
+            events = self._events
+            if events is None or not events.wait():
+                return
+            sleep(limits.HAND_OVER_SECONDS)
+            if not self.taken:
+                return
         lock = Lock()
         lock.acquire()
         waiting = self._waiting
@@ -66,6 +85,29 @@ class RightOfWay:
         return limits.INLINE_SLICE_SHARED_MS if self.is_shared else limits.INLINE_SLICE_MS
 
 
+class _Events(threading.local):
+    """Whether events wait for the loop. Concurrency: any thread; each asks with a poll object of its own."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._looked_ns = 0
+        self._poll = select.poll()
+        self._poll.register(descriptor, select.POLLIN)
+
+    def wait(self) -> bool:
+        """Whether the loop has not taken all events that came; False if this thread asked a moment ago."""
+        now_ns = monotonic_ns()
+        if now_ns - self._looked_ns < limits.EVENTS_LOOK_NS:
+            return False
+        self._looked_ns = now_ns
+        return bool(self._poll.poll(0))
+
+
+def descriptor_of(loop: asyncio.AbstractEventLoop) -> int | None:
+    """What a loop polls for its events; None where the loop does not tell."""
+    ask: Any = getattr(loop, "_get_backend_id", None)  # uvloop's only way to tell
+    return None if ask is None else int(ask())
+
+
 class PatientBudget(CpuBudget):
     """The budget of a call on a background thread, which gives way where it looks at it."""
 
@@ -74,6 +116,9 @@ class PatientBudget(CpuBudget):
     def look(self) -> None:
         _way.give_way()
         super().look()
+
+    def asked(self) -> None:
+        _way.give_way()
 
 
 _way: Final = RightOfWay()

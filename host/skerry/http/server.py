@@ -29,6 +29,7 @@ from skerry.admin.keys import Keys, open_keys
 from skerry.admin.open_files import deployments_open_max, raise_open_files
 from skerry.admin.way_out import WaysOut
 from skerry.functions.metering import CallLog
+from skerry.functions.right_of_way import descriptor_of, get_right_of_way
 from skerry.http.acceptor import Acceptor
 from skerry.http.addresses import Addresses, addressed_by, origin_for
 from skerry.http.all_metrics import Peers
@@ -196,6 +197,7 @@ def _take_the_lock_back_soon() -> None:
     the background would cost it.
     """
     sys.setswitchinterval(GIL_SWITCH_SECONDS)
+    get_right_of_way().watch(descriptor_of(asyncio.get_running_loop()))
 
 
 def _calm_the_collector() -> None:

@@ -5,7 +5,14 @@
 underneath.
 """
 
-from skerry.isolate.action_engine import ActionBudget, ActionModule, ActionWorld, get_action_world, share_actions_memory
+from skerry.isolate.action_engine import (
+    ActionBudget,
+    ActionModule,
+    ActionWorld,
+    Outran,
+    get_action_world,
+    share_actions_memory,
+)
 from skerry.isolate.build_runner import BuildRunner, build_runner_at
 from skerry.isolate.compiled import CompiledModule, ModuleCache, Precompiled, compile_jailed
 from skerry.isolate.engine import Engine, get_engine
@@ -44,6 +51,7 @@ __all__ = [
     "IsolateHost",
     "Linker",
     "ModuleCache",
+    "Outran",
     "Precompiled",
     "SliceSpent",
     "build_runner_at",

@@ -36,12 +36,16 @@ if TYPE_CHECKING:
 _NS_PER_MS: Final = 1_000_000
 
 
+Outran = Callable[[], Callable[[], None]]
+"""Says that an entry has used its slice; it gives what the entry calls now and then from there on."""
+
+
 class ActionLinker(Linker):
     """The imports of all actions. Concurrency: any thread, each with at most one guest on its stack."""
 
     def __init__(self, engine: Engine) -> None:
         self._running: dict[int, Isolate] = {}
-        super().__init__(engine)
+        super().__init__(engine, is_patient=True)
 
     @property
     def current(self) -> "Isolate | None":
@@ -227,10 +231,11 @@ class ActionBudget(CpuBudget):
     """CPU time of one action over all its entries, on whatever threads they run.
 
     Shape: `enter` and `leave` enclose an entry, on its thread; `outran` is called there once an entry has used
-    `ACTION_SLICE_MS`. `stop` (any thread) ends the action at the next deadline with the error that it is given.
+    `ACTION_SLICE_MS`, and what it gives at each look and hostcall from then on. `stop` (any thread) ends the action at
+    the next deadline with the error that it is given.
     """
 
-    __slots__ = ("_left_ns", "_slice_end_ns", "_stopped", "outran")
+    __slots__ = ("_give_way", "_left_ns", "_slice_end_ns", "_stopped", "outran")
 
     def __init__(
         self,
@@ -244,9 +249,10 @@ class ActionBudget(CpuBudget):
         self._left_ns = cpu_ms_max * _NS_PER_MS
         self._slice_end_ns = 0
         self._stopped: DeveloperError | None = None
-        self.outran: Callable[[], None] | None = None
+        self._give_way: Callable[[], None] | None = None
+        self.outran: Outran | None = None
 
-    def enter(self, outran: Callable[[], None]) -> None:
+    def enter(self, outran: Outran) -> None:
         """Begins an entry."""
         now_ns = self.clock_ns()
         self.end_ns = now_ns + self._left_ns
@@ -256,7 +262,11 @@ class ActionBudget(CpuBudget):
     def leave(self) -> None:
         """Ends an entry."""
         self._left_ns = self.end_ns - self.clock_ns()
-        self.outran = None
+        self.outran = self._give_way = None
+
+    def asked(self) -> None:
+        if self._give_way is not None:
+            self._give_way()
 
     def all_ns(self) -> int:
         """The CPU time of all entries so far."""
@@ -274,7 +284,9 @@ class ActionBudget(CpuBudget):
             if self.clock_ns() < self._slice_end_ns:
                 return min(super().ticks(), limits.ACTION_SLICE_MS // limits.EPOCH_TICK_MS)
             self.outran = None
-            outran()
+            self._give_way = outran()
+        if self._give_way is not None:
+            self._give_way()
         return super().ticks()
 
     def spent(self) -> Exception:

@@ -132,6 +132,9 @@ class CpuBudget:
         if self.clock_ns() >= self.end_ns:
             raise self.spent()
 
+    def asked(self) -> None:
+        """The guest asked its host, on a thread where long calls run: others may go first."""
+
     def spent(self) -> Exception:
         """What ends the call when nothing is left."""
         return DeveloperError(

@@ -66,11 +66,13 @@ def error_payload(error: DeveloperError) -> bytes:
 class Linker:
     """The imports of one thread, and the instances prepared from them.
 
-    Concurrency: one thread only. `current` is None while no guest runs. Raises: SystemFault `ThreadStackTooSmall`.
+    Shape: `is_patient` where no caller waits for each microsecond: budgets hear of hostcalls then. `current` is None
+    while no guest runs. Concurrency: one thread only. Raises: SystemFault `ThreadStackTooSmall`.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, is_patient: bool = False) -> None:
         check_stack()
+        self._is_patient = is_patient
         self.engine = engine
         self.current: Isolate | None = None
         self._address: Pointer = bindings.linker_new(engine.address)
@@ -165,7 +167,7 @@ class Linker:
 
     def _make_hostcall(self) -> Any:
         """The hottest function of the host: everything it touches is local, and it allocates only what it returns."""
-        numbers, numbers_at = self._numbers, self._numbers_at
+        numbers, numbers_at, is_patient = self._numbers, self._numbers_at, self._is_patient
         name_max, argument_max = limits.HOSTCALL_NAME_BYTES_MAX, limits.HOSTCALL_ARGUMENT_BYTES_MAX
         result_max, long = limits.HOSTCALL_RESULT_BYTES_MAX, limits.JSON_WHOLE_BYTES_MAX
 
@@ -187,8 +189,8 @@ class Linker:
                     isolate.check_range(max(name_end, argument_end, raw_end, out_end))
                 isolate.parked = None
                 isolate.hostcalls_left -= 1
-                if isolate.hostcalls_left < 0:
-                    raise GuestFault("TooManyHostcalls", _TOO_MANY_HOSTCALLS)
+                if is_patient or isolate.hostcalls_left < 0:
+                    _asked(isolate)
                 if name_length > name_max or argument_length > long or raw_length > argument_max:
                     if name_length > name_max or argument_length > argument_max or raw_length > argument_max:
                         raise DeveloperError("HostcallTooLarge", _HOSTCALL_TOO_LARGE)
@@ -232,12 +234,18 @@ class Linker:
 _of_thread = threading.local()
 
 
-def linker_of_this_thread() -> Linker:
-    """The calling thread's linker, made at first use and kept (such threads are few and stay)."""
+def linker_of_this_thread(*, is_patient: bool = False) -> Linker:
+    """The calling thread's linker, made at first use and kept (such threads are few and stay): so is `is_patient`."""
     linker: Linker | None = getattr(_of_thread, "linker", None)
     if linker is None:
-        linker = _of_thread.linker = Linker(get_engine())
+        linker = _of_thread.linker = Linker(get_engine(), is_patient=is_patient)
     return linker
+
+
+def _asked(isolate: "Isolate") -> None:
+    if isolate.hostcalls_left < 0:
+        raise GuestFault("TooManyHostcalls", _TOO_MANY_HOSTCALLS)
+    isolate.cpu.asked()
 
 
 def _take(isolate: "Isolate", values: Any) -> int:

@@ -39,6 +39,8 @@ _OFFENCES: dict[str, tuple[str, int, int]] = {
     "crashes its guests": ("n:crash", 100, 16),
     "sorts": ("n:sort", 50, 16),
     "logs": ("n:logs", 100, 16),
+    "reads in a loop": ("n:ask", 20, 16),
+    "logs in a loop, in an action": ("n:askInAction", 20, 16),
     "filters 32,000 documents with 200 operators": ("n:filter", 20, 16),
     "validates exponential unions": ("n:union", 100, 16),
     "throws deep stacks with a huge source map": ("deep:fail", 100, 16),
@@ -130,7 +132,8 @@ def _request(port: int, function: str) -> bytes:
         value = {"a": value, "b": "second"}
     args = {"a": [value] * _UNION_VALUES if function == "n:union" else None}
     body = json.dumps({"path": function, "args": args}).encode()
-    head = f"POST /d/{_NAME}/api/query HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: {len(body)}\r\n\r\n"
+    kind = "action" if function.endswith("InAction") else "query"
+    head = f"POST /d/{_NAME}/api/{kind} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: {len(body)}\r\n\r\n"
     return head.encode() + body
 
 

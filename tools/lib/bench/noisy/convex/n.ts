@@ -1,5 +1,5 @@
 // What a bad neighbour does. Each function spends something; none of it may be another deployment's.
-import { mutationGeneric, queryGeneric } from "convex/server";
+import { actionGeneric, mutationGeneric, queryGeneric } from "convex/server";
 import { v } from "convex/values";
 
 const any = { a: v.any() };
@@ -59,3 +59,17 @@ export const filter = queryGeneric({
 let nested: any = v.object({ a: v.string() });
 for (let i = 0; i < 8; i++) nested = v.union(v.object({ a: nested, b: v.number() }), v.object({ a: nested, b: v.string() }));
 export const union = queryGeneric({ args: { a: v.array(nested) }, handler: async () => null });
+
+// What only asks its host: none of it is long, and there is no end to it.
+export const ask = queryGeneric({
+  args: any,
+  handler: async (ctx) => {
+    for (;;) await ctx.db.query("rows").first();
+  },
+});
+export const askInAction = actionGeneric({
+  args: any,
+  handler: async () => {
+    for (;;) console.log("l");
+  },
+});
