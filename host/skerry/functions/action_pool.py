@@ -28,7 +28,7 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable
-from time import monotonic_ns
+from time import perf_counter_ns
 from typing import Final
 
 from skerry import limits
@@ -219,14 +219,14 @@ class ActionPool:
 
     def _next_turn(self) -> Callable[[], None]:
         """What a thread that computes for long calls now and then."""
-        end_ns = monotonic_ns() + limits.COMPUTING_TURN_NS
+        end_ns = perf_counter_ns() + limits.COMPUTING_TURN_NS
 
         def give_way() -> None:
             nonlocal end_ns
             self._way.give_way()
-            if monotonic_ns() >= end_ns:
+            if perf_counter_ns() >= end_ns:
                 self._computing.rotate()
-                end_ns = monotonic_ns() + limits.COMPUTING_TURN_NS
+                end_ns = perf_counter_ns() + limits.COMPUTING_TURN_NS
 
         return give_way
 

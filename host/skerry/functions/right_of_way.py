@@ -22,7 +22,7 @@ import select
 import threading
 from contextlib import suppress
 from threading import Lock
-from time import monotonic_ns, sleep
+from time import perf_counter_ns, sleep
 from typing import Any, Final
 
 from skerry import limits
@@ -95,7 +95,7 @@ class _Events(threading.local):
 
     def wait(self) -> bool:
         """Whether the loop has not taken all events that came; False if this thread asked a moment ago."""
-        now_ns = monotonic_ns()
+        now_ns = perf_counter_ns()
         if now_ns - self._looked_ns < limits.EVENTS_LOOK_NS:
             return False
         self._looked_ns = now_ns
