@@ -53,8 +53,7 @@ def test_work_waits_until_the_last_reason_has_ended(monkeypatch: pytest.MonkeyPa
 def test_work_gives_way_to_events_that_wait_for_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
     monkeypatch.setattr(limits, "EVENTS_LOOK_NS", 0)
-    monkeypatch.setattr(right_of_way, "sleep", slept.append)
-    way = RightOfWay()
+    way = RightOfWay(slept.append)
     reader, writer = os.pipe()
     try:
         way.watch(reader)

@@ -20,9 +20,11 @@ Concurrency: `give_way` any thread but the loop thread; everything else the loop
 import asyncio
 import select
 import threading
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from threading import Lock
-from time import perf_counter_ns, sleep
+from time import perf_counter_ns
 from typing import Any, Final
 
 from skerry import limits
@@ -32,9 +34,10 @@ from skerry.isolate import CpuBudget
 class RightOfWay:
     """Shape: `taken` is for how many reasons the loop thread goes first; `is_shared`, whether deployments share it."""
 
-    __slots__ = ("_events", "_waiting", "is_shared", "taken")
+    __slots__ = ("_events", "_pause", "_waiting", "is_shared", "taken")
 
-    def __init__(self) -> None:
+    def __init__(self, pause: Callable[[float], None] = time.sleep) -> None:
+        self._pause = pause
         self.taken = 0
         self.is_shared = False
         self._waiting: list[Lock] = []
@@ -62,7 +65,7 @@ class RightOfWay:
             events = self._events
             if events is None or not events.wait():
                 return
-            sleep(limits.HAND_OVER_SECONDS)
+            self._pause(limits.HAND_OVER_SECONDS)
             if not self.taken:
                 return
         lock = Lock()
