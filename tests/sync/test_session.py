@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skerry.errors import ClientError
-from skerry.limits import SYNC_QUERIES_MAX
+from skerry.limits import SYNC_QUERIES_MAX, SYNC_SHARED_BYTES_MAX
 from skerry.sync import session as frames
-from skerry.sync.session import Identify, Run, Session, Step, Subscribe, Unsubscribe
+from skerry.sync.session import Identify, Run, Session, Step, Subscribe, Transitions, Unsubscribe, Way
 
 CONNECT = {"type": "Connect", "sessionId": "2d2f0000-0000-4000-8000-000000000001", "connectionCount": 0}
 
@@ -201,3 +201,17 @@ def test_what_a_client_shows_is_what_the_queries_gave(moves: list[tuple[int, int
                 else:
                     shown[modification["queryId"]] = modification["value"]
         assert shown == truth
+
+
+def test_bound_of_the_transitions_that_are_kept() -> None:
+    transitions = Transitions()
+
+    def way(query_id: int, size: int) -> Way:
+        return (0, 0), 0, (1, 0), 7, ((query_id, b"x" * size),), ()
+
+    around = len(transitions.make(way(0, 0)))
+    first = transitions.make(way(1, SYNC_SHARED_BYTES_MAX - 2 * around))
+    assert transitions.make(way(1, SYNC_SHARED_BYTES_MAX - 2 * around)) is first
+    transitions.make(way(2, 0))
+    again = transitions.make(way(1, SYNC_SHARED_BYTES_MAX - 2 * around))
+    assert again == first and again is not first

@@ -8,6 +8,7 @@ Nothing stands between the pieces of one.
 Source: protocol reference 3.3 (chunks), 12.3 (since which version).
 """
 
+import asyncio
 import re
 from collections import deque
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ from skerry.limits import SYNC_CHUNK_BYTES_MAX
 
 _VERSION: Final = re.compile(r"/api/(\d{1,6})\.(\d{1,6})\.[^/]*/sync")
 _CHUNKS_SINCE: Final = (1, 28)
+WRITE_BYTES: Final = 65_536
+"""From this size on a frame's payload is written as it is, and shorter ones are joined."""
 
 
 def takes_chunks(path: str) -> bool:
@@ -65,6 +68,18 @@ class Outbox:
             self._chunks = _chunks(payload, self._transitions)
             return self.next()
         return head_of(kind, len(payload)), payload
+
+
+def write_pieces(wire: asyncio.WriteTransport, pieces: list[bytes]) -> None:
+    """Writes pieces and forgets them; a long one as it is, without a copy."""
+    last = pieces.pop()
+    if len(last) > WRITE_BYTES:
+        wire.write(b"".join(pieces))
+        wire.write(last)
+    else:
+        pieces.append(last)
+        wire.write(b"".join(pieces))
+    pieces.clear()
 
 
 def _chunks(text: bytes, number: int) -> Iterator[bytes]:

@@ -18,6 +18,7 @@ from skerry.functions.request import CallRequest, CallResult
 from skerry.functions.right_of_way import get_right_of_way
 from skerry.http.calls import CallEndpoints
 from skerry.http.headers import ANONYMOUS, Caller
+from skerry.http.sync_updates import Updates
 from skerry.limits import SYNC_CONNECTIONS_EACH_MAX
 from skerry.sync.live_query import LiveQuery
 from skerry.sync.messages import Authenticate, Call, Message, parse_message
@@ -44,6 +45,7 @@ class SyncHub:
 
     def __init__(self, deployment: Deployment, endpoints: CallEndpoints, loop: asyncio.AbstractEventLoop) -> None:
         self.connections: set[Leaving] = set()
+        self.updates = Updates(loop.call_soon)
         self.redacted = endpoints.redacted
         self._endpoints = endpoints
         self._loop = loop

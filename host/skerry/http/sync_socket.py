@@ -43,7 +43,7 @@ from skerry.http.frames import (
     echoed_close,
 )
 from skerry.http.front import Front
-from skerry.http.outbox import Outbox, takes_chunks
+from skerry.http.outbox import WRITE_BYTES, Outbox, takes_chunks, write_pieces
 from skerry.http.port import NEVER, PortShare
 from skerry.http.sync_hub import NOBODY, CallerKey, Leaving, SyncHub, hub_of
 from skerry.limits import (
@@ -74,7 +74,6 @@ _RESTARTING: Final = 1012
 _INTERNAL: Final = 1011
 _DONE: Final = 1000
 _REASON_BYTES_MAX: Final = 123
-_WRITE_BYTES: Final = 65_536
 
 
 class SyncSocket(asyncio.Protocol, Leaving):
@@ -224,6 +223,7 @@ class SyncSocket(asyncio.Protocol, Leaving):
                     raise SystemFault("TooManyConnections", "The deployment has too many connections. Try again soon.")
                 self._hub = hub
                 hub.connections.add(self)
+                self._session.transitions = hub.updates.transitions
                 try:
                     self._hear()
                     await self._ended
@@ -242,6 +242,7 @@ class SyncSocket(asyncio.Protocol, Leaving):
         self._ids.clear()
         self._lives.clear()
         self._stale.clear()
+        self._changed.clear()
 
     # -- what arrives ------------------------------------------------------------------------------------------------
 
@@ -447,8 +448,7 @@ class SyncSocket(asyncio.Protocol, Leaving):
             self._close_for(outcome)
             return
         self._session.answered(covered_ts)
-        self._flush()
-        self._update_soon()
+        self._update_soon()  # what waits leaves with it
         self._placed(hub, call)
 
     def _action_done(self, call: Call, outcome: CallResult | SkerryError) -> None:
@@ -498,24 +498,26 @@ class SyncSocket(asyncio.Protocol, Leaving):
             self._flush()
 
     def _update_soon(self) -> None:
-        if not self._is_update_soon:
+        hub = self._hub
+        if hub is not None and not self._is_update_soon:
             self._is_update_soon = True
-            self._loop.call_soon(self._update)
+            hub.updates.ask(self)
 
-    def _update(self) -> None:
-        """Brings the client to the newest state, where all of its queries are valid there."""
+    def update(self) -> None:
+        """Sends what waits, and brings the client to the newest state where all of its queries are valid there."""
         self._is_update_soon = False
         hub = self._hub
-        if hub is None or self._stale or self._steps or self._is_blocked or not self._is_open:
+        if hub is None or not self._is_open:
             return
-        if not self._changed and not self._session.owes_transition:
-            return
-        changed, self._changed = sorted(self._changed), set()
-        results = [(query_id, self._lives[query_id].result or b"") for query_id in changed]
-        frame = self._session.transition(hub.durable_ts, results)
-        if frame is not None:
-            self._outbox.put(TEXT, frame, is_transition=True)
-            self._flush()
+        if not (self._stale or self._steps or self._is_blocked):
+            changed = self._changed
+            if changed or self._session.owes_transition:
+                results = [(query_id, self._lives[query_id].result or b"") for query_id in sorted(changed)]
+                changed.clear()
+                frame = self._session.transition(hub.durable_ts, results)
+                if frame is not None:
+                    self._outbox.put(TEXT, frame, is_transition=True)
+        self._flush()
 
     # -- what leaves -------------------------------------------------------------------------------------------------
 
@@ -537,25 +539,14 @@ class SyncSocket(asyncio.Protocol, Leaving):
                 break
             pieces += frame
             n_bytes += len(frame[1])
-            if n_bytes > _WRITE_BYTES:
-                self._write(pieces)
+            if n_bytes > WRITE_BYTES:
+                write_pieces(wire, pieces)
                 n_bytes = 0
+            self._sent_at = self._loop.time()
         if pieces:
-            self._write(pieces)
+            write_pieces(wire, pieces)
         if wire.get_write_buffer_size() + outbox.bytes_held > SYNC_UNSENT_BYTES_MAX:
             wire.abort()
-
-    def _write(self, pieces: list[bytes]) -> None:
-        """Writes pieces and forgets them; a long one as it is, without a copy."""
-        self._sent_at = self._loop.time()
-        last = pieces.pop()
-        if len(last) > _WRITE_BYTES:
-            self._wire.write(b"".join(pieces))
-            self._wire.write(last)
-        else:
-            pieces.append(last)
-            self._wire.write(b"".join(pieces))
-        pieces.clear()
 
     def _fail(self, error: SkerryError) -> None:
         """Ends a connection whose messages cannot be understood, or that asks for too much."""

@@ -24,7 +24,7 @@ from typing import Final, NamedTuple
 import orjson
 
 from skerry.errors import ClientError
-from skerry.limits import SYNC_QUERIES_MAX
+from skerry.limits import SYNC_QUERIES_MAX, SYNC_SHARED_BYTES_MAX
 from skerry.sync.messages import Add, Authenticate, Call, Connect, Event, Message, ModifyQuerySet, parse_message
 
 PING: Final = b'{"type":"Ping"}'
@@ -57,10 +57,50 @@ class Run(NamedTuple):
 Step = Subscribe | Unsubscribe | Identify | Run
 
 
-class Session:
-    """The state of one connection. Shape: `session` is the client's own id, 16 bytes, None before it connected."""
+Way = tuple[tuple[int, int], int, tuple[int, int], int, tuple[tuple[int, bytes], ...], tuple[int, ...]]
+"""What determines a transition: versions and timestamp of its start and of its end, what changed, what was removed."""
+
+
+class Transitions:
+    """Transitions that were made and may be needed again: clients that watch the same queries are told the same.
+
+    Whoever brings clients to the newest state forgets them when all are there. Limits: SYNC_SHARED_BYTES_MAX; what
+    would be more takes the place of all others.
+    """
+
+    __slots__ = ("_made", "_n_bytes")
 
     def __init__(self) -> None:
+        self._made: dict[Way, bytes] = {}
+        self._n_bytes = 0
+
+    def make(self, way: Way) -> bytes:
+        """The transition of a way, one object for all who ask."""
+        frame = self._made.get(way)
+        if frame is None:
+            frame = _transition(*way)
+            self._n_bytes += len(frame)
+            if self._n_bytes > SYNC_SHARED_BYTES_MAX:
+                self.forget()
+                self._n_bytes = len(frame)
+            self._made[way] = frame
+        return frame
+
+    def forget(self) -> None:
+        """Forgets those that were made."""
+        self._made.clear()
+        self._n_bytes = 0
+
+
+class Session:
+    """The state of one connection.
+
+    Shape: `session` is the client's own id, 16 bytes, None before it connected; `transitions` is what connections of
+    one deployment have in common, None for one that is alone.
+    """
+
+    def __init__(self) -> None:
+        self.transitions: Transitions | None = None
         self.session: bytes | None = None
         self._received = (0, 0)
         self._sent = (0, 0)
@@ -137,25 +177,22 @@ class Session:
         (`updated`, `failed`); all others are valid at the timestamp as they were sent.
         """
         last = self._last
-        parts: list[bytes] = [b'{"type":"QueryRemoved","queryId":%d}' % query_id for query_id in self._removed]
-        for query_id, result in results:
+        changed: list[tuple[int, bytes]] = []
+        for pair in results:
+            query_id, result = pair
             before = last.get(query_id)
             if before is not None and before != result:
                 last[query_id] = result
-                parts.append(b'{"queryId":%d,%b' % (query_id, result))
-        if not parts and not self.owes_transition:
+                changed.append(pair)
+        if not changed and not self._removed and not self.owes_transition:
             return None
         assert ts >= self._sent_ts, "time does not go backwards"
-        start = _version(*self._sent, self._sent_ts)
+        way = (self._sent, self._sent_ts, self._received, ts, tuple(changed), tuple(self._removed))
+        frame = _transition(*way) if self.transitions is None else self.transitions.make(way)
         self._sent, self._sent_ts = self._received, ts
         self._removed.clear()
         self._owes = self._owes and ts < self._owed_ts
-        end = _version(*self._sent, ts)
-        return b'{"type":"Transition","startVersion":%b,"endVersion":%b,"modifications":[%b]}' % (
-            start,
-            end,
-            b",".join(parts),
-        )
+        return frame
 
     def answered(self, ts: int = 0) -> None:
         """A mutation was answered: the client waits for the transition that covers its commit, if it has one."""
@@ -238,6 +275,23 @@ def _rest(log_lines: list[str], journal: str | None) -> bytes:
 
 def _lines(log_lines: list[str]) -> bytes:
     return b"[%b]" % b",".join(map(text_json, log_lines)) if log_lines else b"[]"
+
+
+def _transition(
+    sent: tuple[int, int],
+    sent_ts: int,
+    received: tuple[int, int],
+    ts: int,
+    changed: tuple[tuple[int, bytes], ...],
+    removed: tuple[int, ...],
+) -> bytes:
+    parts: list[bytes] = [b'{"type":"QueryRemoved","queryId":%d}' % query_id for query_id in removed]
+    parts += [b'{"queryId":%d,%b' % pair for pair in changed]
+    return b'{"type":"Transition","startVersion":%b,"endVersion":%b,"modifications":[%b]}' % (
+        _version(*sent, sent_ts),
+        _version(*received, ts),
+        b",".join(parts),
+    )
 
 
 def _version(query_set: int, identity: int, ts: int) -> bytes:
