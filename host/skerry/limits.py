@@ -626,3 +626,18 @@ EXPORT_STEP_ITEMS = 64  # documents of one step
 EXPORT_PIECE_BYTES = 256 * KIB  # of text that is compressed at once, beside the loop thread
 
 assert DOCUMENT_BYTES_MAX * 6 <= IMPORT_DOCUMENT_TEXT_BYTES_MAX < VALUE_JSON_BYTES_MAX, "an escape has six bytes"
+
+# -- scheduled functions -----------------------------------------------------------------------------------------
+SCHEDULED_ARGS_BYTES_MAX = 4 * MIB  # of one scheduled function
+SCHEDULED_DELAY_SECONDS_MAX = 5 * 365 * 86_400  # how far away a function can be scheduled
+SCHEDULED_ERROR_CHARS_MAX = 8 * KIB  # of the error that a failed one keeps
+SCHEDULED_KEPT_SECONDS = 7 * 86_400  # what became of one, after its end
+SCHEDULED_FORGET_STEP = 50  # documents of ended ones that one step removes
+SCHEDULED_RECOVER_STEP = 50  # lost actions that one step marks
+SCHEDULED_MUTATIONS_AT_ONCE = 64  # of one deployment
+SCHEDULED_ACTIONS_AT_ONCE = 32  # of one deployment
+SCHEDULED_LOOK_KEYS = 64  # pending ones that are looked up at once
+SCHEDULED_RETRY_MS_MIN = 100  # until one that the host could not run is tried again; doubled each time
+SCHEDULED_RETRY_MS_MAX = 60_000
+SCHEDULED_RESTING_MAX = 1_000  # of one deployment that wait to be tried again; more let all of them wait
+SCHEDULED_WAIT_SECONDS_MAX = 3_600  # of one timer: then the clock is looked at again, which may have been set

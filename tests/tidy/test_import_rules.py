@@ -24,10 +24,12 @@ ROOMS: dict[str, set[str]] = {
     "egress": BASE,  # no data: whoever fetches hands in what is sent and takes what comes back
     "bundle": DATA | {"jail", "isolate"},
     "vectors": DATA | {"storage", "database"},
-    "functions": DATA | {"storage", "database", "isolate", "bundle", "vectors"},
+    "schedule": DATA | {"storage", "database"},  # it hands what is due to whoever can run functions
+    "functions": DATA | {"storage", "database", "isolate", "bundle", "vectors", "schedule"},
     "transfer": DATA | {"storage", "database"},  # files in, files out: no deployment, no requests
     "backup": DATA | {"storage", "database", "bundle", "functions"},
-    "admin": DATA | {"storage", "database", "isolate", "egress", "bundle", "functions", "transfer", "backup"},
+    "admin": DATA
+    | {"storage", "database", "isolate", "egress", "bundle", "schedule", "functions", "transfer", "backup"},
     "sync": DATA | {"storage", "database", "functions"},
     "http": DATA
     | {"supervisor", "storage", "database", "jail", "isolate", "bundle", "functions", "transfer", "backup"}

@@ -40,6 +40,7 @@ searched by the room `vectors`, which hears of commits through `Database.on_comm
 
 from skerry.database.answers import Answer, answer_write, find_answer, forget_answers
 from skerry.database.backfill import BuildProgress, index_states
+from skerry.database.catalog import JOB_INDEX, JOB_TABLE, job_key
 from skerry.database.commit_log import Change, CommitRecord, read_entry
 from skerry.database.database import Database
 from skerry.database.history import oldest_ts, read_document_at, read_index_at, retain, retained_ts
@@ -48,6 +49,7 @@ from skerry.database.scan import Range
 from skerry.database.schema_change import SchemaChange, background_steps
 from skerry.database.stale import stale_transaction
 from skerry.database.steps import Steps
+from skerry.database.system_documents import change_system, find_system, insert_system, remove_system
 from skerry.database.transaction import DocumentWrite, FunctionState, Transaction
 from skerry.database.verification import Difference, Verification, verify
 from skerry.database.write_log import Conflict
@@ -62,6 +64,8 @@ __all__ = [
     "Difference",
     "DocumentWrite",
     "FunctionState",
+    "JOB_INDEX",
+    "JOB_TABLE",
     "Range",
     "ReadSet",
     "SchemaChange",
@@ -71,13 +75,18 @@ __all__ = [
     "WriteIndex",
     "answer_write",
     "background_steps",
+    "change_system",
     "find_answer",
+    "find_system",
     "forget_answers",
     "index_states",
+    "insert_system",
+    "job_key",
     "oldest_ts",
     "read_document_at",
     "read_entry",
     "read_index_at",
+    "remove_system",
     "retain",
     "retained_ts",
     "stale_transaction",

@@ -91,6 +91,7 @@ def index_states(database: "Database", progress: BuildProgress) -> list[dict[str
         return [
             _state_of(snapshot, table, index, records.get(index.number), progress)
             for table in tables
+            if not table.is_system
             for index in table.declared
         ]
     finally:

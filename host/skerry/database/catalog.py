@@ -29,13 +29,16 @@ from typing import Any, Final, Protocol, cast
 
 from skerry.errors import DeveloperError
 from skerry.limits import INDEX_KEY_BYTES_MAX, TABLES_MAX, VALIDATOR_STEPS_MAX
-from skerry.value import UNDEFINED, check_table_name, index_key, key_of
+from skerry.value import INTERNAL_ID_BYTES, UNDEFINED, check_table_name, index_key, key_of
 
 CATALOG_INDEX: Final = 0
 USER_TABLE_NUMBER_FIRST: Final = 10_001
 _USER_INDEX_NUMBER_FIRST: Final = 64
 IMPORTED_NUMBER_FIRST: Final = 1 << 31
 _SYSTEM_TABLES: Final = (("_storage", 512, 1, 2), ("_scheduled_functions", 513, 3, 4))
+JOB_TABLE: Final = 513
+JOB_INDEX: Final = 5
+_MICROSECONDS: Final = 1_000
 CREATION_TIME: Final = "_creationTime"
 
 
@@ -132,6 +135,31 @@ class SearchedIndex(Index):
     def has_same_text(self, old: dict[str, Any], document: dict[str, Any]) -> bool:
         """Whether two versions have one text."""
         raise NotImplementedError
+
+
+class JobIndex(Index):
+    """The scheduled functions in the order in which the host has to do with them: no query can name this index.
+
+    A key is what is to be done (one byte), when (8 bytes: microseconds since 1970) and the internal id: `p` with the
+    time from which on it may run, `r` of an action under way, `t` with the time at which it ended.
+    """
+
+    __slots__ = ()
+
+    kind = "job"
+
+    def keys(self, document: dict[str, Any], tail: bytes) -> Sequence[bytes]:
+        state = document["state"]["kind"]
+        if state == "pending":
+            return (job_key(b"p", document["scheduledTime"]) + tail[-INTERNAL_ID_BYTES:],)
+        if state == "inProgress":
+            return (job_key(b"r", 0) + tail[-INTERNAL_ID_BYTES:],)
+        return (job_key(b"t", document["completedTime"]) + tail[-INTERNAL_ID_BYTES:],)
+
+
+def job_key(doing: bytes, time_ms: float) -> bytes:
+    """Where the keys of a `JobIndex` begin for this and this time."""
+    return doing + max(0, int(time_ms * _MICROSECONDS)).to_bytes(8, "big")
 
 
 class Table:
@@ -260,6 +288,8 @@ class Catalog:
 def empty_catalog() -> Catalog:
     """The catalog of a new deployment: the virtual system tables, which hold nothing yet."""
     tables = {name: Table(number, name, by_id, by_time, {}, None) for name, number, by_id, by_time in _SYSTEM_TABLES}
+    jobs = JobIndex(JOB_INDEX, "by_due_time", (), ())
+    tables["_scheduled_functions"] = tables["_scheduled_functions"].with_indexes({}, (jobs,), None)
     return Catalog(tables, USER_TABLE_NUMBER_FIRST, _USER_INDEX_NUMBER_FIRST, None)
 
 

@@ -62,8 +62,8 @@ class Transaction:
     """One transaction of a deployment; `Database.begin` makes it, `Database.commit` or `abort` ends it."""
 
     __slots__ = (
-        "_birth", "_known", "_next_query", "_overlay_documents", "_plans", "_points", "_ranges", "_savepoints",
-        "_scans", "_streams", "base_catalog", "begin_ts", "catalog", "created", "detached", "ended", "epoch",
+        "_known", "_next_query", "_overlay_documents", "_plans", "_points", "_ranges", "_savepoints",
+        "_scans", "_streams", "base_catalog", "begin_ts", "birth", "catalog", "created", "detached", "ended", "epoch",
         "journal", "journal_out", "layers", "lengths", "now_ms", "overlay", "page_key", "paginated", "snapshot",
         "snapshot_ts", "stamped", "undo", "usage", "view", "writable", "writes",
     )  # fmt: skip
@@ -117,7 +117,7 @@ class Transaction:
         self._next_query = 0
         self.undo: list[Undo] | None = None
         self._savepoints: list[tuple[int, tuple[Any, ...]]] = []
-        self._birth = Birth(now_ms, seed)
+        self.birth = Birth(now_ms, seed)
 
     # -- single documents --------------------------------------------------------------------------------------------
 
@@ -230,9 +230,9 @@ class Transaction:
             raise bad_argument(
                 "insert", f"Provided creation time {value['_creationTime']} doesn't match '_creationTime' field"
             )
-        internal_id = self._birth.internal_id()
+        internal_id = self.birth.internal_id()
         document_id = encode_document_id(found.number, internal_id)
-        creation_time = self._birth.creation_time()
+        creation_time = self.birth.creation_time()
         document = {**value, "_creationTime": creation_time, "_id": document_id}
         size = check_document(document)
         if found.validator is not None:
@@ -248,9 +248,9 @@ class Transaction:
         tail = creation_tail(creation_time, internal_id)
         for index in found.stored:
             for entry in index.keys(document, tail):
-                self._mark(index.number, entry, 1)
-        self._mark(found.by_id.number, internal_id, 1, is_stored=False)
-        self._put(key, DocumentWrite(found, internal_id, None, json, size))
+                self.mark(index.number, entry, 1)
+        self.mark(found.by_id.number, internal_id, 1, is_stored=False)
+        self.put(key, DocumentWrite(found, internal_id, None, json, size))
         return document_id
 
     def patch(self, document_id: str, value: dict[str, Any], table: str | None = None) -> bytes:
@@ -290,9 +290,9 @@ class Transaction:
         tail = creation_tail(old["_creationTime"], internal_id)
         for index in found.stored:
             for entry in index.keys(old, tail):
-                self._mark(index.number, entry, -1)
-        self._mark(found.by_id.number, internal_id, -1, is_stored=False)
-        self._put(key, DocumentWrite(found, internal_id, before, None, 0))
+                self.mark(index.number, entry, -1)
+        self.mark(found.by_id.number, internal_id, -1, is_stored=False)
+        self.put(key, DocumentWrite(found, internal_id, before, None, 0))
         return json
 
     # -- queries -----------------------------------------------------------------------------------------------------
@@ -427,7 +427,7 @@ class Transaction:
     @property
     def last_creation(self) -> float:
         """The newest creation time it gave out, 0 where there is none."""
-        return self._birth.last
+        return self.birth.last
 
     @property
     def read_set(self) -> ReadSet:
@@ -539,10 +539,10 @@ class Transaction:
                     if tail is None:
                         tail = creation_tail(creation_time, internal_id)
                     for entry, mark in index.moves(old, document, tail):
-                        self._mark(index.number, entry, mark)
+                        self.mark(index.number, entry, mark)
                     break
         json = dumps(document)
-        self._put(key, DocumentWrite(table, internal_id, before, json, size))
+        self.put(key, DocumentWrite(table, internal_id, before, json, size))
         return json
 
     def _validate(self, table: Table, fields: dict[str, Any]) -> None:
@@ -559,7 +559,7 @@ class Transaction:
         except Mismatch as mismatch:
             raise write_error(table.name, mismatch) from None
 
-    def _mark(self, number: int, key: bytes, mark: int, is_stored: bool = True) -> None:
+    def mark(self, number: int, key: bytes, mark: int, is_stored: bool = True) -> None:
         """Mark an index key as added or removed by this transaction."""
         layer = self.layers.get(number)
         if layer is None:
@@ -571,7 +571,8 @@ class Transaction:
             undo.append((lambda: layer.drop(key)) if previous is None else (lambda: layer.put(key, previous)))
         layer.put(key, mark)
 
-    def _put(self, key: bytes, write: DocumentWrite) -> None:
+    def put(self, key: bytes, write: DocumentWrite) -> None:
+        """Make this the pending version of a document."""
         writes = self.writes
         undo = self.undo
         if undo is not None:

@@ -6,14 +6,27 @@ Timers and fetches are named by numbers that the guest chooses, so that it can s
 Contract: guest_sdk/ABI.md, *Hostcalls of actions*.
 """
 
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple, cast
 
 from skerry import limits
 from skerry.errors import DeveloperError
 from skerry.functions.action_frame import ActionFrame
 from skerry.functions.execution import no_single_object
-from skerry.functions.operations import fields_of, offered, optional_text, text_of, vector_question, whole_number
+from skerry.functions.frame import Call
+from skerry.functions.operations import (
+    fields_of,
+    function_to_schedule,
+    offered,
+    optional_text,
+    schedule_within,
+    text_of,
+    vector_question,
+    whole_number,
+)
+from skerry.functions.request import Within
 from skerry.isolate import Hostcall
+from skerry.schedule.jobs import cancel_job
 from skerry.value import decode, has_large_integer, is_plain
 from skerry.vectors import Question
 
@@ -35,6 +48,13 @@ class VectorsToSearch(NamedTuple):
     """Shape: `size` of the argument in bytes."""
 
     question: Question
+    size: int
+
+
+class JobsToChange(NamedTuple):
+    """Shape: `within` is what is done in a transaction; `size` of the argument in bytes."""
+
+    within: Within
     size: int
 
 
@@ -87,6 +107,25 @@ def _call(kind: str) -> Hostcall:
 
 def _vector_search(frame: ActionFrame, argument: bytes, _raw: bytes | None) -> int:
     return frame.later("vectors", VectorsToSearch(vector_question(argument), frame.hold(len(argument))))
+
+
+def _schedule(frame: ActionFrame, argument: bytes, _raw: bytes | None) -> int:
+    wanted = function_to_schedule(frame.call.version, argument)
+
+    def within(call: Call, _run: Callable[[], bytes]) -> bytes:
+        return b'"%b"' % schedule_within(call, call.transaction, wanted).encode()
+
+    return frame.later("jobs", JobsToChange(within, frame.hold(len(argument))))
+
+
+def _cancel_job(frame: ActionFrame, argument: bytes, _raw: bytes | None) -> int:
+    job_id = fields_of(argument).get("id")
+
+    def within(call: Call, _run: Callable[[], bytes]) -> bytes:
+        cancel_job(call.transaction, job_id, None)
+        return b"null"
+
+    return frame.later("jobs", JobsToChange(within, frame.hold(len(argument))))
 
 
 def _start_timer(frame: ActionFrame, argument: bytes, _raw: bytes | None) -> int:
@@ -164,6 +203,8 @@ ACTION_SERVED: Final[dict[str, Hostcall]] = {
     "1.0/actions/mutation": _call("mutation"),
     "1.0/actions/action": _call("action"),
     "1.0/actions/vectorSearch": _vector_search,
+    "1.0/actions/schedule": _schedule,
+    "1.0/actions/cancel_job": _cancel_job,
 }
 """Served operations of the `convex/server` package that need no transaction; contexts A and H."""
 

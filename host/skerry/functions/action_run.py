@@ -27,7 +27,7 @@ from skerry import limits
 from skerry.errors import DeveloperError, SkerryError, SystemFault
 from skerry.functions.action_fetch import Fetches
 from skerry.functions.action_frame import ActionCall, ActionFrame, Step
-from skerry.functions.action_operations import ACTION_OPERATIONS, FunctionToCall, VectorsToSearch
+from skerry.functions.action_operations import ACTION_OPERATIONS, FunctionToCall, JobsToChange, VectorsToSearch
 from skerry.functions.crash_notes import note_of_this_thread
 from skerry.functions.execution import check_result, checked_arguments, error_object, request_bytes
 from skerry.functions.failures import FunctionFailure, error_message, host_failure, log_line, thrown_failure
@@ -198,6 +198,8 @@ class RunningAction:
             self._clear_timer(needed)
         elif operation == "vectors":
             self._search_vectors(ticket, needed)
+        elif operation == "jobs":
+            self._change_jobs(ticket, needed)
         else:
             fetches = self._fetches
             if fetches is None:
@@ -233,6 +235,23 @@ class RunningAction:
 
         vectors.search(wanted.question, answer)
 
+    def _change_jobs(self, ticket: int, wanted: JobsToChange) -> None:
+        """Schedules or cancels a function, in a transaction of its own; it is done whatever becomes of the action."""
+        job_calls = self.actions.job_calls
+        assert job_calls is not None, "an action that runs belongs to a deployment"
+
+        def answer(outcome: CallResult | SkerryError) -> None:
+            self.release(wanted.size)
+            if isinstance(outcome, SkerryError):
+                self.refuse(ticket, outcome)
+            elif outcome.ok:
+                self.complete(ticket, 0, outcome.value)
+            else:
+                text = outcome.error_message.partition("\n")[2]
+                self.complete(ticket, 1, error_object(FunctionFailure(text, None, outcome.error_code)))
+
+        job_calls.commit(wanted.within, self.frame.call.request.job_id, answer)
+
     def _begin_calls(self) -> None:
         """Begins some of the functions that the guest called; the others when the loop has turned."""
         self._is_calling_soon = False
@@ -265,6 +284,7 @@ class RunningAction:
             ip=mine.ip,
             user_agent=mine.user_agent,
         )
+        request.job_id = mine.job_id
         child = self.actions.call(request, wanted.args, partial(self._called, ticket, wanted), self)
         if child is not None and not child.is_over:
             self._children[ticket] = child

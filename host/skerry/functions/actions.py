@@ -27,6 +27,7 @@ from skerry.isolate import ActionModule
 if TYPE_CHECKING:
     from skerry.database import Database
     from skerry.functions.function_table import FunctionSpec
+    from skerry.functions.job_calls import JobCalls
     from skerry.functions.version import Version
 
 _ENTRIES_PER_TURN: Final = 32
@@ -83,6 +84,7 @@ class Actions:
         self._is_woken = False
         self._adopting = threading.Lock()
         self._drain_timer: Cancellable | None = None
+        self.job_calls: JobCalls | None = None
         self._idle = asyncio.Event()
 
     # -- begin ---------------------------------------------------------------------------------------------------

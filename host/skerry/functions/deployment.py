@@ -39,6 +39,7 @@ from skerry.functions.checked_versions import CheckedVersions
 from skerry.functions.execution import is_long, parse_arguments
 from skerry.functions.failures import error_message, host_failure
 from skerry.functions.function_table import Description, FunctionSpec, normalise_path
+from skerry.functions.job_calls import JobCalls
 from skerry.functions.kept_versions import BUNDLES_FOLDER, KeptVersion, KeptVersions, Upload
 from skerry.functions.lane import Done, Lane, Work
 from skerry.functions.metering import Meter
@@ -53,6 +54,8 @@ from skerry.functions.terms import Terms
 from skerry.functions.upkeep import Upkeep
 from skerry.functions.version import Version, check_version
 from skerry.isolate import CompiledModule, ModuleCache, compile_jailed, get_engine
+from skerry.schedule.due_mark import DueMark
+from skerry.schedule.runner import Runner
 from skerry.storage import Tree
 from skerry.storage.lmdb_engine import LmdbEngine
 from skerry.vectors import Share, VectorIndexes, get_vector_memory
@@ -96,9 +99,8 @@ class Deployment:
         lock_seconds_max: float = 0,
         is_quarantined: Callable[[str], bool] | None = None,
     ) -> None:
-        self.name = name
-        self.production = production
-        self._loop = loop
+        self.name, self.production, self._loop = name, production, loop
+        self.folder, self.clock_ns, self.entropy = folder, clock_ns, entropy
         self._clock_ns = clock_ns
         self._environment = dict(environment or {})
         self._is_quarantined = is_quarantined or _never
@@ -129,6 +131,8 @@ class Deployment:
             way_out=way_out,
             terms=terms,
         )
+        self.due_mark, self._is_settled = DueMark(folder), False
+        self.runner = self._make_runner(timers or loop)
         self.care = Care(self.database, self._engine, loop)
         secret = hmac.digest(host_key, b"vector filters " + name.encode(), "sha256")
         self.vectors = self._vector_indexes(timers or loop, secret)
@@ -136,7 +140,6 @@ class Deployment:
         self._activating, self._pushes = asyncio.Lock(), Pushes()
         self._stepping: set[asyncio.Task[None]] = set()
         self._is_clearing = False
-        self.folder, self.clock_ns, self.entropy = folder, clock_ns, entropy
         self.on_activated, self.on_drained, self._closing = list[Told](), list[Told](), False
         try:
             self.settings = Settings(self._engine)
@@ -147,14 +150,27 @@ class Deployment:
             raise
         self._upkeep = self._begin_upkeep(clock_ns)
 
+    def _make_runner(self, timers: Timers) -> Runner:
+        calls = self.actions.job_calls = JobCalls(self.lane, self.actions, lambda: self.version, self.entropy)
+        meter, terms = self.meter, self.terms
+        return Runner(
+            self.database, calls, self._loop, timers, self.clock_ns,
+            loop_ns=lambda: meter.loop_ns, cpu_wait_s=lambda: terms.cpu_wait_s,
+        )  # fmt: skip
+
     def _begin_upkeep(self, clock_ns: Callable[[], int]) -> Upkeep:
         upkeep = Upkeep(self.database, self._engine, clock_ns, self._loop, self.terms)
         upkeep.retention_s = lambda: self.settings.retention_s
-        upkeep.after_turn = self.care.turn
+        upkeep.after_turn = self._after_upkeep
         self._loop.call_soon_threadsafe(upkeep.start)
         self._loop.call_soon_threadsafe(self._schema.start)
         self._loop.call_soon_threadsafe(self.clear_imported)
+        self._loop.call_soon_threadsafe(self.runner.start)
         return upkeep
+
+    def _after_upkeep(self, has_more: bool) -> None:
+        self.care.turn(has_more)
+        self.runner.forget()
 
     # -- calls ---------------------------------------------------------------------------------------------------
 
@@ -333,6 +349,7 @@ class Deployment:
         def on_switched() -> None:
             self._kept.switched(after)
             self.version = version
+            self.runner.look(is_new=True)
             for told in self.on_activated:
                 told()
 
@@ -406,6 +423,7 @@ class Deployment:
     def drain(self) -> None:
         """Takes no more calls; actions have `ACTION_SHUTDOWN_SECONDS_MAX` from now on to end."""
         self._closing = True
+        self.runner.stop()
         self.care.close()
         self.actions.drain()
         for told in self.on_drained:
@@ -429,7 +447,11 @@ class Deployment:
         settled: asyncio.Future[None] = self._loop.create_future()
         self.vectors.close(lambda: settled.set_result(None))
         await settled
-        await asyncio.to_thread(self._engine.close)
+        if not self._is_settled:
+            self._is_settled = True
+            due_ms = self.runner.next_due_ms() if self._engine.failed is None else 0.0
+            await asyncio.to_thread(self._engine.close)
+            await asyncio.to_thread(self.due_mark.settle, due_ms)
         await self.care.closed()
 
     def _load(self, upload: bytes | Path) -> tuple[Version, int]:
@@ -478,7 +500,9 @@ class Deployment:
 
     def _version(self, digest: str, module: CompiledModule, description: bytes, map_bytes: int) -> Version:
         stacks = StackMapper(lambda: self._source_map(digest), map_bytes)
-        return Version(digest, module, Description(description), stacks, self.name, self._environment, self.vectors)
+        return Version(
+            digest, module, Description(description), stacks, self.name, self._environment, self.vectors, self.due_mark
+        )
 
     def _source_map(self, digest: str) -> bytes:
         """A kept version's source map: out of its bundle where it is nowhere else, empty where that is gone as well."""

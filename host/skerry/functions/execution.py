@@ -12,6 +12,7 @@ nothing else is reachable from here.
 
 import struct
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, cast
 
 import orjson
@@ -91,6 +92,17 @@ def run_function(call: Call, spec: FunctionSpec, args: dict[str, Any] | None, de
 
     Raises: FunctionFailure; SliceSpent where the call's slice ended; SystemFault.
     """
+    within = call.request.within
+    if within is None or depth > 0:
+        return _run_guest(call, spec, args, depth)
+    call.raw_args = b"{}"
+    try:
+        return within(call, partial(_run_guest, call, spec, args, 0))
+    except DeveloperError as error:
+        raise host_failure(error) from error
+
+
+def _run_guest(call: Call, spec: FunctionSpec, args: dict[str, Any] | None, depth: int) -> bytes:
     try:
         resolve = call.transaction.catalog.resolve
         raw_args = checked_arguments(spec, args, call.request, resolve, call.cpu)

@@ -8,19 +8,21 @@ Source: protocol reference 4.1 - 4.8. `guest_sdk/javascript/OPS.md` lists the sa
 """
 
 from collections.abc import Callable
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 import orjson
 
 from skerry import limits
+from skerry.database import Transaction
 from skerry.database.usage import FILE_METRICS, METRICS
 from skerry.errors import DeveloperError
 from skerry.functions.crypto_ops import CRYPTO_OPERATIONS, crypto_cost_us, run_crypto
 from skerry.functions.failures import log_line
-from skerry.functions.frame import Frame, NestedCall
+from skerry.functions.frame import Call, Frame, NestedCall
 from skerry.functions.function_table import normalise_path
 from skerry.isolate import GuestFault
 from skerry.isolate.build_runner import entropy_length
+from skerry.schedule.jobs import add_job, cancel_job, due_ms_of
 from skerry.value import (
     TOO_MANY_VALUES,
     Int64,
@@ -33,6 +35,9 @@ from skerry.value import (
     values_are_within,
 )
 from skerry.vectors import Question, parse_question
+
+if TYPE_CHECKING:
+    from skerry.functions.version import Version
 
 _NO_OBJECT: Final = "The argument of an operation must be the JSON of an object."
 _LEVELS: Final = frozenset(("DEBUG", "LOG", "INFO", "WARN", "ERROR"))
@@ -209,6 +214,76 @@ def _remove(frame: Frame, argument: bytes, _raw: bytes | None) -> bytes:
     return frame.transaction.delete(text_of(fields, "id"), optional_text(fields, "table"))
 
 
+# -- scheduling --------------------------------------------------------------------------------------------------
+
+
+def _schedule(frame: Frame, argument: bytes, _raw: bytes | None) -> bytes:
+    wanted = function_to_schedule(frame.call.version, argument)
+    return b'"%b"' % schedule_within(frame.call, frame.transaction, wanted).encode()
+
+
+def _cancel_job(frame: Frame, argument: bytes, _raw: bytes | None) -> bytes:
+    request = frame.call.request
+    own = request.job_id if request.within is not None else None
+    cancel_job(frame.transaction, fields_of(argument).get("id"), own)
+    return b"null"
+
+
+class FunctionToSchedule(NamedTuple):
+    """Shape: `path` canonical, `args` decoded, `seconds` as the guest said."""
+
+    path: str
+    args: Any
+    seconds: Any
+
+
+def function_to_schedule(version: "Version", argument: bytes) -> FunctionToSchedule:
+    """What a scheduling operation asks for. Raises: DeveloperError `InvalidScheduledFunction`, `FeatureNotServed`."""
+    fields = fields_of(argument)
+    name = fields.get("name")
+    if type(name) is not str:
+        raise DeveloperError("FeatureNotServed", "Function handles and component references are not served yet.")
+    path = normalise_path(name)
+    spec = None if path is None else version.functions.get(path)
+    if path is None or spec is None:
+        raise _not_to_schedule(version, name, path)
+    if spec.kind not in ("mutation", "action"):
+        raise DeveloperError(
+            "InvalidScheduledFunction",
+            f"Attempted to schedule {path}, which is a {spec.kind}: only mutations and actions can be scheduled.",
+        )
+    args = fields.get("args", {})
+    if not is_plain(argument) or has_large_integer(argument):
+        args = decode(args)
+    if type(args) is not dict:
+        raise DeveloperError("InvalidArgument", "The arguments of a scheduled function are one object.")
+    return FunctionToSchedule(path, args, fields.get("ts"))
+
+
+def schedule_within(call: Call, transaction: Transaction, wanted: FunctionToSchedule) -> str:
+    """Schedules a function in a transaction of a call, and gives the job's id. Raises: DeveloperError."""
+    due_ms = due_ms_of(wanted.seconds, call.now_ms)
+    due_mark = call.version.due_mark
+    assert due_mark is not None, "a version that is called belongs to a deployment"
+    if not due_mark.covers(due_ms):
+        call.cpu.leave_slice()
+        due_mark.cover()
+    return add_job(transaction, wanted.path, wanted.args, due_ms, call.request.job_id)
+
+
+def _not_to_schedule(version: "Version", name: str, path: str | None) -> DeveloperError:
+    """The documented texts for a function that is not there. Source: protocol reference 4.7."""
+    module, _, function = ("", "", "") if path is None else path.rpartition(":")
+    if path is not None and any(known.startswith(f"{module}:") for known in version.functions):
+        return DeveloperError(
+            "InvalidScheduledFunction",
+            f"Attempted to schedule function, but no exported function {function} found in the file: {module}.js. Did "
+            "you forget to export it?",
+        )
+    shown = f"{name:.512}" if path is None else f"{module}.js:{function}"
+    return DeveloperError("InvalidScheduledFunction", f"Attempted to schedule function at nonexistent path: {shown}")
+
+
 # -- calling functions -------------------------------------------------------------------------------------------
 
 
@@ -324,7 +399,7 @@ def _request_metadata(frame: Frame, _argument: bytes, _raw: bytes | None) -> byt
             "ip": request.ip,
             "userAgent": request.user_agent,
             "requestId": request.request_id,
-            "scheduledFunctionId": None,
+            "scheduledFunctionId": request.job_id,
             "authToken": None,
         }
     )
@@ -375,6 +450,8 @@ SERVED: Final[dict[str, tuple[str, Operation]]] = {
     "1.0/shallowMerge": ("M", _patch),
     "1.0/replace": ("M", _replace),
     "1.0/remove": ("M", _remove),
+    "1.0/schedule": ("M", _schedule),
+    "1.0/cancel_job": ("M", _cancel_job),
     "1.0/getRequestMetadata": ("MAH", _request_metadata),
     "1.0/actions/vectorSearch": ("QM", _vector_search),  # in actions it is another
 }
@@ -385,8 +462,6 @@ REFUSED: Final[dict[str, tuple[str, str]]] = {
     "1.0/requireOperation": ("QMAH", "system modules only"),
     "1.0/createFunctionHandle": ("QMAH", "function handles are not served yet"),
     "1.0/auditLog": ("QMAH", "the audit log is not served yet"),
-    "1.0/schedule": ("M", "the scheduler is not served yet"),
-    "1.0/cancel_job": ("M", "the scheduler is not served yet"),
     "1.0/signJwt": ("M", "token signing is not served yet"),
     "1.0/storageStore": ("M", "file storage is not served yet"),
     "1.0/storageGet": ("M", "file storage is not served yet"),
@@ -394,8 +469,6 @@ REFUSED: Final[dict[str, tuple[str, str]]] = {
     "1.0/storageGetMetadata": ("QMAH", "file storage is not served yet"),
     "1.0/storageGenerateUploadUrl": ("MAH", "file storage is not served yet"),
     "1.0/storageDelete": ("MAH", "file storage is not served yet"),
-    "1.0/actions/schedule": ("AH", "the scheduler is not served yet"),
-    "1.0/actions/cancel_job": ("AH", "the scheduler is not served yet"),
     "1.0/createServiceToken": ("AH", "Convex's cloud only"),
     "1.0/getServiceUrl": ("AH", "Convex's cloud only"),
     "storage/storeBlob": ("AH", "file storage is not served yet"),

@@ -5,11 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from skerry.database import ReadSet
+    from skerry.functions.frame import Call
     from skerry.functions.metering import CallUsage
     from skerry.storage import Write
 
 KINDS = ("query", "mutation", "action")
 
+Within = Callable[["Call", Callable[[], bytes]], bytes]
 Keep = Callable[["CallResult", int], "list[Write]"]
 
 
@@ -31,12 +33,14 @@ class CallRequest:
     missing function is reported: "public" or "any" (protocol reference 2.3); `request_id` 16 hexadecimal digits; `at`
     what a query is to read, None for the newest state.
     `journal` is the query journal of an earlier run; `wants_reads` asks a query for what it has read; `keep` gives, for
-    the result of a mutation and its commit's timestamp, what is to be written with the commit.
+    the result of a mutation and its commit's timestamp, what is to be written with the commit. `job_id` is the
+    scheduled function that the call belongs to; `within` runs in the call's transaction in place of its function,
+    which it is given to run.
     """
 
     __slots__ = (
-        "args", "at", "identity", "ip", "is_admin", "journal", "keep", "kind", "path", "request_id", "user_agent",
-        "wants_reads", "wording",
+        "args", "at", "identity", "ip", "is_admin", "job_id", "journal", "keep", "kind", "path", "request_id",
+        "user_agent", "wants_reads", "within", "wording",
     )  # fmt: skip
 
     def __init__(
@@ -66,6 +70,8 @@ class CallRequest:
         self.journal: str | None = None
         self.wants_reads = False
         self.keep: Keep | None = None
+        self.job_id: str | None = None
+        self.within: Within | None = None
 
 
 class CallResult:

@@ -34,6 +34,11 @@ class Terms:
         """What the deployment's data may grow to; None for as much as the disk takes."""
         return None
 
+    @property
+    def cpu_wait_s(self) -> float:
+        """The seconds until the deployment has paid for the CPU time that it used."""
+        return 0.0
+
     def admit(self, under_way: int, calls: int = 1) -> SkerryError | None:
         """The refusal of so many calls, all or none, beside those that run or wait; None where they may come, and
         count."""

@@ -21,6 +21,7 @@ from skerry.functions.module_check import check_module
 from skerry.isolate import DONE, ActionModule, BuildRunner, CompiledModule, ModuleCache
 
 if TYPE_CHECKING:
+    from skerry.schedule.due_mark import DueMark
     from skerry.vectors import VectorIndexes
 
 _NO_SCHEMA: Final[bytes] = b'{"schemaValidation":true,"tables":[]}'
@@ -29,7 +30,8 @@ _NO_SCHEMA: Final[bytes] = b'{"schemaValidation":true,"tables":[]}'
 class Version:
     """Shape: `digest` of the bundle, `module` compiled, `functions` by canonical path, `schema` the export's JSON,
     `stacks` for traces, `environment` what `process.env` shows, `crash_number` what is noted while its code runs,
-    `action_module` the module as actions run it, None before the first action, `vectors` the deployment's indexes.
+    `action_module` the module as actions run it, None before the first action, `vectors` and `due_mark` the
+    deployment's own.
     """
 
     __slots__ = (
@@ -37,6 +39,7 @@ class Version:
         "crash_number",
         "deployment_name",
         "digest",
+        "due_mark",
         "environment",
         "features",
         "functions",
@@ -56,7 +59,9 @@ class Version:
         deployment_name: str,
         environment: dict[str, str],
         vectors: "VectorIndexes | None" = None,
+        due_mark: "DueMark | None" = None,
     ) -> None:
+        self.due_mark = due_mark
         self.vectors = vectors
         self.digest = digest
         self.crash_number = crash_number_of(deployment_name, digest)
