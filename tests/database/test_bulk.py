@@ -1,6 +1,7 @@
 """Hidden tables: filled beside everything else, switched in by one commit, cleared away whatever became of them."""
 
 from collections.abc import Callable
+from concurrent.futures import Future
 from hashlib import blake2b
 from typing import Any
 
@@ -11,7 +12,7 @@ from skerry.database import Conflict, SchemaChange, Steps, verify
 from skerry.database.bulk import Fill, Fills, clear_imported, has_garbage
 from skerry.database.search_counts import read_counts
 from skerry.errors import ClientError, DeveloperError, SystemFault
-from skerry.limits import BULK_BATCH_BYTES, BULK_BATCH_WRITES
+from skerry.limits import BULK_BATCH_BYTES, BULK_BATCH_WRITES, BULK_BATCHES_PENDING_MAX
 from skerry.value import encode_document_id
 from tests.database.world import World
 
@@ -59,8 +60,7 @@ class Importing:
             fill.add(fill.judge(document))
             if fill.is_batch:
                 self.drive(fill.send())
-        self.drive(fill.send())
-        self.drive(fill.settle())
+        self.drive(fill.finish())
 
     def switch(self) -> None:
         self.world.settle()
@@ -304,17 +304,41 @@ def test_a_full_deployment_takes_no_more(world: World) -> None:
 def test_a_batch_is_bounded_in_writes_and_in_bytes(memory: World) -> None:
     importing = start(memory)
     fill = importing.begin("users", 10_001)
-    writes = 0
     while not fill.is_batch:
         fill.add(fill.judge({"name": "a"}))
-        writes += 3  # the document, and its entries in two indexes
-    assert BULK_BATCH_WRITES <= writes < BULK_BATCH_WRITES + 3
+    assert fill.documents == BULK_BATCH_WRITES
     importing.drive(fill.send())
     assert not fill.is_batch
     fill.add(fill.judge({"name": "x" * (BULK_BATCH_BYTES // 4)}))
     assert not fill.is_batch
     fill.add(fill.judge({"name": "x" * (BULK_BATCH_BYTES // 4)}))
-    assert fill.is_batch, "two documents and their names as index keys"
+    assert fill.is_batch, "two documents and their names as index keys, which are too long to be sorted"
+    importing.fills.close()
+
+
+@pytest.mark.parametrize("is_busy", [False, True])
+def test_few_batches_are_on_their_way_and_one_where_calls_are_made(
+    memory: World, monkeypatch: pytest.MonkeyPatch, is_busy: bool
+) -> None:
+    importing = start(memory)
+    fill = importing.begin("users", 10_001)
+    memory.database.is_busy = is_busy
+    sent: list[Future[None]] = []
+
+    def commit(_: object) -> Future[None]:
+        sent.append(Future())
+        return sent[-1]
+
+    monkeypatch.setattr(memory.database.engine, "commit", commit)
+    for _ in range(1 if is_busy else BULK_BATCHES_PENDING_MAX):
+        fill.add(fill.judge({"name": "a"}))
+        assert list(fill.send()) == []
+    fill.add(fill.judge({"name": "a"}))
+    steps = fill.send()
+    assert next(steps) is sent[0]
+    sent[0].set_result(None)
+    assert list(steps) == []
+    assert len(sent) == (2 if is_busy else BULK_BATCHES_PENDING_MAX + 1)
     importing.fills.close()
 
 

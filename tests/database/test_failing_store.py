@@ -74,8 +74,7 @@ def imported(count: int) -> Step:
             fill = fills.fills["i"]
             for n in range(count):
                 fill.add(fill.judge({"n": n, "value": "x" * 700}))
-            drive(world, fill.send())
-            drive(world, fill.settle())
+            drive(world, fill.finish())
             drive(world, fills.switch(b"import"))
         finally:
             fills.close()

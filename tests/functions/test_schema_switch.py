@@ -12,7 +12,9 @@ from skerry import limits
 from skerry.bundle.build import build_app
 from skerry.database import backfill, judging, steps
 from skerry.errors import SkerryError, SystemFault
+from skerry.functions import stepping
 from skerry.functions.deployment import Deployment
+from skerry.functions.stepping import Room
 from skerry.isolate import build_runner_at
 from skerry.storage import lmdb_engine
 from tests.fixtures import shared
@@ -192,7 +194,7 @@ def test_a_push_that_ended_is_built_on_after_a_restart_and_costs_nothing_again(
 
 
 def test_a_step_waits_where_others_use_the_loop(filled: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    work, lane = filled.deployment._schema, filled.deployment.lane
+    database, lane = filled.deployment.database, filled.deployment.lane
     slept: list[float] = []
     sleep = asyncio.sleep
 
@@ -201,13 +203,20 @@ def test_a_step_waits_where_others_use_the_loop(filled: World, monkeypatch: pyte
         await sleep(0)
 
     monkeypatch.setattr(asyncio, "sleep", noted)
-    monkeypatch.setattr(limits, "SCHEMA_BUSY_TURN_US", 10**9)
-    assert filled.wait(work._make_room(lane.calls_inline)) == lane.calls_inline and slept == [0]
-    filled.wait(work._make_room(lane.calls_inline - 1))
-    assert slept == [0, 0, limits.SCHEMA_BUSY_PAUSE_SECONDS]
-    monkeypatch.setattr(limits, "SCHEMA_BUSY_TURN_US", -1)
-    filled.wait(work._make_room(lane.calls_inline))
-    assert slept[3:] == [0, limits.SCHEMA_BUSY_PAUSE_SECONDS]
+    monkeypatch.setattr(stepping, "_BUSY_NS", 10**12)
+    room = Room(database, lane)
+    filled.wait(room.make())
+    assert slept == [0] and not database.is_busy
+    lane.calls_inline += 1
+    filled.wait(room.make())
+    assert slept == [0, 0, limits.STEP_BUSY_PAUSE_SECONDS] and database.is_busy
+    for turn in range(limits.STEP_BUSY_TURNS):
+        assert database.is_busy, turn
+        filled.wait(room.make())
+    assert slept[3:] == [0] * limits.STEP_BUSY_TURNS and not database.is_busy
+    monkeypatch.setattr(stepping, "_BUSY_NS", -1)
+    filled.wait(room.make())
+    assert slept[-2:] == [0, limits.STEP_BUSY_PAUSE_SECONDS] and database.is_busy
 
 
 def test_background_work_that_storage_fails_is_tried_again(

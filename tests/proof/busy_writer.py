@@ -115,9 +115,8 @@ class BusyWriter:
             if fill.is_batch:
                 for _ in self.turns(fill.send()):
                     self.commit_some()
-        for steps in (fill.send(), fill.settle()):
-            for _ in self.turns(steps):
-                self.commit_some()
+        for _ in self.turns(fill.finish()):
+            self.commit_some()
         self.settle()
         for _ in self.turns(fills.switch(b"import")):
             pass

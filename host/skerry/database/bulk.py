@@ -6,7 +6,7 @@ them (`switch_tables`), and marks what the tables held before as garbage. So an 
 all, whatever its size, and what it costs at the end does not depend on it.
 
     begin   META gets a mark: "space S and index numbers N... are unfinished"; it is durable before anything else
-    fill    documents and index entries, batch by batch: no commit log, no history, no overlay
+    fill    documents, batch by batch: no commit log, no history, no overlay; then their index entries, in order
     switch  catalog, schema timestamp, marks of the old contents, in one commit; who began before conflicts
     clear   what is marked is deleted in short steps; what a crash left, after the next opening
 
@@ -23,10 +23,12 @@ Concurrency: the loop thread, but for `Fill.judge`, which may run on any. Delibe
 `transfer`), and resuming: what a crash interrupted is cleared away and begun again.
 """
 
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from math import isfinite
-from typing import Any, Final, NamedTuple
+from tempfile import TemporaryFile
+from typing import IO, Any, Final, NamedTuple
 
 import orjson
 
@@ -38,16 +40,19 @@ from skerry.database.database import Database
 from skerry.database.document_write import DocumentWrite
 from skerry.database.index_kinds import dump_table, moved_table
 from skerry.database.search_counts import Tally, counts_key
-from skerry.database.steps import Steps
+from skerry.database.sorted_runs import SortedRuns
+from skerry.database.steps import Beside, Steps, at_once, waited
 from skerry.database.stored import HEADER_BYTES, parse_document, stored_form
 from skerry.database.write_log import Conflict
 from skerry.errors import ClientError, DeveloperError, SystemFault
 from skerry.limits import (
     BULK_BATCH_BYTES,
     BULK_BATCH_WRITES,
+    BULK_BATCHES_PENDING_MAX,
     BULK_STEP_ITEMS,
     DOCUMENT_BYTES_MAX,
     SLICE_VALIDATION_STEPS_MAX,
+    STORAGE_SHORT_KEY_BYTES_MAX,
     VALIDATOR_STEPS_MAX,
 )
 from skerry.storage import StorageSnapshot, Tree, Write
@@ -63,13 +68,14 @@ _INDEX_TREES: Final = (Tree.INDEXES, Tree.INDEX_HISTORY)
 
 
 class Judged(NamedTuple):
-    """A document that may be stored, and the keys it has in the indexes of its table."""
+    """A document that may be stored, and the keys it has in the indexes of its table. Shape: `is_new` of its id."""
 
     internal_id: bytes
     document: dict[str, Any]
     json: bytes
     size: int
     entries: list[bytes]
+    is_new: bool
 
 
 class Fill:
@@ -87,6 +93,7 @@ class Fill:
         resolve: Callable[[int], str | None],
         clock_ms: Callable[[], float],
         entropy: Callable[[int], bytes],
+        runs: SortedRuns,
     ) -> None:
         self.table = table
         self.source = source
@@ -105,16 +112,16 @@ class Fill:
         self._bytes = 0
         self._copies: dict[bytes, list[Write]] = {}
         self._fresh: set[bytes] = set()
-        self._sent: set[bytes] = set()
         self._highest = b""
-        self._durable: Future[None] | None = None
+        self._pending: deque[tuple[Future[None], set[bytes]]] = deque()
         self._copied_up_to = b""
+        self._runs = runs
         self.tally = Tally(table.searches)
 
     @property
     def is_batch(self) -> bool:
         """Whether there is enough for a batch."""
-        return len(self._writes) >= BULK_BATCH_WRITES or self._bytes >= BULK_BATCH_BYTES
+        return len(self._writes) >= BULK_BATCH_WRITES or self._bytes >= BULK_BATCH_BYTES or self._runs.is_full
 
     # -- adding ----------------------------------------------------------------------------------------------------
 
@@ -132,7 +139,8 @@ class Fill:
             except Mismatch as mismatch:
                 raise write_error(self.table.name, mismatch) from None
         given = fields.get("_id")
-        if given is None and "_id" not in fields:
+        is_new = given is None and "_id" not in fields
+        if is_new:
             internal_id = self._birth.internal_id()
             document_id = encode_document_id(self.table.number, internal_id)
         else:
@@ -146,7 +154,7 @@ class Fill:
         document = {**fields, "_creationTime": time, "_id": document_id}
         size = check_document(document)
         entries = self._entries(internal_id, document)
-        return Judged(internal_id, document, dumps(document), size, entries)
+        return Judged(internal_id, document, dumps(document), size, entries, is_new)
 
     def judge_long(self, fields: dict[str, Any]) -> Judged:
         """The same for what is too long for the loop thread."""
@@ -154,23 +162,36 @@ class Fill:
 
     def add(self, judged: Judged) -> None:
         """Take a document. Raises: DeveloperError `DuplicateId`."""
-        internal_id, document, json, size, entries = judged
+        internal_id, document, json, size, entries, is_new = judged
         table = self.table
         key = table.prefix + internal_id
         if key > self._highest:
             self._highest = key
-        elif key in self._fresh or key in self._sent or self._snapshot.get(Tree.DOCUMENTS, key) is not None:
+        elif not is_new and self._is_there(key):
             raise DeveloperError("DuplicateId", f"The table has another document with the id {document['_id']}.")
-        self._fresh.add(key)
+        if not is_new:
+            self._fresh.add(key)
         stored = stored_form(json, size, self._stamp, None)
-        n_bytes = len(key) + len(stored) + sum(map(len, entries))
         writes = self._writes
         writes.append((_DOCUMENTS, key, stored))
-        writes += [(_INDEXES, entry, b"") for entry in entries]
+        entry_bytes = sum(map(len, entries))
+        if entry_bytes > STORAGE_SHORT_KEY_BYTES_MAX:  # one of them may be so long that no order is kept for it
+            writes += [(_INDEXES, entry, b"") for entry in entries if len(entry) > STORAGE_SHORT_KEY_BYTES_MAX]
+            entries = [entry for entry in entries if len(entry) <= STORAGE_SHORT_KEY_BYTES_MAX]
+            self._bytes += entry_bytes
+            entry_bytes = sum(map(len, entries))
+            self._bytes -= entry_bytes
+        self._runs.add(entries, entry_bytes)
         if table.searches:
             self.tally.add(internal_id, document)
-        self._bytes += n_bytes
+        self._bytes += len(key) + len(stored)
         self.documents += 1
+
+    def _is_there(self, key: bytes) -> bool:
+        """Whether a document was added or copied under this key. New ids are not asked for: they are drawn."""
+        if key in self._fresh or any(key in sent for _, sent in self._pending):
+            return True
+        return self._snapshot.get(Tree.DOCUMENTS, key) is not None
 
     def _internal_id(self, given: Any) -> bytes:
         decoded = try_decode_document_id(given) if type(given) is str else None
@@ -194,8 +215,14 @@ class Fill:
         self._snapshot.renew()
 
     def send(self) -> Steps:
-        """Hand what has gathered to storage, once what was handed over before is durable."""
-        yield from self.settle()
+        """Hand what has gathered to storage, when not too much is on its way there.
+
+        Raises: SystemFault of storage; OSError of the file that index entries wait in.
+        """
+        if self._runs.is_full:
+            yield from self._runs.spill()
+        while len(self._pending) >= (1 if self._database.is_busy else BULK_BATCHES_PENDING_MAX):
+            yield from self._land()
         writes = self._writes
         for made in self._copies.values():
             writes += made
@@ -204,20 +231,45 @@ class Fill:
             return
         self._database.space.charge(self._bytes)
         self._writes, self._bytes = [], 0
-        self._sent, self._fresh = self._fresh, set()
-        self._durable = self._database.engine.commit(writes)
+        self._pending.append((self._database.engine.commit(writes), self._fresh))
+        self._fresh = set()
         # New ids begin with their time: with a later one for each batch they go to the end of the tree, side by side.
         self._born_ms = max(self._clock_ms(), self._born_ms + 1)
         self._birth = Birth(self._born_ms, self._entropy(32))
 
+    def finish(self) -> Steps:
+        """Hand over everything that was added, the index entries in their order, and wait until it is durable.
+
+        Raises: as `send`.
+        """
+        yield from self.send()
+        for keys in self._runs.merged():
+            for at in range(0, len(keys), BULK_BATCH_WRITES):
+                piece = keys[at : at + BULK_BATCH_WRITES]
+                self._writes += [(_INDEXES, key, b"") for key in piece]
+                self._bytes += sum(map(len, piece))
+                yield None
+                yield from self.send()
+        yield from self.settle()
+
     def settle(self) -> Steps:
-        """Wait until all that was handed over is durable. Raises: SystemFault of storage."""
-        durable, self._durable = self._durable, None
-        if durable is None:
-            return
-        yield durable
-        durable.result()
-        self._sent.clear()
+        """Wait until all that was handed over is durable, or failed. Raises: SystemFault of storage."""
+        failure: SystemFault | None = None
+        while self._pending:
+            try:
+                yield from self._land()
+            except SystemFault as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
+
+    def _land(self) -> Steps:
+        """Wait for the oldest batch that is on its way."""
+        durable, _ = self._pending[0]
+        try:
+            yield from waited(durable)
+        finally:
+            self._pending.popleft()
         self._database.make_room()
         self._snapshot.renew()
 
@@ -304,14 +356,26 @@ class Fill:
         """Stop: what was written is garbage unless it was switched in."""
         if self.source is not None:
             self._database.mirrors.pop(self.source.space, None)
+        self._runs.close()
         self._snapshot.close()
 
 
 class Fills:
-    """The hidden tables of one import, from the mark to the switch. Shape: `fills` by the name of the table."""
+    """The hidden tables of one import, from the mark to the switch.
 
-    def __init__(self, database: Database, clock_ms: Callable[[], float], entropy: Callable[[int], bytes]) -> None:
+    Shape: `fills` by the name of the table; `open_file` opens files without names, for index entries that wait."""
+
+    def __init__(
+        self,
+        database: Database,
+        clock_ms: Callable[[], float],
+        entropy: Callable[[int], bytes],
+        open_file: Callable[[], IO[bytes]] = TemporaryFile,
+        beside: Beside = at_once,
+    ) -> None:
         self.fills: dict[str, Fill] = {}
+        self._open_file = open_file
+        self._beside = beside
         self._database = database
         self._clock_ms = clock_ms
         self._entropy = entropy
@@ -365,7 +429,10 @@ class Fills:
             self._marks[table.name] = _mark_key(table.space)
             writes.append(_mark(table))
         for source, table in made:
-            self.fills[table.name] = Fill(database, source, table, self._numbers.get, self._clock_ms, self._entropy)
+            runs = SortedRuns(self._open_file, self._beside)
+            self.fills[table.name] = Fill(
+                database, source, table, self._numbers.get, self._clock_ms, self._entropy, runs
+            )
         marked = database.engine.commit(writes)
         yield marked
         marked.result()

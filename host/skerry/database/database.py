@@ -67,7 +67,7 @@ class Database:
     `call_soon_threadsafe` runs a function on the loop thread, and `call_soon`, for calls from that thread itself, in
     its next turn. What is in `on_commit` sees each commit once it is durable, before its caller does. `counted_up_to`
     has, for each search index that is being built, the document key up to which documents are in its counts; who builds
-    it says so.
+    it says so. `is_busy` says whether calls are made while long work goes on; who drives such work says so.
     """
 
     def __init__(
@@ -81,6 +81,7 @@ class Database:
     ) -> None:
         self.engine = engine
         self.on_commit: list[Callable[[CommitRecord], None]] = []
+        self.is_busy = False
         self.mirrors: dict[int, Mirror] = {}
         self.kept_spaces: dict[int, int] = {}
         self.imported_next = 0

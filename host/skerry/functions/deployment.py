@@ -49,7 +49,7 @@ from skerry.functions.pushes import Pushes
 from skerry.functions.request import CallRequest, CallResult
 from skerry.functions.schema_work import SchemaWork
 from skerry.functions.settings import Settings
-from skerry.functions.stepping import up_to_room
+from skerry.functions.stepping import Room, up_to_room
 from skerry.functions.terms import Terms
 from skerry.functions.upkeep import Upkeep
 from skerry.functions.version import Version, check_version
@@ -371,8 +371,9 @@ class Deployment:
     async def _drive(self, steps: Steps) -> None:
         """Takes steps to their end, or until the deployment closes; others have the loop in between."""
         with contextlib.closing(steps):
+            room = Room(self.database, self.lane)
             while await up_to_room(steps, self.meter):
-                await asyncio.sleep(0)
+                await room.make()
                 if self._closing:
                     with contextlib.suppress(StopIteration):  # the switch is made, only clearing was left
                         steps.throw(_shutting_down())

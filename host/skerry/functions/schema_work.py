@@ -2,7 +2,7 @@
 
 A change goes through the steps of `SchemaChange`. The lane is held twice, for the two commits; in between, a step has
 about a millisecond of the loop thread, then others have it, and where others want it the next step waits for a moment
-(`SCHEMA_BUSY_PAUSE_SECONDS`), so that calls keep most of the thread.
+(`stepping`), so that calls keep most of the thread.
 
 **One change at a time.** A push that arrives while another one judges documents or builds indexes takes its place: the
 older one fails with `PushSuperseded`, and what it has built is taken over. One that was begun goes on though whoever
@@ -18,7 +18,6 @@ Concurrency: the loop thread.
 import asyncio
 import contextlib
 import logging
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -27,11 +26,10 @@ from skerry.database import BuildProgress, Database, SchemaChange, Steps, backgr
 from skerry.errors import ClientError, DeveloperError, SkerryError
 from skerry.functions.lane import Lane
 from skerry.functions.metering import Meter
-from skerry.functions.stepping import up_to_room
+from skerry.functions.stepping import Room, up_to_room
 from skerry.storage import Write
 
 _log: Final = logging.getLogger("skerry.schema")
-_NS_PER_US: Final = 1_000
 
 
 class SchemaWork:
@@ -191,9 +189,9 @@ class SchemaWork:
         Shape: of `change`, where given, the steps end when it is superseded, and wait when writes outrun it.
         """
         with contextlib.closing(steps):
-            calls = self._lane.calls_inline
+            room = Room(self._database, self._lane)
             while await up_to_room(steps, self._meter):
-                calls = await self._make_room(calls)
+                await room.make()
                 if self._is_stopped:
                     raise self._refusal()
                 if change is None:
@@ -206,16 +204,6 @@ class SchemaWork:
                         await self._drive(change.catch_up(), None)
                     finally:
                         self._lane.release()
-
-    async def _make_room(self, calls_before: int) -> int:
-        """Lets others have the loop, for longer where they want it; how many calls there have been."""
-        begin_ns = time.perf_counter_ns()
-        await asyncio.sleep(0)
-        calls = self._lane.calls_inline
-        is_busy = calls != calls_before
-        if is_busy or time.perf_counter_ns() - begin_ns > limits.SCHEMA_BUSY_TURN_US * _NS_PER_US:
-            await asyncio.sleep(limits.SCHEMA_BUSY_PAUSE_SECONDS)
-        return self._lane.calls_inline
 
 
 def _superseded() -> ClientError:

@@ -15,6 +15,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from time import perf_counter_ns
 from types import TracebackType
 from typing import IO, Any, Final
@@ -100,6 +101,10 @@ class Source:
             self._file.close()
         file = self._file = self._path.open("rb")
         return rows_of(self.order.format, file.read)
+
+    def scratch(self) -> IO[bytes]:
+        """A new file without a name, where this one lies. Raises: OSError."""
+        return TemporaryFile(dir=self._path.parent)
 
     def is_export(self, table: str) -> bool:
         return self._archive is not None and self._archive.is_export(table)
@@ -198,7 +203,7 @@ class Import:
         self._source = source
         self._beside = beside
         self._plan = plan_of(database, source)
-        self._fills = Fills(database, clock_ms, entropy)
+        self._fills = Fills(database, clock_ms, entropy, source.scratch, beside)
 
     def fill(self) -> Steps:
         """All of the files into hidden tables. Raises: ClientError; SystemFault of storage."""
@@ -279,8 +284,7 @@ class Import:
             if error.code == "StorageQuotaReached":
                 raise
             raise refused(self._source.place(table), error.message, at) from None
-        yield from fill.send()
-        yield from fill.settle()
+        yield from fill.finish()
 
     def _judge_beside(self, fill: Fill, row: bytes | dict[str, Any], is_export: bool, judged: list[Judged]) -> Steps:
         done = self._beside(lambda: judged.append(fill.judge_long(fields_of(row, is_export))))
