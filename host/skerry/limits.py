@@ -651,4 +651,6 @@ SCHEDULED_LOOK_KEYS = 64  # pending ones that are looked up at once
 SCHEDULED_RETRY_MS_MIN = 100  # until one that the host could not run is tried again; doubled each time
 SCHEDULED_RETRY_MS_MAX = 60_000
 SCHEDULED_RESTING_MAX = 1_000  # of one deployment that wait to be tried again; more let all of them wait
+SCHEDULED_OPEN_AGAIN_SECONDS = 5  # after a deployment could not be opened for what it has scheduled
+SCHEDULED_SUCCESSOR_SECONDS = 60  # a process that takes another one's place leaves to it what is due meanwhile
 SCHEDULED_WAIT_SECONDS_MAX = 3_600  # of one timer: then the clock is looked at again, which may have been set

@@ -30,12 +30,13 @@ from typing import Any, Final, Protocol, TypeVar
 
 from skerry import limits
 from skerry.admin.access import KeyRecord, Scope, find_key, new_key
+from skerry.admin.alarm import Alarm, Timers, due_of_all
 from skerry.admin.hosted import Hosted, Opener
 from skerry.admin.registry import DeploymentRecord, Quotas, Registry, State, check_name, not_found
 from skerry.admin.restore import Restore, remove_left
 from skerry.admin.shares import Share, changed_quotas, effective
 from skerry.admin.way_out import WaysOut
-from skerry.errors import ClientError, SystemFault
+from skerry.errors import ClientError, SkerryError, SystemFault
 from skerry.functions.care import StorageSeen
 from skerry.functions.deployment import Deployment
 from skerry.functions.metering import CallLog, Meter, shown_usage
@@ -45,6 +46,7 @@ from skerry.storage.lmdb_engine import LmdbEngine
 
 DEFAULT_NAME: Final = "local"
 _NS_PER_MS: Final = 1_000_000
+_MS_PER_S: Final = 1_000
 _log: Final = logging.getLogger("skerry.host")
 
 T = TypeVar("T")
@@ -103,6 +105,7 @@ class HostOptions:
     open_max: int = limits.DEPLOYMENTS_OPEN_MAX
     idle_seconds: float = limits.DEPLOYMENT_IDLE_SECONDS
     call_log: CallLog | None = None
+    timers: Timers | None = None
 
 
 class Host:
@@ -124,6 +127,7 @@ class Host:
         self._open: dict[str, Hosted] = {}
         self._restoring: dict[str, Restore] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._alarm = Alarm(options.timers or loop, options.clock_ns, self._wake)
         self._tasks: set[asyncio.Task[Any]] = set()
         self.registry = _open_registry(folder, is_shared=options.share is not None)
 
@@ -141,17 +145,20 @@ class Host:
         if self._owns(DEFAULT_NAME) and not (share is not None and share.succeeds):
             self._open[DEFAULT_NAME] = default
             default.adopt(await asyncio.to_thread(self._make, DEFAULT_NAME))
+        await self._set_alarm()
         self._schedule()
 
     def drain(self) -> None:
         """Takes no more calls; actions have a bounded time from now on to end."""
         self._opener.is_closing = True
+        self._alarm.stop()
         for hosted in self._open.values():
             hosted.drain()
 
     async def close(self) -> None:
         """Takes no more calls, waits for those in flight, closes everything."""
         self._opener.is_closing = True
+        self._alarm.stop()
         if self._timer is not None:
             self._timer.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -297,6 +304,7 @@ class Host:
                 await self._finish_delete(restore.name)
                 raise
             await self.registry.settle(restore.name)
+            self._alarm.look(restore.name, self._folder.deployment_path(restore.name))
             return made
 
         try:
@@ -415,7 +423,34 @@ class Host:
             terms=None if hosted is None else hosted.share,
             lock_seconds_max=0 if share is None else limits.STORAGE_LOCK_SECONDS_MAX,
             is_quarantined=None if share is None else partial(share.quarantine.has, name),
+            timers=options.timers,
         )
+
+    async def _set_alarm(self) -> None:
+        """Takes in when which deployment is to be opened. What another process has open still is left to it for now."""
+        names = [record.name for record in self.registry.listed() if self._owns(record.name)]
+        found = await asyncio.to_thread(due_of_all, self._folder.deployment_path, names)
+        share = self._options.share
+        wait_s = limits.SCHEDULED_SUCCESSOR_SECONDS if share is not None and share.succeeds else 0
+        for name, due_ms in found.items():
+            self._alarm.set(name, max(due_ms, self._now_ms() + wait_s * _MS_PER_S))
+
+    def _wake(self, name: str) -> None:
+        """Opens a deployment of which a scheduled function is due."""
+        hosted = self.find(name)
+        if hosted is None or hosted.is_open or hosted.state is not State.ACTIVE:
+            return
+
+        async def open_it() -> None:
+            try:
+                async with hosted.using():
+                    pass
+            except SkerryError as error:
+                _log.warning("%s could not be opened for what it has scheduled: %s", name, error.code)
+                if hosted.state is State.ACTIVE:
+                    self._alarm.set_in(name, limits.SCHEDULED_OPEN_AGAIN_SECONDS)
+
+        self._spawn(open_it())
 
     def _owns(self, name: str) -> bool:
         share = self._options.share
@@ -441,6 +476,8 @@ class Host:
     def _leave_place(self, hosted: Hosted) -> None:
         if self._open.get(hosted.name) is hosted:
             del self._open[hosted.name]
+        if hosted.state is State.ACTIVE:
+            self._alarm.look(hosted.name, self._folder.deployment_path(hosted.name))
 
     def _hosted_of(self, record: DeploymentRecord) -> Hosted:
         hosted = self._hosted.get(record.name)
@@ -480,7 +517,9 @@ class Host:
             record = await self.registry.update(name, state=state)
             hosted = self._hosted.get(name)
             if hosted is not None:
-                hosted.state = state
+                hosted.set_state(state)
+            if state is State.ACTIVE and (hosted is None or not hosted.is_open) and self._owns(name):
+                self._alarm.look(name, self._folder.deployment_path(name))
             return record
 
         return await asyncio.shield(self._spawn(change()))  # whoever asked may be gone

@@ -184,6 +184,12 @@ class Hosted:
         """Whether it takes calls without being opened first."""
         return self._deployment is not None
 
+    def set_state(self, state: State) -> None:
+        """Takes calls and runs what is scheduled, or does not."""
+        self.state = state
+        if self._deployment is not None:
+            self._deployment.runner.pause(state is not State.ACTIVE)
+
     def set_quotas(self, quotas: Quotas) -> None:
         """Puts quotas in force."""
         self.share.set_quotas(quotas)
@@ -223,6 +229,7 @@ class Hosted:
     def adopt(self, deployment: Deployment) -> None:
         """Takes a deployment that the host opened itself."""
         self._deployment = deployment
+        deployment.runner.pause(self.state is not State.ACTIVE)
         self.opened_count += 1
 
     def drain(self) -> None:
