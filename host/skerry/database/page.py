@@ -174,7 +174,7 @@ def _answer(
     transaction.journal_out = cursor
     split: Any = None
     if len(positions) > 2:
-        split = seal_cursor(page_key, fingerprint, Position(positions[(len(positions) - 1) // 2]))
+        split = seal_cursor(page_key, fingerprint, Position(positions[len(positions) // 2]))
     rest = orjson.dumps(
         {
             "isDone": position.key is None,
