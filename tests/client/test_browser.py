@@ -4,17 +4,15 @@ The page runs as `npm run dev` serves it, which is React's StrictMode in develop
 has a channel of its own.
 """
 
-import signal
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 
-from tests.client.browser import Browser, Page, chromium_or_skip
+from tests.client.browser import Page, chromium_or_skip
+from tests.client.stand import Stand, standing
 from tests.client.vite import ViteServer
-from tests.http.serving import RunningServer, serve
 
 BODIES = "[...document.querySelectorAll('%s > li:not(.oldest) > span')].map((line) => line.textContent)"
 HISTORY = BODIES % ".history"
@@ -25,24 +23,13 @@ PAGE_MESSAGES = 20
 
 
 @dataclass
-class Stand:
-    """The server, the page's own server and the browser. Shape: `restart` keeps the server's port and data."""
+class ChatStand(Stand):
+    """Shape: `url` is the page's."""
 
-    data: Path
-    server: RunningServer
-    vite: ViteServer
-    browser: Browser
-    pages: list[Page] = field(default_factory=list)
+    url: str = ""
 
     def open(self, who: str, channel: str) -> Page:
-        self.pages.append(self.browser.open(f"{self.vite.url}?channel={channel}&author={who}"))
-        return self.pages[-1]
-
-    def kill(self) -> None:
-        self.server.stop(signal.SIGKILL)
-
-    def start(self) -> None:
-        self.server = serve(self.data, port=urlsplit(self.server.url).port or 0)
+        return self.open_page(f"{self.url}?channel={channel}&author={who}")
 
     def say(self, channel: str, *bodies: str) -> None:
         for body in bodies:
@@ -56,38 +43,27 @@ class Stand:
 
 
 @pytest.fixture(scope="module")
-def stand(app_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
+def stand(app_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChatStand]:
     chromium = chromium_or_skip()
     folder = tmp_path_factory.mktemp("browser")
-    server = serve(folder / "data")
-    try:
-        assert server.deploy(app_bundle.read_bytes()).status == 200
-        vite = ViteServer(folder / "app", server.url)
+    with standing(ChatStand, chromium, folder, app_bundle) as stand:
+        vite = ViteServer(folder / "app", stand.server.url)
         try:
-            browser = Browser(chromium, folder / "profile")
-            stand = Stand(folder / "data", server, vite, browser)
-            try:
-                yield stand
-                server = stand.server
-            finally:
-                browser.close()
+            stand.url = vite.url
+            yield stand
         finally:
             vite.close()
-    finally:
-        server.stop()
 
 
 @pytest.fixture
-def people(stand: Stand, request: pytest.FixtureRequest) -> Iterator[tuple[str, Page, Page]]:
+def people(stand: ChatStand, request: pytest.FixtureRequest) -> Iterator[tuple[str, Page, Page]]:
     """A channel and two people's pages of it, which know that it is empty; what the pages threw fails the test."""
     channel: str = request.node.name
     pages = [stand.open(who, channel) for who in ("Ada", "Grace")]
     for page in pages:
         page.until("document.querySelector('.history')?.dataset.status === 'Exhausted'")
     yield channel, *pages
-    assert [page.exceptions() for page in stand.pages] == [[]] * len(stand.pages)
-    while stand.pages:
-        stand.pages.pop().close()
+    stand.close_pages()
 
 
 def shows(*bodies: str) -> str:
@@ -111,7 +87,7 @@ def test_what_one_types_the_other_sees(people: tuple[str, Page, Page]) -> None:
     assert ada.evaluate(authors) == grace.evaluate(authors) == ["Grace", "Ada"]
 
 
-def test_both_catch_up_after_the_server_was_killed(stand: Stand, people: tuple[str, Page, Page]) -> None:
+def test_both_catch_up_after_the_server_was_killed(stand: ChatStand, people: tuple[str, Page, Page]) -> None:
     channel, ada, grace = people
     say(ada, "before")
     for page in (ada, grace):
@@ -134,7 +110,7 @@ def test_both_catch_up_after_the_server_was_killed(stand: Stand, people: tuple[s
     assert stand.said(channel) == ["after", "while away", "before"]
 
 
-def test_what_the_server_dies_amid_is_said_once(stand: Stand, people: tuple[str, Page, Page]) -> None:
+def test_what_the_server_dies_amid_is_said_once(stand: ChatStand, people: tuple[str, Page, Page]) -> None:
     channel, ada, grace = people
     said: list[str] = []
     for turn in range(3):
@@ -150,7 +126,7 @@ def test_what_the_server_dies_amid_is_said_once(stand: Stand, people: tuple[str,
     assert stand.said(channel) == said
 
 
-def test_what_was_said_while_a_page_had_no_network(stand: Stand, people: tuple[str, Page, Page]) -> None:
+def test_what_was_said_while_a_page_had_no_network(stand: ChatStand, people: tuple[str, Page, Page]) -> None:
     channel, ada, grace = people
     ada.go_offline()
     say(ada, "from afar")
@@ -165,7 +141,7 @@ def test_what_was_said_while_a_page_had_no_network(stand: Stand, people: tuple[s
 
 
 def test_history_comes_as_one_scrolls_back_and_stays_while_others_write(
-    stand: Stand, people: tuple[str, Page, Page]
+    stand: ChatStand, people: tuple[str, Page, Page]
 ) -> None:
     channel, ada, _ = people
     old = [f"old {n}" for n in range(70)]
@@ -197,7 +173,7 @@ def test_history_comes_as_one_scrolls_back_and_stays_while_others_write(
     assert abs(grace.evaluate(place) - before) < 2  # pixels, where 25 lines are some hundreds
 
 
-def test_what_is_taken_down_and_put_up_again_shows_the_newest(stand: Stand, people: tuple[str, Page, Page]) -> None:
+def test_what_is_taken_down_and_put_up_again_shows_the_newest(stand: ChatStand, people: tuple[str, Page, Page]) -> None:
     channel, ada, grace = people
     stand.say(channel, "red fox", "blue fox")
     grace.until(shows("blue fox", "red fox"))
@@ -211,7 +187,7 @@ def test_what_is_taken_down_and_put_up_again_shows_the_newest(stand: Stand, peop
     ada.until(shows("bye", "red hen", "blue fox", "red fox"))
 
 
-def test_a_refused_message_is_taken_back(stand: Stand, people: tuple[str, Page, Page]) -> None:
+def test_a_refused_message_is_taken_back(stand: ChatStand, people: tuple[str, Page, Page]) -> None:
     channel, ada, _ = people
     say(ada, "fits")
     ada.until(shows("fits"))

@@ -159,6 +159,15 @@ class Client:
             self.leave()
         self._changed |= {query_id for query_id, watched in self._lives.items() if watched is live}
 
+    def moved(self, live: LiveQuery, other: LiveQuery) -> None:
+        for query_id, watched in self._lives.items():
+            if watched is live:
+                self._lives[query_id] = other
+                self._changed.add(query_id)
+        self._stale.discard(live)
+        if not other.is_valid:
+            self._stale.add(other)
+
     def reach(self, ts: int) -> None:
         if not self._stale or ts < self.session.floor_ts:
             return

@@ -56,12 +56,18 @@ class World:
     def reach(self, ts: int) -> None:
         self.reached.append(ts)
 
+    def moved(self, live: LiveQuery, other: LiveQuery) -> None:
+        self.heard.append(("moved", other))
+
     def commit(self, key: bytes = DOCUMENT) -> None:
         self.ts += 1
         self.reactor.committed(cast("CommitRecord", cast("Any", Commit(self.ts, key))))
 
-    def finish(self, value: bytes = b"1", *, ts: int | None = None, key: bytes = DOCUMENT) -> None:
+    def finish(
+        self, value: bytes = b"1", *, ts: int | None = None, key: bytes = DOCUMENT, journal: str | None = None
+    ) -> None:
         result = CallResult(True, value, [], self.ts if ts is None else ts)
+        result.journal = journal
         result.reads = ReadSet({key}, [])
         self.runs.pop(0)(result)
 
@@ -87,6 +93,39 @@ def test_a_query_runs_once_for_each_commit_that_touches_it_however_many_watch(wo
     assert world.reactor.runs == 2
     world.finish()
     assert [watcher.words() for watcher in watchers] == [["stale", "settled"]] * 3
+
+
+def test_who_comes_to_a_page_that_has_grown_begins_one_anew(world: World) -> None:
+    early, late, later = World(), World(), World()
+    grown = world.reactor.watch(("m:page",), None, early)
+    world.finish(journal="up to 5")
+    assert world.reactor.watch(("m:page",), None, World()) is grown, "nothing has changed: a page begun now is the same"
+    world.commit()
+    world.finish()
+    fresh = world.reactor.watch(("m:page",), None, late)
+    assert fresh is not grown and fresh.journal is None
+    assert world.reactor.watch(("m:page",), "up to 5", World()) is grown, "who comes back with the page has it again"
+    world.finish(journal="up to 3")
+    world.commit()
+    assert len(world.runs) == 2 and world.reactor.n_live == 2, "pages with different ends"
+    world.finish()
+    world.finish()
+
+    # A page that came to the same end is the same query from its second run on, and runs once with it.
+    assert world.reactor.watch(("m:page",), None, later) not in (fresh, grown)
+    world.finish(journal="up to 3")
+    assert world.reactor.n_live == 3
+    for watcher in (early, late, later):
+        watcher.words()
+    world.commit()
+    assert len(world.runs) == 2 and world.reactor.n_live == 2
+    assert ("moved", fresh) in later.heard and fresh.watchers == {late, later}
+    world.finish()
+    world.finish()
+    assert [watcher.words()[-1] for watcher in (early, late, later)] == ["settled"] * 3
+    world.reactor.forget(fresh, late)
+    world.reactor.forget(fresh, later)
+    assert world.reactor.n_live == 1
 
 
 def test_a_run_that_a_commit_overtook_runs_again_and_is_shown_at_its_own_time_only(world: World) -> None:

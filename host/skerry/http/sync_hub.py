@@ -23,7 +23,7 @@ from skerry.limits import SYNC_CONNECTIONS_EACH_MAX
 from skerry.sync.live_query import LiveQuery
 from skerry.sync.messages import Authenticate, Call, Message, parse_message
 from skerry.sync.mutations import Mutations, Outcome
-from skerry.sync.reactor import Reactor
+from skerry.sync.reactor import Reactor, shown_message
 
 Done = Callable[[CallResult | SkerryError], None]
 CallerKey = tuple[bool, bytes]
@@ -46,7 +46,7 @@ class SyncHub:
     def __init__(self, deployment: Deployment, endpoints: CallEndpoints, loop: asyncio.AbstractEventLoop) -> None:
         self.connections: set[Leaving] = set()
         self.updates = Updates(loop.call_soon)
-        self.redacted = endpoints.redacted
+        self._redacted = endpoints.redacted
         self._endpoints = endpoints
         self._loop = loop
         self._database = deployment.database
@@ -125,6 +125,14 @@ class SyncHub:
         request.journal = live.journal
         request.wants_reads = True
         return request
+
+    def failure(self, outcome: CallResult) -> tuple[str, bytes | None, list[str]]:
+        """What a client is told of a call that failed: its message, data and log lines."""
+        return shown_message(outcome.error_message, self._redacted), outcome.error_data, self.log_lines(outcome)
+
+    def log_lines(self, outcome: CallResult) -> list[str]:
+        """What a client is shown of what a call logged."""
+        return [] if self._redacted else outcome.log_lines
 
     def _answer(self, name: bytes) -> Answer | None:
         return find_answer(self._database.stored_in_meta, self._database.durable_ts, name)

@@ -64,7 +64,6 @@ from skerry.sync import session as frames
 from skerry.sync.live_query import LiveQuery
 from skerry.sync.messages import Add, Authenticate, Call, Message
 from skerry.sync.mutations import Outcome
-from skerry.sync.reactor import shown_message
 from skerry.sync.session import Identify, Session, Step, Subscribe, Unsubscribe
 
 _log: Final = logging.getLogger("skerry.sync")
@@ -355,7 +354,7 @@ class SyncSocket(asyncio.Protocol, Leaving):
     def _do(self, hub: SyncHub, step: Step) -> None:
         if isinstance(step, Subscribe):
             self._queries[step.query.query_id] = step.query
-            self._watch(hub, step.query)
+            self._watch(hub, step.query, step.query.journal)
         elif isinstance(step, Unsubscribe):
             self._unwatch(hub, step.query_id)
             del self._queries[step.query_id]
@@ -365,8 +364,8 @@ class SyncSocket(asyncio.Protocol, Leaving):
         else:
             self._run(hub, step.call)
 
-    def _watch(self, hub: SyncHub, query: Add) -> None:
-        live = hub.reactor.watch((query.path, query.args, self._caller), query.journal, self)
+    def _watch(self, hub: SyncHub, query: Add, journal: str | None) -> None:
+        live = hub.reactor.watch((query.path, query.args, self._caller), journal, self)
         self._lives[query.query_id] = live
         self._ids.setdefault(live, set()).add(query.query_id)
         if live.is_valid:
@@ -394,8 +393,9 @@ class SyncSocket(asyncio.Protocol, Leaving):
             return
         self._caller = caller
         for query_id, query in self._queries.items():
+            journal = self._lives[query_id].journal  # the pages behind it begin where it ends
             self._unwatch(hub, query_id)
-            self._watch(hub, query)
+            self._watch(hub, query, journal)
 
     # -- calls -------------------------------------------------------------------------------------------------------
 
@@ -441,7 +441,7 @@ class SyncSocket(asyncio.Protocol, Leaving):
             covered_ts, parts = outcome
             self._send(frames.mutation_succeeded(call.request_id, covered_ts, parts))
         elif isinstance(outcome, CallResult):
-            self._send(frames.mutation_failed(call.request_id, *self._failure(hub, outcome)))
+            self._send(frames.mutation_failed(call.request_id, *hub.failure(outcome)))
         elif isinstance(outcome, ClientError):
             self._send(frames.mutation_failed(call.request_id, outcome.message, None, []))
         else:  # the client sends it again, and it takes effect once
@@ -459,15 +459,10 @@ class SyncSocket(asyncio.Protocol, Leaving):
         if isinstance(outcome, SkerryError):
             self._send(frames.action_failed(call.request_id, outcome.message, None, []))
         elif outcome.ok:
-            lines = [] if hub.redacted else outcome.log_lines
-            self._send(frames.action_succeeded(call.request_id, outcome.value, lines))
+            self._send(frames.action_succeeded(call.request_id, outcome.value, hub.log_lines(outcome)))
         else:
-            self._send(frames.action_failed(call.request_id, *self._failure(hub, outcome)))
+            self._send(frames.action_failed(call.request_id, *hub.failure(outcome)))
         self._flush()
-
-    def _failure(self, hub: SyncHub, outcome: CallResult) -> tuple[str, bytes | None, list[str]]:
-        message = shown_message(outcome.error_message, hub.redacted)
-        return message, outcome.error_data, [] if hub.redacted else outcome.log_lines
 
     # -- what the reactor tells --------------------------------------------------------------------------------------
 
@@ -496,6 +491,14 @@ class SyncSocket(asyncio.Protocol, Leaving):
         if frame is not None:
             self._outbox.put(TEXT, frame, is_transition=True)
             self._flush()
+
+    def moved(self, live: LiveQuery, other: LiveQuery) -> None:
+        """A query has become the same as another one: that is watched under its ids."""
+        ids = self._ids.pop(live)
+        self._lives.update(dict.fromkeys(ids, other))
+        self._ids.setdefault(other, set()).update(ids)
+        self._stale.discard(live)
+        (self.settled if other.is_valid else self.stale)(other)
 
     def _update_soon(self) -> None:
         hub = self._hub

@@ -15,6 +15,8 @@ What stays true:
 - A late result begins a *round*, unless there is one: all clients that wait for something are to be brought to the
   timestamp that it saw. Queries that have no result there run once more, over that state. Since it does not move, a
   round ends, whatever is committed meanwhile; so every client gets on, however slow a query of its is.
+- The first run of a paginated query decides where its page ends, and the runs after it keep that end (the query's
+  journal). So a query that has run again is another one than that of a client that comes now.
 - Another version of the code makes every query stale, and so does another catalog: an import puts a table's documents
   under other numbers, where no read set of before leads. Nothing of before is shown any more.
 - A result is taken only once the database has heard of the commits that it saw. One that was made beside the lane may
@@ -59,6 +61,10 @@ class Watcher(Protocol):
 
     def reach(self, ts: int) -> None:
         """Be brought to an older timestamp, where all of its queries have a result there (`results_at`)."""
+        ...
+
+    def moved(self, live: LiveQuery, other: LiveQuery) -> None:
+        """The query has become what another one is already, which is watched instead."""
         ...
 
 
@@ -203,6 +209,8 @@ class Reactor:
 
     def _run(self, live: LiveQuery) -> None:
         past_ts = self._round_ts if live in self._wanted else None
+        if past_ts is None and not live.is_valid:
+            self._bind(live)
         if not live.watchers or (live.is_valid and past_ts is None):
             self._ended(live)
             return
@@ -237,6 +245,28 @@ class Reactor:
             if not is_told:
                 is_told = True
                 self._failed(live, error)
+
+    def _bind(self, live: LiveQuery) -> None:
+        """A query that runs again is bound to the page that its first run gave: whoever comes now begins one anew.
+
+        What gave that page to others has become the same query, and is watched together.
+        """
+        key = (*live.key[:-1], live.journal)
+        if key == live.key or self._live.get(live.key) is not live:
+            return
+        other = self._live.setdefault(key, live)
+        del self._live[live.key]
+        live.key = key
+        if other is live:
+            return
+        for watcher in live.watchers:
+            other.watchers.add(watcher)
+            watcher.moved(live, other)
+        live.watchers.clear()
+        self._reads.drop(live)
+        self._give_up(live)
+        if not other.is_valid:
+            self._run_soon(other)
 
     def _failed(self, live: LiveQuery, error: Exception) -> None:
         """Tells of a fault that nobody foresaw, in a run or after it."""
