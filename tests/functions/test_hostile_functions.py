@@ -138,7 +138,7 @@ def test_calls_that_wait_for_a_thread_are_bounded(hostile: World, monkeypatch: p
     monkeypatch.setattr(limits, "BACKGROUND_CALLS_WAITING_MAX", 2)
     assert hostile.deployment.version is not None
     hostile.deployment.version.functions["h:loop"].slowness = 8
-    first, second, third = (hostile.start("query", "h:loop", {}) for _ in range(3))
+    first, second, third = (hostile.start("query", "h:loop", {"n": n}) for n in range(3))
     assert third.done()
     error = third.exception()
     assert getattr(error, "code", None) == "TooManyConcurrentRequests"

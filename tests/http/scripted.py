@@ -47,6 +47,9 @@ class ScriptedDeployment:
     def admit(self, queued: int, calls: int = 1) -> SkerryError | None:
         return self.refusal(queued, calls)
 
+    def kept_answer(self, path: str, args: bytes | None, identity: Any) -> None:
+        return None
+
     def start(self, request: CallRequest, done: Done) -> None:
         kind, _, what = request.path.partition(":")
         with self.changed:

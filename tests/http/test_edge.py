@@ -40,9 +40,17 @@ class TimedDeployment:
         self.asked: list[CallRequest] = []
         self.meter = Meter(self.name)
         self.share = Terms(self.meter)
+        self.kept: CallResult | None = None
+        self.kept_told = 0
 
     def admit(self, queued: int, calls: int = 1) -> SkerryError | None:
         return None
+
+    def kept_answer(self, path: str, args: bytes | None, identity: Any) -> CallResult | None:
+        return self.kept
+
+    def count_kept(self) -> None:
+        self.kept_told += 1
 
     def start(self, request: CallRequest, done: Callable[[CallResult | SkerryError], None]) -> None:
         self.asked.append(request)
@@ -120,6 +128,15 @@ def test_each_query_of_a_batch_counts_and_none_runs_of_a_batch_that_is_refused(q
     status, answer = ask(deployment, "POST", "/api/query_batch", three)
     assert (status, answer["code"], len(deployment.asked)) == (400 if code == "BatchExceedsQuota" else 429, code, 2)
     assert ask(deployment, "POST", "/api/query", b'{"path": "a:b"}')[0] == 200, "what was refused used nothing up"
+
+
+def test_quotas_hold_for_kept_answers_too() -> None:
+    deployment = SharedDeployment(Quotas(requests_per_minute=2))
+    deployment.kept = CallResult(True, b"7", [])
+    deployment.kept.bodies = {}
+    told = [ask(deployment, "POST", "/api/query", b'{"path": "a:b"}') for _ in range(3)]
+    assert [status for status, _ in told] == [200, 200, 429] and told[1][1] == {"status": "success", "value": 7}
+    assert deployment.kept_told == 2 and not deployment.asked
 
 
 def test_health_says_when_the_server_stops() -> None:

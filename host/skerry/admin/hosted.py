@@ -117,6 +117,19 @@ class Hosted:
             self._waiting.append((request, done))
             self._open_soon()
 
+    def kept_answer(self, path: str, args: bytes | None, identity: dict[str, Any] | None) -> CallResult | None:
+        """As `Deployment.kept_answer`; None too where it is not open."""
+        deployment = self._deployment
+        if deployment is None or self.state is not State.ACTIVE:
+            return None
+        return deployment.kept_answer(path, args, identity)
+
+    def count_kept(self) -> None:
+        """Counts a call that a kept answer was the answer to."""
+        assert self._deployment is not None, "it has just given one"
+        self.used = True
+        self._deployment.cache.count("", None)
+
     def newest_ts(self, done: Callable[[int | SkerryError], None]) -> None:
         """Tells the timestamp of the newest durable commit, once the deployment is open."""
         deployment = self._deployment

@@ -33,6 +33,7 @@ from skerry.database.overlay import Overlay
 from skerry.database.past import bound_past, past_snapshot
 from skerry.database.pending import UNSENT, OnDurable, Pending, last_commit_ts, tell
 from skerry.database.plan_cache import PlanCache
+from skerry.database.read_set import ReadSet
 from skerry.database.schema_change import apply_schema
 from skerry.database.search_counts import Counts, added, difference
 from skerry.database.space_used import SpaceUsed
@@ -329,6 +330,13 @@ class Database:
         Raises: as the change's methods.
         """
         apply_schema(self, raw, also)
+
+    def has_touched(self, reads: ReadSet, since_ts: int, until_ts: int) -> bool:
+        """Whether a commit after the one timestamp, up to the other, changed what was read, or may have.
+
+        Limits: it is known of what was read by a transaction that has just ended; of older ones it may be forgotten.
+        """
+        return self._log.has_touched(reads, since_ts, until_ts)
 
     def stored_in_meta(self, key: bytes) -> bytes | None:
         """What is durable under a key of the tree of single values."""

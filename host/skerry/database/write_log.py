@@ -82,6 +82,21 @@ class WriteLog:
             self._bytes -= record.size
             self._forgotten_ts = record.commit_ts
 
+    def has_touched(self, reads: ReadSet, since_ts: int, until_ts: int) -> bool:
+        """Whether a commit after the one timestamp, up to the other, changed what was read, or may have."""
+        if since_ts >= until_ts:
+            return False
+        if since_ts < self._forgotten_ts:
+            return True
+        numbers = {number for number, _, _ in reads.ranges}
+        written = WriteIndex()
+        for record in reversed(self._records):
+            if record.commit_ts <= since_ts:
+                break
+            if record.commit_ts <= until_ts:
+                written.add(record.documents(), record.keys_in(numbers))
+        return reads.touched_by(written)
+
     def check(self, transaction: Transaction, now: Catalog) -> None:
         """Raises: Conflict, if a commit since the transaction's begin changed what it read, or the tables under it."""
         begin_ts = transaction.begin_ts

@@ -37,15 +37,15 @@ from skerry.functions.awaited import awaited
 from skerry.functions.care import Care
 from skerry.functions.checked_versions import CheckedVersions
 from skerry.functions.execution import is_long, parse_arguments
-from skerry.functions.failures import error_message, host_failure
-from skerry.functions.function_table import Description, FunctionSpec, normalise_path
+from skerry.functions.finding import find_function, missing, refused
+from skerry.functions.function_table import Description
 from skerry.functions.job_calls import JobCalls
 from skerry.functions.kept_versions import BUNDLES_FOLDER, KeptVersion, KeptVersions, Upload
 from skerry.functions.lane import Done, Lane, Work
 from skerry.functions.metering import Meter
-from skerry.functions.operations import wrong_kind
 from skerry.functions.patient_threads import PatientQueue, get_vector_threads
 from skerry.functions.pushes import Pushes
+from skerry.functions.query_cache import QueryCache
 from skerry.functions.request import CallRequest, CallResult
 from skerry.functions.schema_work import SchemaWork
 from skerry.functions.settings import Settings
@@ -133,7 +133,7 @@ class Deployment:
         )
         self.due_mark, self._is_settled = DueMark(folder), False
         self.runner = self._make_runner(timers or loop)
-        self.care = Care(self.database, self._engine, loop)
+        self.cache, self.care = self._make_cache(), Care(self.database, self._engine, loop)
         secret = hmac.digest(host_key, b"vector filters " + name.encode(), "sha256")
         self.vectors = self._vector_indexes(timers or loop, secret)
         self._schema = SchemaWork(self.database, self.lane, loop, terms.meter, _shutting_down)
@@ -157,6 +157,9 @@ class Deployment:
             self.database, calls, self._loop, timers, self.clock_ns,
             loop_ns=lambda: meter.loop_ns, cpu_wait_s=lambda: terms.cpu_wait_s,
         )  # fmt: skip
+
+    def _make_cache(self) -> QueryCache:
+        return QueryCache(self.database, self.meter, self._run_query)
 
     def _begin_upkeep(self, clock_ns: Callable[[], int]) -> Upkeep:
         upkeep = Upkeep(self.database, self._engine, clock_ns, self._loop, self.terms)
@@ -185,15 +188,41 @@ class Deployment:
             return
         try:
             version = self._version_for(request)
-            spec = _find(version, request)
+            spec = find_function(version, request)
+            if spec.kind == "query" and request.within is None:
+                told = self.cache.take(spec, request, done)
+                if told is None:
+                    return
+                done = told
             args = None if is_long(request) else parse_arguments(request.args)
         except SkerryError as error:
-            done(_refused(request, error))
+            done(refused(request, error))
             return
         if spec.kind == "action":
             self.actions.start(version, spec, args, request, done, None)
         else:
             self.lane.run(Work(version, spec, args, request, done))
+
+    def _run_query(self, request: CallRequest, done: Done) -> None:
+        """As `call`, for a query that the cache has no answer to."""
+        try:
+            if self._closing:
+                raise _shutting_down()
+            version = self._version_for(request)
+            spec = find_function(version, request)
+            args = None if is_long(request) else parse_arguments(request.args)
+        except SkerryError as error:
+            done(refused(request, error))
+            return
+        self.lane.run(Work(version, spec, args, request, done))
+
+    def kept_answer(self, path: str, args: bytes | None, identity: dict[str, Any] | None) -> CallResult | None:
+        """The answer to a public query by its canonical path, where one is kept; who takes it counts it."""
+        version = self.version
+        spec = None if version is None or self._closing else version.functions.get(path)
+        if spec is None or not spec.is_public or spec.kind != "query" or self.cache.is_logging:
+            return None
+        return self.cache.find(path, args or b"{}", identity)
 
     def _call_from_action(
         self, request: CallRequest, args: Any, done: Done, parent: RunningAction
@@ -201,9 +230,9 @@ class Deployment:
         """Runs what an action calls: a call of its own, of the version that is live by now, also while closing."""
         try:
             version = self._version_for(request)
-            spec = _find(version, request)
+            spec = find_function(version, request)
         except SkerryError as error:
-            done(_refused(request, error))
+            done(refused(request, error))
             return None
         if spec.kind == "action":
             return self.actions.start(version, spec, args, request, done, parent)
@@ -217,7 +246,7 @@ class Deployment:
                 raise _quarantined(self._kept.active)
             raise DeveloperError(
                 "NoActiveVersion",
-                _missing(request, f" Deploy an app first: skerry deploy APP --url ... ({self.name})"),
+                missing(request, f" Deploy an app first: skerry deploy APP --url ... ({self.name})"),
             )
         return version
 
@@ -263,7 +292,7 @@ class Deployment:
     @property
     def under_way(self) -> int:
         """How many calls run or wait."""
-        return self.lane.in_flight + self.actions.count
+        return self.lane.in_flight + self.cache.n_waiting + self.actions.count
 
     @property
     def is_idle(self) -> bool:
@@ -350,6 +379,7 @@ class Deployment:
             self._kept.switched(after)
             self.version = version
             self.runner.look(is_new=True)
+            self.cache.clear()
             for told in self.on_activated:
                 told()
 
@@ -425,6 +455,7 @@ class Deployment:
         """Takes no more calls; actions have `ACTION_SHUTDOWN_SECONDS_MAX` from now on to end."""
         self._closing = True
         self.runner.stop()
+        self.cache.clear()
         self.care.close()
         self.actions.drain()
         for told in self.on_drained:
@@ -533,43 +564,3 @@ def _quarantined(digest: str) -> SystemFault:
 
 def _shutting_down() -> SystemFault:
     return SystemFault("ShuttingDown", "The server is shutting down. Try again in a moment.")
-
-
-def _find(version: Version, request: CallRequest) -> FunctionSpec:
-    """The function a request means.
-
-    Raises: ClientError for a malformed path; DeveloperError for a missing function or one of another kind.
-    """
-    path = request.path
-    spec = version.functions.get(path) if ".js:" not in path else None
-    if spec is not None and spec.is_public and spec.kind == request.kind and spec.kind != "httpAction":
-        return spec  # what nearly every call asks for; names of functions are their own canonical paths
-    path = normalise_path(path)
-    if path is None:
-        raise ClientError(
-            "BadConvexFunctionIdentifier", f"{request.path!r:.200} is no function path. Write module:function."
-        )
-    spec = version.functions.get(path)
-    if spec is None and f"node:{path.rpartition(':')[0]}" in version.features:
-        raise DeveloperError(
-            "FeatureNotServed", f"'{path}' is in a \"use node\" module: the Node runtime is not served yet."
-        )
-    if spec is None or spec.kind == "httpAction" or not (spec.is_public or request.is_admin):
-        raise DeveloperError("FunctionPathNotFound", _missing(request, ""))
-    if request.kind is not None and spec.kind != request.kind:
-        raise DeveloperError("WrongFunctionKind", wrong_kind(spec.name, request.kind, spec.kind))
-    return spec
-
-
-def _refused(request: CallRequest, error: SkerryError) -> CallResult | SkerryError:
-    """The outcome of a call that never ran."""
-    if not isinstance(error, DeveloperError):
-        return error
-    message = error_message(request.request_id, host_failure(error))
-    return CallResult(False, b"", [], None, message, None, error.code)
-
-
-def _missing(request: CallRequest, advice: str) -> str:
-    if request.wording == "public":
-        return f"Could not find public function for '{request.path}'.{advice}"
-    return f"Could not find function for '{request.path}'. Did you forget to run `npx convex dev`?{advice}"

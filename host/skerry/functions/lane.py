@@ -492,6 +492,8 @@ def _with_reads(call: Call, result: CallResult) -> CallResult:
         result.reads = transaction.read_set
         result.journal = transaction.journal_out
         result.ts = transaction.begin_ts
+        result.has_read_identity = call.has_read_identity
+        result.is_repeatable = not (call.has_read_clock or call.entropy or transaction.usage.search_keys)
     return result
 
 

@@ -52,11 +52,14 @@ _calls_log: Final = logging.getLogger("skerry.calls")
 
 
 class CallUsage:
-    """What one call has used so far, over all its attempts. Shape: `sent` bytes of its answer, once that is made."""
+    """What one call has used so far, over all its attempts.
+
+    Shape: `sent` bytes of its answer, once that is made; `is_kept` where the answer was kept from another call.
+    """
 
     __slots__ = (
         "bytes_read", "bytes_written", "cpu_ns", "documents_read", "documents_written", "guest_ns", "guest_steps",
-        "hostcalls", "sent",
+        "hostcalls", "is_kept", "sent",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -69,6 +72,7 @@ class CallUsage:
         self.documents_written = 0
         self.bytes_written = 0
         self.sent = 0
+        self.is_kept = False
 
     def add_run(self, cpu_ns: int, begin_ns: int, cpu: "CpuBudget", usage: "Usage | None") -> None:
         """Adds one attempt, which began at `begin_ns` of the elapsed time's clock. Any thread."""
@@ -130,6 +134,7 @@ def call_line(
             "function": path,
             "ok": ok,
             "code": code,
+            "cached": usage.is_kept,
             "cpuUs": usage.cpu_ns // 1000,
             "guestUs": usage.guest_ns // 1000,
             "hostUs": (usage.cpu_ns - usage.guest_ns) // 1000,

@@ -32,15 +32,15 @@ class CallRequest:
     object, or of an array with one, None for none; `is_admin` lets internal functions be called; `wording` says how a
     missing function is reported: "public" or "any" (protocol reference 2.3); `request_id` 16 hexadecimal digits; `at`
     what a query is to read, None for the newest state.
-    `journal` is the query journal of an earlier run; `wants_reads` asks a query for what it has read; `keep` gives, for
-    the result of a mutation and its commit's timestamp, what is to be written with the commit. `job_id` is the
-    scheduled function that the call belongs to; `within` runs in the call's transaction in place of its function,
-    which it is given to run.
+    `journal` is the query journal of an earlier run; `wants_reads` asks a query for what it has read; `is_repeated`
+    says that it runs because what it read has changed; `keep` gives, for the result of a mutation and its commit's
+    timestamp, what is to be written with the commit. `job_id` is the scheduled function that the call belongs to;
+    `within` runs in the call's transaction in place of its function, which it is given to run.
     """
 
     __slots__ = (
-        "args", "at", "identity", "ip", "is_admin", "job_id", "journal", "keep", "kind", "path", "request_id",
-        "user_agent", "wants_reads", "within", "wording",
+        "args", "at", "identity", "ip", "is_admin", "is_repeated", "job_id", "journal", "keep", "kind", "path",
+        "request_id", "user_agent", "wants_reads", "within", "wording",
     )  # fmt: skip
 
     def __init__(
@@ -69,6 +69,7 @@ class CallRequest:
         self.user_agent = user_agent
         self.journal: str | None = None
         self.wants_reads = False
+        self.is_repeated = False
         self.keep: Keep | None = None
         self.job_id: str | None = None
         self.within: Within | None = None
@@ -81,11 +82,14 @@ class CallResult:
     `error_data` (the JSON of a ConvexError's data, None where there is none). `log_lines` in the documented form;
     `ts` the commit's or the snapshot's timestamp in nanoseconds; `error_code` the host's stable code, None for what the
     function itself threw; `usage` what it used, None where nothing ran; `reads` what it has read, where that was asked
-    for and something ran, and `journal` what a later run is to be given.
+    for and something ran, and `journal` what a later run is to be given; with `reads` come `is_repeatable`, whether an
+    equal call would come to the same where these are as they were, and `has_read_identity`, whether it would have to be
+    the same caller's. `bodies` are the answers made of a result that is kept, by their format; None for others.
     """
 
     __slots__ = (
-        "error_code", "error_data", "error_message", "journal", "log_lines", "ok", "reads", "ts", "usage", "value",
+        "bodies", "error_code", "error_data", "error_message", "has_read_identity", "is_repeatable", "journal",
+        "log_lines", "ok", "reads", "ts", "usage", "value",
     )  # fmt: skip
 
     def __init__(
@@ -107,4 +111,7 @@ class CallResult:
         self.error_data = error_data
         self.usage: CallUsage | None = None
         self.reads: ReadSet | None = None
+        self.is_repeatable = False
+        self.has_read_identity = False
+        self.bodies: dict[int, bytes] | None = None
         self.journal: str | None = None

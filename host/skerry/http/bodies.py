@@ -196,7 +196,11 @@ def timestamp_of(fields: dict[str, Any]) -> int:
     return int.from_bytes(raw, "little")
 
 
-def args_of(fields: dict[str, Any], dumps: Callable[[Any], bytes] = orjson.dumps) -> bytes | None:
+def _dumps_sorted(args: Any) -> bytes:
+    return orjson.dumps(args, option=orjson.OPT_SORT_KEYS)
+
+
+def args_of(fields: dict[str, Any], dumps: Callable[[Any], bytes] = _dumps_sorted) -> bytes | None:
     """The JSON of the arguments, None where there are none. Raises: ClientError `BadJsonBody`."""
     args = fields.get("args")
     kind = kind_of(args)

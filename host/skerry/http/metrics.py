@@ -15,6 +15,7 @@ from prometheus_client.metrics_core import Metric
 
 from skerry.functions.care import StorageSeen
 from skerry.functions.metering import COUNTERS, Meter
+from skerry.functions.query_cache import get_cache_memory
 from skerry.limits import METRICS_DEPLOYMENTS_MAX
 
 KINDS: Final[Sequence[str]] = ("query", "mutation", "action", "any")
@@ -98,6 +99,7 @@ class Metrics:
         yield GaugeMetricFamily("skerry_sync_connections", "WebSockets that are connected.", connections)
         yield GaugeMetricFamily("skerry_live_queries", "Different queries that clients watch.", queries)
         yield CounterMetricFamily("skerry_live_query_runs", "Runs of queries that clients watch.", self.live_runs)
+        yield from _query_cache()
         yield from self._by_deployment()
         yield from self._storage_by_deployment()
         quarantined = GaugeMetricFamily(
@@ -144,3 +146,15 @@ class Metrics:
             total += count
             buckets.append((bound, total))
         return buckets
+
+
+def _query_cache() -> Iterator[Metric]:
+    """What the answers of queries that are kept take, and how often they were of use."""
+    memory = get_cache_memory()
+    yield CounterMetricFamily("skerry_query_cache_hits", "Queries that a kept answer was told to.", memory.hits)
+    yield CounterMetricFamily("skerry_query_cache_misses", "Queries that no answer was kept for.", memory.misses)
+    yield CounterMetricFamily(
+        "skerry_query_cache_joined", "Of the misses, those that waited for an equal call.", memory.joined
+    )
+    yield GaugeMetricFamily("skerry_query_cache_bytes", "What the kept answers take.", memory.n_bytes)
+    yield GaugeMetricFamily("skerry_query_cache_entries", "How many answers are kept.", memory.n_entries)

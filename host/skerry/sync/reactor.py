@@ -34,11 +34,11 @@ from functools import partial
 from typing import Any, Final, Protocol
 
 from skerry.database import CommitRecord, ReadSet, WriteIndex
+from skerry.database.read_index import ReadIndex
 from skerry.errors import SkerryError, SystemFault
 from skerry.functions.request import CallRequest, CallResult, ReadTime
 from skerry.limits import SYNC_COMMITS_REMEMBERED_MAX
 from skerry.sync.live_query import STILL, LiveQuery, Span, Superseded
-from skerry.sync.read_index import ReadIndex
 from skerry.sync.session import failed, updated
 
 _log: Final = logging.getLogger("skerry.sync")
@@ -238,6 +238,7 @@ class Reactor:
 
         try:
             request = self._make_request(live)
+            request.is_repeated = live.runs > 1
             if past_ts is not None:
                 request.at = ReadTime(past_ts)
             self._begin(request, told)

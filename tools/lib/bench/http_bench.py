@@ -19,6 +19,7 @@ ZIPF_SHARE_MIN = 0.9
 # name, workload, zipf exponent, target per second
 _LOADS = (
     ("stateless query", "add", 0.0, 5000),
+    ("query whose answer is kept", "cached", 0.0, 10000),
     ("action that fetches once", "action", 0.0, 1000),
     ("transfer by document id", "transfer-by-id", 0.0, 3000),
     ("transfer by document id, zipf 1.5", "transfer-by-id", ZIPF_ALPHA, None),
@@ -42,7 +43,7 @@ def run_http(folder: Path, effort: Effort, seed: int) -> list[Section]:
         for number, (name, workload, alpha, target) in enumerate(_LOADS):
             load = Load(
                 workload,
-                effort.accounts,
+                1 if workload == "cached" else effort.accounts,
                 effort.connections,
                 effort.warmup_s,
                 effort.window_s,

@@ -1,4 +1,4 @@
-"""Which live queries a commit touches: their read sets, indexed by document and by range.
+"""Which read sets a commit touches: those of live queries and of kept answers, indexed by document and by range.
 
 A range that several queries read is kept once, so that finding those that a key touches costs the logarithm of the
 number of different ranges in its index, and what it finds.
@@ -9,7 +9,9 @@ from typing import Any, Generic, Protocol, TypeVar, cast
 
 import intervaltree
 
-from skerry.database import CommitRecord, Range, ReadSet
+from skerry.database.commit_log import CommitRecord
+from skerry.database.read_set import ReadSet
+from skerry.database.scan import Range
 
 Reader = TypeVar("Reader")
 _BEHIND_EVERY_KEY = b"\xff" * 64

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skerry.database import CommitRecord, Range, ReadSet, WriteIndex
-from skerry.sync.read_index import ReadIndex
+from skerry.database.read_index import ReadIndex
 
 
 class Commit:
