@@ -317,6 +317,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = {
     "ImportRefused": _client(400, "Nothing was imported: do as the message says, and import again."),
     "ImportInProgress": _client(409, "Another import of this deployment is under way; try again when it is done."),
     "ImportNotFound": _client(404, "Begin again: imports are forgotten when the server restarts, and after a while."),
+    "TransferQuotaReached": _client(413, "Cancel imports that wait, wait for those under way, or send a smaller file."),
     "ImportTooLarge": _client(413, "Split the file; the message has the bound."),
     "ImportCanceled": _client(409, "The import was cancelled; nothing of it was kept."),
     "ExportInProgress": _client(409, "An export of this deployment is under way; wait for it."),

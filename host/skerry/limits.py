@@ -631,6 +631,7 @@ IMPORT_PART_BYTES_MAX = 64 * MIB  # of one part of an upload
 IMPORT_PARTS_MAX = 10_000
 IMPORT_FINISH_BYTES_MAX = 1 * MIB  # of the request that names all parts
 IMPORT_UPLOADS_MAX = 4  # of one deployment that are open at once; the oldest goes
+TRANSFER_IDLE_SECONDS = 600  # without use, after which files of imports and exports make room for others
 IMPORTS_REMEMBERED = 16  # of one deployment: what became of them
 IMPORT_ARCHIVE_ENTRIES_MAX = 4 * TABLES_MAX
 IMPORT_ARCHIVE_DIRECTORY_BYTES_MAX = 16 * MIB

@@ -4,6 +4,7 @@ import signal
 from base64 import b64decode
 from collections.abc import Iterator
 from io import BytesIO
+from os import urandom
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -12,8 +13,6 @@ import orjson
 import pytest
 
 from skerry import limits
-from skerry.admin.transfers import Part, _Upload  # pyright: ignore[reportPrivateUsage]  # its bounds, with small numbers
-from skerry.errors import ClientError
 from tests.http.serving import Answer, RunningServer, serve
 
 
@@ -186,26 +185,6 @@ def test_the_oldest_upload_goes(own: RunningServer) -> None:
     assert ask(own, "POST", part + tokens[0], b"x").refusal() == (404, "ImportNotFound")
 
 
-def test_parts_are_bounded(tmp_path: Path) -> None:
-    assert limits.IMPORT_PART_BYTES_MAX < limits.IMPORT_UPLOAD_BYTES_MAX
-    upload = _Upload("token", tmp_path, bytes_max=10, part_bytes_max=6)
-    first = Part(upload, 1)
-    first.write(b"123456")
-    assert first.finish() == "token-1"
-    second = Part(upload, 2)
-    second.write(b"1234")
-    with pytest.raises(ClientError) as refused:
-        second.write(b"5")
-    assert refused.value.code == "ImportTooLarge"
-    second.discard()
-    again = Part(upload, 1)
-    again.write(b"abcdef")
-    with pytest.raises(ClientError):
-        again.write(b"g")
-    again.finish()
-    assert upload.joined(["token-1"]).read_bytes() == b"abcdef"
-
-
 def test_one_export_at_a_time(own: RunningServer) -> None:
     assert (
         ask(own, "POST", "/api/import?tableName=many&mode=replace&format=csv", b"a\n" + b"1\n" * 30_000).status == 200
@@ -233,14 +212,72 @@ def test_a_server_that_is_killed_has_all_of_an_import_or_nothing(tmp_path: Path)
                 assert state["state"] == "in_progress", state
                 if int.from_bytes(_bytes(state.get("rowsWritten")), "little") >= seen:
                     break
+            token = ask(server, "POST", "/api/import/start_upload").json()["uploadToken"]
+            place = f"/api/import/upload_part?uploadToken={token}&partNumber="
+            part = ask(server, "POST", place + "1", raw).json()
             server.stop(signal.SIGKILL)
         with serve(data) as server:
+            assert ask(server, "POST", place + "2", raw).refusal() == (404, "ImportNotFound")
+            wanted = {"tableName": "t", "mode": mode, "format": "jsonLines"}
+            finish = {"import": wanted, "uploadToken": token, "partTokens": [part]}
+            assert ask(server, "POST", "/api/import/finish_upload", finish).refusal() == (404, "ImportNotFound")
+            told = ask(server, "GET", f"/api/skerry/imports/{job}")
+            assert told.refusal() == (404, "ImportNotFound") and "import again" in told.json()["message"]
+            assert ask(server, "POST", "/api/perform_import", {"importId": job}).refusal() == (404, "ImportNotFound")
             assert export(server) == before
             assert not list((data / "deployments").glob("*/transfers/*-*-*"))
             assert ask(server, "POST", "/api/import?tableName=u&mode=replace&format=csv", b"n\n1\n").status == 200
             assert ask(server, "POST", "/api/import?tableName=t&mode=append&format=csv", b"n\n3\n").status == 200
             before = export(server)
     assert len(lines(before, "t")) == 5
+
+
+def test_a_restarted_server_knows_the_last_import_that_was_complete(tmp_path: Path) -> None:
+    """So that whoever lost the answer to it does not import twice."""
+    with serve(tmp_path / "data") as server:
+        first = begin(server, b'{"n":1}', "append", "jsonLines", "t")
+        assert perform(server, first)["state"] == "completed"
+        last = begin(server, b'{"n":2}\n{"n":3}', "append", "jsonLines", "t")
+        assert (told := perform(server, last))["state"] == "completed"
+        server.stop(signal.SIGKILL)
+    with serve(tmp_path / "data") as server:
+        assert ask(server, "GET", f"/api/skerry/imports/{last}").json() == told
+        assert ask(server, "GET", f"/api/skerry/imports/{first}").refusal() == (404, "ImportNotFound")
+        assert len(lines(export(server), "t")) == 3
+
+
+def test_files_of_transfers_take_no_more_than_the_storage_quota(tmp_path: Path) -> None:
+    """Uploads, imports that wait, and the export together; what is over it changes nothing."""
+    full = (413, "TransferQuotaReached")
+    raw = b"".join(b'{"n":%d,"text":"%s"}\n' % (n, urandom(250).hex().encode()) for n in range(2_000))
+    with serve(tmp_path / "data") as server:
+        credential = {"Authorization": f"Bearer {(tmp_path / 'data' / 'host.credential').read_text().strip()}"}
+
+        def quota(n_bytes: int) -> None:
+            body = orjson.dumps({"storage_bytes": n_bytes})
+            assert server.ask("POST", "/host/deployments/local/quotas", body, credential).status == 200
+
+        assert perform(server, begin(server, raw, "replace", "jsonLines", "t"))["state"] == "completed"
+        quota(len(raw) - 1)
+        token = ask(server, "POST", "/api/import/start_upload").json()["uploadToken"]
+        place = f"/api/import/upload_part?uploadToken={token}&partNumber=1"
+        assert ask(server, "POST", place, raw).refusal() == full
+        quota(len(raw))
+        waiting = begin(server, raw, "replace", "jsonLines", "t")
+        wait(server, waiting, "waiting_for_confirmation")
+        assert ask(server, "POST", "/api/import?tableName=u&mode=append&format=csv", b"n\n1\n").refusal() == full
+        assert ask(server, "POST", "/api/export/request/zip").status == 200
+        while (state := ask(server, "GET", "/api/skerry/exports/latest").json())["state"] not in (
+            "completed",
+            "failed",
+        ):
+            pass
+        assert (state["state"], state["code"]) == ("failed", "TransferQuotaReached")
+        assert ask(server, "POST", "/api/cancel_import", {"importId": waiting}).status == 200
+        assert len(lines(export(server), "t")) == 2_000
+        assert [path.suffix for path in (tmp_path / "data" / "deployments" / "local" / "transfers").iterdir()] == [
+            ".zip"
+        ]
 
 
 def _bytes(integer: Any) -> bytes:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from skerry.admin.transfers import Part, _Upload  # pyright: ignore[reportPrivateUsage]  # without a server around it
+from skerry.admin.transfer_files import Part, TransferFiles, Upload
 from skerry.errors import SystemFault
 from skerry.transfer.exporting import Export
 from tests.database.world import World, lmdb_world
@@ -28,7 +28,8 @@ def files_of_at_most(n_bytes: int) -> Iterator[None]:
 
 
 def test_an_upload(tmp_path: Path) -> None:
-    upload = _Upload("token", tmp_path, bytes_max=1 << 20, part_bytes_max=1 << 20)
+    files = TransferFiles(lambda: 0)
+    upload = Upload("token", tmp_path, files, files.hold(None), part_bytes_max=1 << 20)
     for number in (1, 2):
         part = Part(upload, number)
         part.write(b"x" * 3_000)
@@ -38,6 +39,7 @@ def test_an_upload(tmp_path: Path) -> None:
         last.write(b"x" * 6_000)
     assert full.value.code == "StorageFull"
     last.discard()
+    assert files.bytes == 6_000
     with files_of_at_most(5_000), pytest.raises(SystemFault) as full:
         upload.joined(["token-1", "token-2"])
     assert full.value.code == "StorageFull"

@@ -6,33 +6,37 @@ start_upload -> part, part, ... -> finish_upload -> waiting_for_confirmation -> 
 ```
 
 Files lie in `transfers/` of the deployment's folder and are nobody's after a restart: the first use empties it, so what
-a crash leaves costs disk until then and nothing else. One import runs at a time. The last export is kept.
+a crash leaves costs disk until then and nothing else; `transfer_files` bounds what they take. One import runs at a
+time. The last export is kept.
+
+After a restart the last import that was completed is known by its id, because its switch wrote it down; of every other
+nothing is there, and whoever asks is told to begin again.
 
 The shapes of states are the protocol's, as values; what is ours besides begins with a name of its own
 (`bytesRead`, `bytesTotal`, `rowsWritten`).
 
 Concurrency: the loop thread; files are opened, joined and judged on worker threads. Deliberately absent: resuming after
-a restart (nothing was imported, so it is begun again), schedules, and where the bytes come from.
+a restart, schedules, and where the bytes come from.
 Source: protocol reference 5.13, 5.14.
 """
 
 import asyncio
 import logging
-import os
 import shutil
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Final
 
 from skerry import limits
 from skerry.admin.hosted import Hosted
+from skerry.admin.transfer_files import Held, Part, TransferFiles, Upload
 from skerry.database import Steps
-from skerry.errors import ClientError, SkerryError
+from skerry.errors import ClientError, SkerryError, SystemFault
 from skerry.functions.deployment import Deployment
 from skerry.storage.full_disk import file_fault
 from skerry.transfer.exporting import Export
-from skerry.transfer.importing import Import, Order, Source, plan_of
+from skerry.transfer.importing import Import, Order, Source, completed_rows, plan_of
 from skerry.value import Int64
 
 _log: Final = logging.getLogger("skerry.transfers")
@@ -42,98 +46,14 @@ _NS_PER_MS: Final = 1_000_000
 _FINISHED: Final = ("completed", "failed")
 
 
-class Part:
-    """One part of an upload, arriving. To be finished or discarded."""
-
-    def __init__(self, upload: "_Upload", number: int) -> None:
-        self.path = upload.folder / f"{upload.token}-{number}"
-        self._upload = upload
-        self._number = number
-        self._bytes = 0
-        try:
-            self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise file_fault(error, "The file") from error
-
-    def write(self, piece: bytes) -> None:
-        """Adds a piece. Raises: ClientError `ImportTooLarge`; SystemFault `StorageFull`."""
-        self._bytes += len(piece)
-        if self._bytes > self._upload.part_bytes_max:
-            raise ClientError("ImportTooLarge", f"A part has at most {self._upload.part_bytes_max} bytes.")
-        if self._bytes + self._upload.bytes_besides(self._number) > self._upload.bytes_max:
-            raise ClientError(
-                "ImportTooLarge", f"The file has more than {self._upload.bytes_max} bytes, which is the most here."
-            )
-        try:
-            rest = memoryview(piece)
-            while rest:
-                rest = rest[os.write(self._descriptor, rest) :]
-        except OSError as error:
-            raise file_fault(error, "The file") from error
-
-    def finish(self) -> str:
-        """The part's token."""
-        self._close()
-        self._upload.parts[self._number] = self._bytes
-        return f"{self._upload.token}-{self._number}"
-
-    def discard(self) -> None:
-        self._close()
-        self.path.unlink(missing_ok=True)
-
-    def _close(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-
-
-class _Upload:
-    """A file that arrives in parts. Shape: `parts` has the bytes of those that are here, by number."""
-
-    def __init__(self, token: str, folder: Path, bytes_max: int, part_bytes_max: int) -> None:
-        self.token = token
-        self.folder = folder
-        self.bytes_max = bytes_max
-        self.part_bytes_max = part_bytes_max
-        self.parts: dict[int, int] = {}
-
-    def bytes_besides(self, number: int) -> int:
-        return sum(self.parts.values()) - self.parts.get(number, 0)
-
-    def joined(self, tokens: list[str]) -> Path:
-        """The parts in the order of their tokens as one file. Blocks. Raises: ClientError, SystemFault."""
-        numbers: list[int] = []
-        for token in tokens:
-            name, _, number = token.rpartition("-")
-            if name != self.token or not number.isdecimal() or int(number) not in self.parts or int(number) in numbers:
-                raise ClientError("ImportNotFound", "A part token is not one that this upload gave out, or is twice.")
-            numbers.append(int(number))
-        if not numbers:
-            raise ClientError("ImportNotFound", "The upload has no parts: send at least one.")
-        first, *others = [self.folder / f"{self.token}-{number}" for number in numbers]
-        try:
-            with first.open("ab") as whole:
-                for path in others:
-                    with path.open("rb") as piece:
-                        shutil.copyfileobj(piece, whole, limits.MIB)
-                    path.unlink()
-        except OSError as error:
-            raise file_fault(error, "The file") from error
-        return first
-
-    def discard(self) -> None:
-        """Takes the files away. Blocks."""
-        for number in self.parts:
-            (self.folder / f"{self.token}-{number}").unlink(missing_ok=True)
-
-
 class _Job:
     """One import. Shape: `state` as the protocol has it."""
 
-    def __init__(self, job_id: str, order: Order, path: Path) -> None:
+    def __init__(self, job_id: str, order: Order, path: Path, held: Held) -> None:
         self.id = job_id
         self.order = order
         self.path = path
+        self.held = held
         self.is_canceled = False
         self.running: Import | None = None
         self.bytes_total = 0
@@ -171,12 +91,14 @@ class Transfers:
         self._hosted = hosted
         self._loop = loop
         self._entropy = entropy
-        self._uploads: dict[str, _Upload] = {}
+        self._files = TransferFiles(loop.time)
+        self._uploads: dict[str, Upload] = {}
         self._jobs: dict[str, _Job] = {}
         self._performing: _Job | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._export: dict[str, Any] | None = None
         self._export_path: Path | None = None
+        self._export_held: Held | None = None
         self._exporting: Export | None = None
         self._folder: Path | None = None
         self._preparing = asyncio.Lock()
@@ -187,13 +109,11 @@ class Transfers:
         """A token for a file that arrives in parts. Raises: SkerryError of opening the deployment."""
         async with self._hosted.using() as deployment:
             folder = await self._prepared(deployment)
-            quota = deployment.terms.storage_bytes
-        bytes_max = limits.IMPORT_UPLOAD_BYTES_MAX if quota is None else min(quota, limits.IMPORT_UPLOAD_BYTES_MAX)
         while len(self._uploads) >= limits.IMPORT_UPLOADS_MAX:
-            oldest = self._uploads.pop(next(iter(self._uploads)))
-            await asyncio.to_thread(oldest.discard)
+            self._give_up_upload(next(iter(self._uploads)))
         token = self._entropy(_TOKEN_BYTES).hex()
-        self._uploads[token] = _Upload(token, folder, bytes_max, part_bytes_max)
+        held = self._files.hold(lambda: self._give_up_upload(token))
+        self._uploads[token] = Upload(token, folder, self._files, held, part_bytes_max)
         return token
 
     def part(self, token: str, number: int) -> Part:
@@ -205,17 +125,22 @@ class Transfers:
     async def finish_upload(self, order: Order, token: str, parts: list[str]) -> str:
         """The id of an import of what was uploaded; it is judged now, and waits for `perform`.
 
-        Raises: ClientError `ImportNotFound`; SystemFault `StorageFull`.
+        Raises: ClientError `ImportNotFound`; SystemFault `StorageFull`, and the upload is gone then.
         """
         upload = self._upload(token)
-        path = await asyncio.to_thread(upload.joined, parts)
+        upload.held.give_up = None
+        try:
+            path = await asyncio.to_thread(upload.joined, parts)
+        except SystemFault:
+            self._give_up_upload(token)
+            raise
         self._uploads.pop(token, None)
-        job = _Job(self._entropy(_TOKEN_BYTES).hex(), order, path)
+        job = _Job(self._entropy(_TOKEN_BYTES).hex(), order, path, upload.held)
         self._jobs[job.id] = job
         for known in list(self._jobs.values()):
             if len(self._jobs) > limits.IMPORTS_REMEMBERED and known is not self._performing and known is not job:
                 del self._jobs[known.id]
-                await asyncio.to_thread(known.path.unlink, missing_ok=True)
+                self._drop_file(known)
         job.work = self._spawn(self._judge(job))
         return job.id
 
@@ -226,9 +151,19 @@ class Transfers:
             await asyncio.shield(job.work)
         return job.state
 
-    def state(self, import_id: str) -> dict[str, Any]:
-        """An import's state, as a value. Raises: ClientError `ImportNotFound`."""
-        return self._job(import_id).state
+    async def state(self, import_id: str) -> dict[str, Any]:
+        """An import's state, as a value; also of the last one that a restarted server completed.
+
+        Raises: ClientError `ImportNotFound`; SkerryError of opening the deployment.
+        """
+        job = self._jobs.get(import_id)
+        if job is not None:
+            return job.state
+        async with self._hosted.using() as deployment:
+            rows = completed_rows(deployment.database, import_id)
+        if rows is None:
+            raise _unknown()
+        return {"state": "completed", "num_rows_written": Int64(rows)}
 
     def states(self) -> list[dict[str, Any]]:
         """The imports that are remembered, the newest first."""
@@ -242,6 +177,7 @@ class Transfers:
         if job.state["state"] != "waiting_for_confirmation":
             raise ClientError("ImportInProgress", f"The import is {job.state['state']}: it is not waiting to begin.")
         self._performing = job
+        job.held.give_up = None
         job.set(state="in_progress", progress_message="Importing", checkpoint_messages=[])
         job.work = self._spawn(self._perform(job))
 
@@ -251,7 +187,7 @@ class Transfers:
         job.is_canceled = True
         if job is not self._performing and job.state["state"] not in _FINISHED:
             job.fail(_canceled())
-            await asyncio.to_thread(job.path.unlink, missing_ok=True)
+            self._drop_file(job)
 
     async def _judge(self, job: _Job) -> None:
         try:
@@ -259,6 +195,7 @@ class Transfers:
                 with await asyncio.to_thread(Source, job.order, job.path) as source:
                     plan = plan_of(deployment.database, source)
             if not job.is_canceled:
+                job.held.give_up = lambda: self._give_up_import(job)
                 job.set(
                     state="waiting_for_confirmation",
                     message_to_confirm=plan.message,
@@ -276,7 +213,7 @@ class Transfers:
         finally:
             self._performing = None
             job.running = None
-            await asyncio.to_thread(job.path.unlink, missing_ok=True)
+            self._drop_file(job)
 
     async def _import(self, job: _Job, deployment: Deployment) -> None:
         with await asyncio.to_thread(Source, job.order, job.path) as source:
@@ -286,6 +223,7 @@ class Transfers:
                 lambda: deployment.clock_ns() / _NS_PER_MS,
                 deployment.entropy,
                 deployment.lane.beside,
+                job.id,
             )
             job.bytes_total = source.bytes_total
             job.running = running
@@ -323,27 +261,30 @@ class Transfers:
         if export is None or export["state"] != "completed" or export_id != export["zip_object_key"]:
             raise ClientError("ExportNotFound", "There is no such export: request one, and wait until it is completed.")
         assert self._export_path is not None
+        if self._export_held is not None:
+            self._files.touch(self._export_held)
         return self._export_path
 
     async def _perform_export(self, with_storage: bool) -> None:
         path: Path | None = None
+        self._drop_export()
+        held = self._export_held = self._files.hold(None)
         try:
             async with self._hosted.using() as deployment:
                 folder = await self._prepared(deployment)
-                if self._export_path is not None:
-                    await asyncio.to_thread(self._export_path.unlink, missing_ok=True)
                 path = folder / f"export-{self._entropy(_TOKEN_BYTES).hex()}.zip"
                 running = Export(deployment.database, path, deployment.lane.beside, with_storage=with_storage)
                 self._exporting = running
                 started: dict[str, Any] = {"start_ts": Int64(running.ts), "zip_object_key": str(running.ts)}
                 self._export = {"state": "in_progress", **started}
                 try:
-                    await deployment.take_steps(running.steps())
+                    await deployment.take_steps(self._counted(running.steps(), path, held))
                 finally:
                     running.close()
                     self._exporting = None
                     deployment.clear_imported()
                 self._export_path = path
+                held.give_up = self._give_up_export
                 self._export = {
                     "state": "completed",
                     **started,
@@ -351,6 +292,7 @@ class Transfers:
                     "rowsWritten": Int64(running.documents),
                 }
         except Exception as error:
+            self._files.release(held)
             if path is not None:
                 await asyncio.to_thread(path.unlink, missing_ok=True)
             shown = _shown(error)
@@ -362,6 +304,7 @@ class Transfers:
 
     async def _prepared(self, deployment: Deployment) -> Path:
         """The folder of files, emptied at the first use. Raises: SystemFault `StorageFull`."""
+        self._files.bytes_max = deployment.terms.storage_bytes
         async with self._preparing:
             if self._folder is None:
                 folder = deployment.folder / _FOLDER
@@ -372,16 +315,52 @@ class Transfers:
                 self._folder = folder
             return self._folder
 
-    def _upload(self, token: str) -> _Upload:
+    def _counted(self, steps: Steps, path: Path, held: Held) -> Steps:
+        """The steps of an export, whose file counts as it grows."""
+        with closing(steps):
+            for waited in steps:
+                yield waited
+                self._files.grow(held, path.stat().st_size - held.bytes)
+
+    def _give_up_upload(self, token: str) -> None:
+        upload = self._uploads.pop(token, None)
+        if upload is not None:
+            self._files.release(upload.held)
+            self._spawn(asyncio.to_thread(upload.discard))
+
+    def _give_up_import(self, job: _Job) -> None:
+        job.fail(ClientError("ImportNotFound", "The import waited too long, and its file made room. Upload it again."))
+        self._drop_file(job)
+
+    def _give_up_export(self) -> None:
+        self._export = None
+        self._drop_export()
+
+    def _drop_export(self) -> None:
+        path, self._export_path = self._export_path, None
+        if self._export_held is not None:
+            self._files.release(self._export_held)
+        if path is not None:
+            self._spawn(asyncio.to_thread(path.unlink, missing_ok=True))
+
+    def _drop_file(self, job: _Job) -> None:
+        self._files.release(job.held)
+        self._spawn(asyncio.to_thread(job.path.unlink, missing_ok=True))
+
+    def _upload(self, token: str) -> Upload:
         upload = self._uploads.get(token)
         if upload is None:
-            raise ClientError("ImportNotFound", "There is no such upload: it was finished, or the server restarted.")
+            raise ClientError(
+                "ImportNotFound",
+                "There is no such upload: it was finished, gave way to others, or the server restarted. Nothing of it "
+                "was imported; upload the file again.",
+            )
         return upload
 
     def _job(self, import_id: str) -> _Job:
         job = self._jobs.get(import_id)
         if job is None:
-            raise ClientError("ImportNotFound", "There is no such import: the server restarted, or it is long past.")
+            raise _unknown()
         return job
 
     def _failed(self, job: _Job, error: Exception) -> None:
@@ -389,8 +368,7 @@ class Transfers:
         if not isinstance(shown, SkerryError):
             _log.error("an import into %s failed", self._hosted.name, exc_info=error)
         job.fail(shown)
-        with suppress(OSError):
-            job.path.unlink(missing_ok=True)
+        self._drop_file(job)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self._loop.create_task(work)
@@ -405,6 +383,14 @@ def _until_canceled(job: _Job, steps: Steps) -> Steps:
         yield waited
         if job.is_canceled:
             raise _canceled()
+
+
+def _unknown() -> ClientError:
+    return ClientError(
+        "ImportNotFound",
+        "There is no such import: the server restarted before it was complete, and nothing of it was kept, or it is "
+        "long past. Look at the table, and import again where the documents are missing.",
+    )
 
 
 def _canceled() -> ClientError:

@@ -24,7 +24,7 @@ Concurrency: the loop thread, but for `Fill.judge`, which may run on any. Delibe
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from math import isfinite
 from tempfile import TemporaryFile
@@ -437,8 +437,9 @@ class Fills:
         yield marked
         marked.result()
 
-    def switch(self, call_record: bytes) -> Steps:
-        """Put the hidden tables in place, in one commit. Whoever drives this holds the lane, and nothing is pending.
+    def switch(self, call_record: bytes, also: Sequence[Write] = ()) -> Steps:
+        """Put the hidden tables in place, in one commit that writes `also` too. Whoever drives this holds the lane, and
+        nothing is pending.
 
         Raises: SystemFault where storage failed meanwhile; ClientError `ImportOverlapped` where a table got another
         schema, or a number was taken.
@@ -472,7 +473,7 @@ class Fills:
             out: list[Write] = [(Tree.META, TABLE_PREFIX + table.name.encode(), dump_table(table)) for table in tables]
             out += [(Tree.META, mark, None) for mark in self._marks.values()]
             out += [counted for fill in self.fills.values() for counted in fill.tally.writes()]
-            out += [_mark(table) for table in dropped]
+            out += [*[_mark(table) for table in dropped], *also]
             if after.schema is not None:
                 stamp = commit_ts.to_bytes(_TIMESTAMP_BYTES, "big")
                 out.append((Tree.META, SCHEMA_KEY, stamp + orjson.dumps(after.schema)))

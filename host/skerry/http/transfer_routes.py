@@ -15,7 +15,8 @@ from starlette.responses import FileResponse, Response
 
 from skerry import limits
 from skerry.admin.hosted import Hosted
-from skerry.admin.transfers import Part, Transfers
+from skerry.admin.transfer_files import Part
+from skerry.admin.transfers import Transfers
 from skerry.errors import ERRORS, ClientError, Family, SkerryError, SystemFault
 from skerry.http.bodies import drain, parse_body, read_body, stream_body
 from skerry.http.host_routes import answer, fields_of, text_field
@@ -99,7 +100,7 @@ class TransferRoutes:
         return answer({})
 
     async def _state(self, request: Request) -> Response:
-        return _value(self._of(request).state(request.path_params["id"]))
+        return _value(await self._of(request).state(request.path_params["id"]))
 
     async def _import_at_once(self, request: Request) -> Response:
         """Uploads, confirms and imports in one request."""

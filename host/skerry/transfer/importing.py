@@ -34,6 +34,9 @@ from skerry.transfer.rows import FORMATS, Row, fields_of, rows_of
 from skerry.value import check_table_name, try_decode_document_id
 
 Beside = Callable[[Callable[[], None]], Future[None]]
+LAST_KEY: Final = b"last import"
+"""In META: the name of the last import that was completed, and how many rows it wrote."""
+
 MODES: Final = ("requireEmpty", "append", "replace", "replaceAll")
 _STEP_NS: Final = IMPORT_STEP_US * 1_000
 
@@ -194,6 +197,7 @@ class Import:
         clock_ms: Callable[[], float],
         entropy: Callable[[int], bytes],
         beside: Beside,
+        name: str = "",
     ) -> None:
         self.rows_written = 0
         self.rows_of: dict[str, int] = {}
@@ -202,6 +206,7 @@ class Import:
         self._database = database
         self._source = source
         self._beside = beside
+        self._name = name
         self._plan = plan_of(database, source)
         self._fills = Fills(database, clock_ms, entropy, source.scratch, beside)
 
@@ -224,7 +229,8 @@ class Import:
         if self._source.order.mode == "requireEmpty":
             self._must_be_empty()
         record = {"kind": "import", "tables": self.rows_of, "mode": self._source.order.mode}
-        return self._fills.switch(orjson.dumps(record))
+        said = orjson.dumps({"id": self._name, "rows": self.rows_written})
+        return self._fills.switch(orjson.dumps(record), [(Tree.META, LAST_KEY, said)])
 
     def _must_be_empty(self) -> None:
         """What was written into a table meanwhile would be lost."""
@@ -292,6 +298,17 @@ class Import:
         done.result()
 
 
+def completed_rows(database: Database, name: str) -> int | None:
+    """How many rows an import of this name wrote, where it was the last one that was completed."""
+    snapshot = database.engine.snapshot()
+    try:
+        raw = snapshot.get(Tree.META, LAST_KEY)
+    finally:
+        snapshot.close()
+    last: dict[str, Any] = {} if raw is None else orjson.loads(raw)
+    return last["rows"] if last.get("id") == name else None
+
+
 def _exists(name: str) -> ClientError:
     return refused("", f"Table {name} already exists. Please choose a new table name or use replace/append modes.")
 
@@ -300,4 +317,4 @@ def _has_documents(snapshot: StorageSnapshot, table: Table) -> bool:
     return bool(snapshot.scan_chunk(Tree.DOCUMENTS, table.prefix, table.end, False, 1))
 
 
-__all__ = ["ClientError", "Import", "Order", "Plan", "Source", "order_of", "plan_of"]
+__all__ = ["ClientError", "Import", "Order", "Plan", "Source", "completed_rows", "order_of", "plan_of"]
