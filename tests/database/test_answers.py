@@ -7,7 +7,7 @@ import pytest
 
 from skerry import limits
 from skerry.backup.taking import Taking
-from skerry.database import answer_write, answers, find_answer, forget_answers, verify
+from skerry.database import answer_write, answers, find_answer, first_answer_ts, forget_answers, verify
 from skerry.storage import StorageSnapshot, Tree, Write
 from tests.database.world import World
 
@@ -129,3 +129,24 @@ def test_an_answer_counts_as_what_its_mutation_wrote(world: World) -> None:
     source = {"type": "FullTableScan", "tableName": "notes", "order": None}
     there = world.read(lambda t: t.collect_query({"source": source, "operators": []}))
     assert there.count(b'"same"') == 5 - 1, "nothing of what failed"
+
+
+def test_periods_before_the_oldest_answer_are_not_looked_in(world: World) -> None:
+    world.insert_all("t", [{"n": 1}])
+    newest = world.database.durable_ts
+    assert first_answer_ts(world.database) == newest, "there is none yet"
+    oldest = newest - KEPT_NS
+    keep(world, (b"b", newest), (b"a", oldest))
+    since = first_answer_ts(world.database)
+    assert since == oldest
+    asked: list[bytes] = []
+
+    def stored(key: bytes) -> None:
+        asked.append(key)
+
+    counts: list[int] = []
+    for since_ts in (0, oldest, newest):
+        assert find_answer(stored, newest, b"c", since_ts) is None
+        counts.append(len(asked))
+        asked.clear()
+    assert counts == [3, 3, 1]

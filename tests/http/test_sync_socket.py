@@ -66,6 +66,7 @@ class Deployed:
     def __init__(self) -> None:
         self.redacted = False
         self.database = self
+        self.engine = self
         self.durable_ts = 5
         self.cpu_wait_s = 0.0
         self.live_runs = 0
@@ -95,6 +96,15 @@ class Deployed:
 
     def caller_of(self, authorization: bytes) -> Caller:
         return Caller(True, None)
+
+    def snapshot(self) -> "Deployed":
+        return self
+
+    def scan(self, *bounds: Any) -> Iterator[Any]:
+        return iter(())
+
+    def close(self) -> None:
+        pass
 
     def stored_in_meta(self, key: bytes) -> bytes | None:
         return None

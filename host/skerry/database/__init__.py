@@ -38,7 +38,7 @@ Deliberately absent: HTTP, wasm, clocks and chance (arguments all), vectors (dec
 searched by the room `vectors`, which hears of commits through `Database.on_commit`), and the decision when to retain.
 """
 
-from skerry.database.answers import Answer, answer_write, find_answer, forget_answers
+from skerry.database.answers import Answer, answer_write, find_answer, first_answer_ts, forget_answers
 from skerry.database.backfill import BuildProgress, index_states
 from skerry.database.catalog import JOB_INDEX, JOB_TABLE, job_key
 from skerry.database.commit_log import Change, CommitRecord, read_entry
@@ -77,6 +77,7 @@ __all__ = [
     "background_steps",
     "change_system",
     "find_answer",
+    "first_answer_ts",
     "find_system",
     "forget_answers",
     "index_states",

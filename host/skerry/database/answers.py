@@ -37,17 +37,31 @@ def answer_write(name: bytes, commit_ts: int, says: bytes) -> Write:
     return (Tree.META, _lower(commit_ts // _PERIOD_NS) + name, commit_ts.to_bytes(_TIMESTAMP_BYTES, "big") + says)
 
 
-def find_answer(stored: Callable[[bytes], bytes | None], durable_ts: int, name: bytes) -> Answer | None:
+def find_answer(
+    stored: Callable[[bytes], bytes | None], durable_ts: int, name: bytes, since_ts: int = 0
+) -> Answer | None:
     """The answer of a mutation that is durable, None where there is none or it has been forgotten.
 
-    Shape: `stored` reads a key of META as of `durable_ts` or later.
+    Shape: `stored` reads a key of META as of `durable_ts` or later; no answer is of a period before that of `since_ts`.
     """
-    oldest = max(0, durable_ts - _KEPT_NS) // _PERIOD_NS
+    oldest = max(since_ts, durable_ts - _KEPT_NS) // _PERIOD_NS
     for period in range(durable_ts // _PERIOD_NS, oldest - 1, -1):
         kept = stored(_lower(period) + name)
         if kept is not None:
             return int.from_bytes(kept[:_TIMESTAMP_BYTES], "big"), kept[_TIMESTAMP_BYTES:]
     return None
+
+
+def first_answer_ts(database: "Database") -> int:
+    """A timestamp in the period of the oldest answer there is or will be. The loop thread."""
+    newest_ts = database.durable_ts
+    snapshot = database.engine.snapshot()
+    try:
+        for _, value in snapshot.scan(Tree.META, PREFIX, _lower(newest_ts // _PERIOD_NS), False):
+            return int.from_bytes(value[:_TIMESTAMP_BYTES], "big")
+    finally:
+        snapshot.close()
+    return newest_ts
 
 
 def forget_answers(database: "Database", now_ns: int) -> bool:
@@ -73,4 +87,4 @@ def _lower(period: int) -> bytes:
     return PREFIX + period.to_bytes(_PERIOD_BYTES, "big")
 
 
-__all__ = ["PREFIX", "Answer", "answer_write", "find_answer", "forget_answers"]
+__all__ = ["PREFIX", "Answer", "answer_write", "find_answer", "first_answer_ts", "forget_answers"]

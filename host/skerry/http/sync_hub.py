@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 
 import orjson
 
-from skerry.database import Answer, find_answer
+from skerry.database import Answer, find_answer, first_answer_ts
 from skerry.errors import ClientError, SkerryError
 from skerry.functions.deployment import Deployment
 from skerry.functions.request import CallRequest, CallResult
@@ -19,6 +19,7 @@ from skerry.functions.right_of_way import get_right_of_way
 from skerry.http.calls import CallEndpoints
 from skerry.http.headers import ANONYMOUS, Caller
 from skerry.http.sync_updates import Updates
+from skerry.http.turns import Ask
 from skerry.limits import SYNC_CONNECTIONS_EACH_MAX
 from skerry.sync.live_query import LiveQuery
 from skerry.sync.messages import Authenticate, Call, Message, parse_message
@@ -57,6 +58,7 @@ class SyncHub:
             self._query,
             endpoints.redacted,
         )
+        self._answers_since_ts = first_answer_ts(deployment.database)
         self.mutations = Mutations(endpoints.start, self._answer, endpoints.redacted)
         deployment.database.on_commit.append(self.reactor.committed)
         deployment.on_activated.append(self.reactor.all_stale)
@@ -90,23 +92,24 @@ class SyncHub:
         look = get_right_of_way().give_way
         self._endpoints.read_long(len(text), lambda: parse_message(bytes(text), look), done)
 
-    def mutate(
+    def mutation(
         self,
         call: Call,
         session: bytes,
         caller: CallerKey,
         placed: Callable[[], None],
         done: Callable[[Outcome], None],
-    ) -> None:
-        """Runs a mutation in the deployment's turn; `placed` and `done` as `Mutations.run`.
-
-        Raises: SkerryError, where quotas do not allow it.
-        """
+    ) -> Ask:
+        """What runs a mutation, for `ask`; `placed` and `done` as `Mutations.run`."""
         request = self._endpoints.make_request("mutation", call.path, call.args, _caller(caller))
-        self._endpoints.ask(partial(self.mutations.run, session, call.request_id, request, placed, done))
+        return partial(self.mutations.run, session, call.request_id, request, placed, done)
+
+    def ask(self, run: Ask) -> None:
+        """Runs a mutation in the deployment's turn. Raises: SkerryError, where quotas do not allow it."""
+        self._endpoints.ask(run)
 
     def act(self, call: Call, caller: CallerKey, done: Done) -> None:
-        """Runs an action in the deployment's turn. Raises: as `mutate`."""
+        """Runs an action in the deployment's turn. Raises: as `ask`."""
         request = self._endpoints.make_request("action", call.path, call.args, _caller(caller))
         self._endpoints.ask(partial(self._endpoints.start, request, done))
 
@@ -135,7 +138,8 @@ class SyncHub:
         return [] if self._redacted else outcome.log_lines
 
     def _answer(self, name: bytes) -> Answer | None:
-        return find_answer(self._database.stored_in_meta, self._database.durable_ts, name)
+        database = self._database
+        return find_answer(database.stored_in_meta, database.durable_ts, name, self._answers_since_ts)
 
     def _leave(self) -> None:
         for connection in list(self.connections):

@@ -46,6 +46,7 @@ from skerry.http.front import Front
 from skerry.http.outbox import WRITE_BYTES, Outbox, takes_chunks, write_pieces
 from skerry.http.port import NEVER, PortShare
 from skerry.http.sync_hub import NOBODY, CallerKey, Leaving, SyncHub, hub_of
+from skerry.http.turns import Ask
 from skerry.limits import (
     JSON_WHOLE_BYTES_MAX,
     SYNC_ACTIONS_MAX,
@@ -98,7 +99,7 @@ class SyncSocket(asyncio.Protocol, Leaving):
         self._ids: dict[LiveQuery, set[int]] = {}
         self._stale: set[LiveQuery] = set()
         self._changed: set[int] = set()
-        self._mutations: deque[tuple[Call, CallerKey]] = deque()
+        self._mutations: deque[tuple[Call, Ask]] = deque()
         self._placing: Call | None = None
         self._mutating = 0
         self._pong: bytes | None = None
@@ -403,7 +404,10 @@ class SyncSocket(asyncio.Protocol, Leaving):
         if call.kind == "Mutation":
             if len(self._mutations) >= SYNC_MUTATIONS_WAITING_MAX:
                 raise SystemFault("TooManyConcurrentMutations", "Too many mutations wait on one connection.")
-            self._mutations.append((call, self._caller))
+            assert self._session.session is not None
+            placed, done = partial(self._placed, hub, call), partial(self._mutation_done, hub, call)
+            run = hub.mutation(call, self._session.session, self._caller, placed, done)
+            self._mutations.append((call, run))
             self._mutate(hub)
             return
         if self._actions >= SYNC_ACTIONS_MAX:
@@ -415,12 +419,9 @@ class SyncSocket(asyncio.Protocol, Leaving):
         """Begins the next mutation, once the one before has its place among all others."""
         if self._placing is not None or not self._mutations or self._mutating >= SYNC_MUTATIONS_AT_ONCE_MAX:
             return
-        call, caller = self._mutations.popleft()
-        assert self._session.session is not None
-        self._placing = call
+        self._placing, run = self._mutations.popleft()
         self._mutating += 1
-        placed, done = partial(self._placed, hub, call), partial(self._mutation_done, hub, call)
-        hub.mutate(call, self._session.session, caller, placed, done)
+        hub.ask(run)
 
     def _placed(self, hub: SyncHub, call: Call) -> None:
         """A mutation is committed, or has ended: the next one may begin. It raises nothing."""

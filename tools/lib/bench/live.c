@@ -137,9 +137,9 @@ static void introduce(connection_t *c)
 {
     char text[256];
     int length = snprintf(text, sizeof(text),
-                          "{\"type\":\"Connect\",\"sessionId\":\"00000000-0000-4000-8000-%012d\",\"connectionCount\":0,"
+                          "{\"type\":\"Connect\",\"sessionId\":\"%08x-0000-4000-8000-%012d\",\"connectionCount\":0,"
                           "\"lastCloseReason\":\"InitialConnect\",\"clientTs\":0}",
-                          c->number);
+                          (unsigned)getpid(), c->number);
     send_frame(c, 1, text, length);
     if (!given.queries) {
         ready++;
