@@ -13,7 +13,7 @@ from skerry.functions.patient_threads import PatientQueue, PatientThreads
 from skerry.functions.request import CallResult
 from skerry.functions.terms import Terms
 from skerry.http import app
-from skerry.http.answers import CLEAN, ENCODED, EXPORT, is_long, result_json
+from skerry.http.answers import CLEAN, ENCODED, EXPORT, long_bytes, result_json
 from skerry.http.bodies import ArrivingBody, args_of, parse_body
 from skerry.http.long_bodies import LongWork, fields_of_long
 from skerry.limits import (
@@ -22,6 +22,7 @@ from skerry.limits import (
     HTTP_FIELDS_MAX,
     HTTP_LONG_BYTES_WAITING_MAX,
     JSON_WHOLE_BYTES_MAX,
+    LOG_LINE_BYTES_MAX,
 )
 from tests.http.scripted import WAIT_SECONDS_MAX, Wire, served_port
 
@@ -142,9 +143,17 @@ def test_a_long_answer_is_what_a_short_one_is(value_format: int) -> None:
     value = [{"$integer": "AQAAAAAAAAA="}, 1, "a", {"b": [{"$bytes": "AAAA"}, 2.5]}]
     short = CallResult(True, orjson.dumps(value), [])
     long = CallResult(True, orjson.dumps([*value, FILLER]), [])
-    assert not is_long(short) and is_long(long)
+    assert not long_bytes(short) and long_bytes(long) > JSON_WHOLE_BYTES_MAX
     answers = [json.loads(result_json(result, value_format, False))["value"] for result in (short, long)]
     assert answers[1] == [*answers[0], FILLER]
+
+
+@pytest.mark.parametrize("past", [0, 1])
+def test_many_log_lines_make_a_long_answer(past: int) -> None:
+    lines = JSON_WHOLE_BYTES_MAX // LOG_LINE_BYTES_MAX + 1
+    left = JSON_WHOLE_BYTES_MAX - (lines - 1) * (LOG_LINE_BYTES_MAX - 1) - 1
+    logged = ["l" * (LOG_LINE_BYTES_MAX - 1)] * (lines - 1) + ["l" * (left + past)]
+    assert bool(long_bytes(CallResult(True, b"1", logged))) is bool(past)
 
 
 def test_a_long_answer_leaves_whole_and_in_its_place() -> None:

@@ -14,7 +14,7 @@ import orjson
 from skerry.errors import ClientError, Family, SkerryError
 from skerry.functions.request import CallResult
 from skerry.functions.right_of_way import get_right_of_way
-from skerry.limits import HTTP_RETRY_AFTER_SECONDS, JSON_WHOLE_BYTES_MAX
+from skerry.limits import HTTP_RETRY_AFTER_SECONDS, JSON_WHOLE_BYTES_MAX, LOG_LINE_BYTES_MAX
 from skerry.value import dismantle, dumps_clean, dumps_export, dumps_long, is_plain, loads
 
 ENCODED: Final = 0
@@ -30,6 +30,8 @@ FORMATS: Final[dict[str, int]] = {
     "convex_export_json": EXPORT,
 }
 _WRITERS: Final[dict[int, Callable[[Any], bytes]]] = {CLEAN: dumps_clean, EXPORT: dumps_export}
+_FEW_LINES: Final = JSON_WHOLE_BYTES_MAX // (2 * LOG_LINE_BYTES_MAX)
+"""So many log lines, with what stands around them, make no answer long."""
 _INTERNAL_ERROR: Final = "Your request couldn't be completed. Try again later."
 
 
@@ -61,10 +63,13 @@ def result_json(result: CallResult, value_format: int, redacted: bool) -> bytes:
     return b"".join(parts)
 
 
-def is_long(result: CallResult) -> bool:
-    """Whether making the answer is too long for the loop thread."""
-    data = result.error_data
-    return len(result.value) > JSON_WHOLE_BYTES_MAX or (data is not None and len(data) > JSON_WHOLE_BYTES_MAX)
+def long_bytes(result: CallResult) -> int:
+    """The size of an answer whose making is too long for the loop thread; 0 for any other."""
+    size = len(result.value) + (0 if result.error_data is None else len(result.error_data))
+    lines = result.log_lines
+    if len(lines) > _FEW_LINES:
+        size += sum(map(len, lines))
+    return size if size > JSON_WHOLE_BYTES_MAX else 0
 
 
 def _in_format(value: bytes, value_format: int) -> bytes:

@@ -21,7 +21,7 @@ from urllib.parse import parse_qs, unquote
 from skerry.admin.hosted import Hosted
 from skerry.errors import ClientError, SkerryError, SystemFault
 from skerry.functions.request import CallRequest, CallResult, ReadTime
-from skerry.http.answers import ENCODED, error_answer, format_of, is_long, result_json, retry_after
+from skerry.http.answers import ENCODED, error_answer, format_of, long_bytes, result_json, retry_after
 from skerry.http.bodies import (
     ArrivingBody,
     args_of,
@@ -354,9 +354,9 @@ class CallEndpoints:
                 self.fail(exchange, outcome)
                 return
             metrics.call_done(exchange.kind or "any", outcome.ok, self._monotonic() - exchange.started)
-            if is_long(outcome):
+            if size := long_bytes(outcome):
                 make = partial(result_json, outcome, exchange.value_format, self.redacted)
-                self.answer_long(exchange, len(outcome.value), make, outcome)
+                self.answer_long(exchange, size, make, outcome)
                 return
             body = result_json(outcome, exchange.value_format, self.redacted)
             self.sent(outcome, body)
