@@ -280,7 +280,7 @@ class CallEndpoints:
         exchange.value_format = _format(exchange, fields)
         if kind == "query" and at is None:
             kept = self._deployment.kept_answer(path, args_of(fields), exchange.caller.identity)
-            if kept is not None and not is_long(kept):
+            if kept is not None and not long_bytes(kept):
                 self._answer_kept(exchange, kept)
                 return
         request = self._request(exchange, fields, kind, path, is_public=is_public, at=at)
