@@ -8,7 +8,7 @@ import pytest
 from tests.http.serving import serve, skerry
 
 LINE = {
-    "deployment", "request", "kind", "function", "ok", "code", "cpuUs", "guestUs", "hostUs", "guestSteps",
+    "deployment", "request", "kind", "function", "ok", "code", "cached", "cpuUs", "guestUs", "hostUs", "guestSteps",
     "hostcalls", "documentsRead", "bytesRead", "documentsWritten", "bytesWritten", "bytesSent",
 }  # fmt: skip
 

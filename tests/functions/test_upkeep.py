@@ -138,6 +138,8 @@ def test_a_turn_that_fails_is_followed_by_another(
     monkeypatch.setattr(upkeep, "step", step)
     empty.until(lambda: turns >= 2)
     assert "what nobody foresaw" in caplog.text
+    assert len([record for record in caplog.records if "The upkeep of" in record.getMessage()]) == 1
+    assert empty.deployment.meter.background_failures >= turns - 1
 
 
 def test_the_retention_in_force_is_the_deployments(tmp_path: Path) -> None:

@@ -126,6 +126,7 @@ class Host:
         self._hosted: dict[str, Hosted] = {}
         self._open: dict[str, Hosted] = {}
         self._restoring: dict[str, Restore] = {}
+        self._is_usage_saved = True
         self._timer: asyncio.TimerHandle | None = None
         self._alarm = Alarm(options.timers or loop, options.clock_ns, self._wake)
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -510,7 +511,11 @@ class Host:
         try:
             await self.registry.save_usage()
         except SystemFault as fault:
-            _log.warning("usage could not be saved: %s: %s", fault.code, fault.message)
+            if self._is_usage_saved:
+                _log.warning("usage cannot be saved, and is tried again: %s: %s", fault.code, fault.message)
+            self._is_usage_saved = False
+        else:
+            self._is_usage_saved = True
 
     async def _set_state(self, name: str, state: State) -> DeploymentRecord:
         async def change() -> DeploymentRecord:

@@ -45,6 +45,7 @@ COUNTERS: Final = (
     "bytes_sent",
     "egress_requests",
     "egress_bytes",
+    "background_failures",
 )
 """What is counted for a deployment, in the order in which it is shown."""
 
@@ -172,6 +173,7 @@ class Meter:
         self.bytes_sent = 0
         self.egress_requests = 0
         self.egress_bytes = 0
+        self.background_failures = 0
 
     def add_cpu(self, cpu_ns: int) -> None:
         """Counts CPU time at once, also of a call that is not done."""

@@ -24,6 +24,7 @@ from typing import Any, Final
 from skerry import limits
 from skerry.database import BuildProgress, Database, SchemaChange, Steps, background_steps, index_states
 from skerry.errors import ClientError, DeveloperError, SkerryError
+from skerry.functions.failing import Failing
 from skerry.functions.lane import Lane
 from skerry.functions.metering import Meter
 from skerry.functions.stepping import Room, up_to_room
@@ -58,6 +59,7 @@ class SchemaWork:
         self._background: asyncio.Task[None] | None = None
         self._retry: asyncio.TimerHandle | None = None
         self._failure: str | None = None
+        self._failing = Failing("Background work on the indexes", _log, meter)
         self.progress = BuildProgress()
 
     # -- changes -------------------------------------------------------------------------------------------------
@@ -158,12 +160,13 @@ class SchemaWork:
         try:
             await self._drive(background_steps(self._database, beside=self._lane.beside, progress=self.progress), None)
             self._failure = None
+            self._failing.succeeded()
         except DeveloperError as error:
             self._failure = error.message
             _log.warning("an index cannot be built: %s: %s", error.code, error.message)
         except SkerryError as error:
             self._failure = error.message
-            _log.warning("background work on indexes failed: %s: %s", error.code, error.message)
+            self._failing.failed(error)
             if not self._is_stopped:
                 self._retry = self._loop.call_later(limits.SCHEMA_RETRY_SECONDS, self.wake)
         finally:

@@ -21,7 +21,7 @@ from collections.abc import Callable
 
 from skerry import limits
 from skerry.database import Database, forget_answers, oldest_ts, retain
-from skerry.errors import SkerryError
+from skerry.functions.failing import Failing
 from skerry.functions.terms import Terms
 from skerry.storage.lmdb_engine import LmdbEngine
 
@@ -58,6 +58,7 @@ class Upkeep:
         self._elapsed_ns = elapsed_ns
         self._timer: asyncio.TimerHandle | None = None
         self._is_stopped = False
+        self._failing = Failing("The upkeep", _log, terms.meter)
 
     def start(self) -> None:
         if not self._is_stopped:  # it may have been closed before the loop came round to this
@@ -115,10 +116,9 @@ class Upkeep:
                     seconds = self.rest_seconds((self._elapsed_ns() - begin_ns) / _NS_PER_S)
                 if self.after_turn is not None:
                     self.after_turn(has_more)
-            except SkerryError as error:
-                _log.warning("history could not be dropped: %s: %s", error.code, error.message)
-            except Exception:  # the next turn may do better; without one the disk would fill
-                _log.exception("a turn of upkeep failed")
+                self._failing.succeeded()
+            except Exception as error:  # the next turn may do better; without one the disk would fill
+                self._failing.failed(error)
         self._schedule(seconds)
 
 
