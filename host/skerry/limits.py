@@ -384,6 +384,7 @@ HTTP_HOST_BYTES_MAX = 261  # of the Host header: a name of 253 bytes, a dot, a c
 HTTP_HOSTS_REMEMBERED_MAX = 4_096
 HTTP_IDLE_SECONDS_MAX = 75
 HTTP_SWEEP_SECONDS = 1  # between looks at the deadlines of connections
+HTTP_EXPIRED_PER_TURN_MAX = 100  # connections past their deadlines that a turn of the loop sees to
 HTTP_SHUTDOWN_SECONDS_MAX = 30
 HTTP_RETRY_AFTER_SECONDS = 1  # what a 503 advises
 LOG_SAME_REFUSAL_SECONDS = 10  # between two lines of one deployment on requests refused with the same code

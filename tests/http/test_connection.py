@@ -19,6 +19,7 @@ from skerry.limits import (
     HTTP_BODY_SECONDS_MAX,
     HTTP_CALLS_PER_TURN_MAX,
     HTTP_DRAIN_BYTES_MAX,
+    HTTP_EXPIRED_PER_TURN_MAX,
     HTTP_HEAD_SECONDS_MAX,
     HTTP_IDLE_SECONDS_MAX,
     HTTP_SHUTDOWN_SECONDS_MAX,
@@ -328,6 +329,42 @@ def test_a_connection_that_cannot_be_ended_costs_the_others_no_deadline() -> Non
         assert len(timers) == 1, "the port goes on looking"
 
     asyncio.run(scenario())
+
+
+def test_bound_of_the_connections_that_a_turn_sees_to() -> None:
+    timers: list[Callable[[], None]] = []
+    turns: list[Callable[[], None]] = []
+
+    class Loop:
+        def time(self) -> float:
+            return 1.0
+
+        def call_later(self, seconds: float, callback: Callable[[], None]) -> object:
+            timers.append(callback)
+            return callback
+
+        def call_soon(self, callback: Callable[[], None]) -> None:
+            turns.append(callback)
+
+    class Watched:
+        deadline = 0.0
+        expired = 0
+
+        def expire(self) -> None:
+            self.expired += 1
+            self.deadline = 2.0
+
+    share = PortShare(cast("asyncio.AbstractEventLoop", Loop()), None)
+    watched = [Watched() for _ in range(HTTP_EXPIRED_PER_TURN_MAX + 2)]
+    for one in watched:
+        share.watch(one)
+    timers.pop()()
+    assert sum(one.expired for one in watched) == HTTP_EXPIRED_PER_TURN_MAX and len(turns) == 1 and timers == []
+    late = next(one for one in watched if not one.expired)
+    late.deadline = 2.0  # it has done something meanwhile
+    turns.pop()()
+    assert sum(one.expired for one in watched) == HTTP_EXPIRED_PER_TURN_MAX + 1 and not late.expired
+    assert turns == [] and len(timers) == 1
 
 
 @pytest.mark.parametrize(("method", "end"), [(b"GET", b"enabled."), (b"HEAD", b"\r\n\r\n")])
