@@ -252,6 +252,7 @@ SCHEMA_BATCHES_PENDING_MAX = 2  # batches of a schema change on their way to sto
 STEP_BUSY_TURN_US = 100  # of the loop thread's CPU, beyond which others use it: the next step of long work waits
 STEP_BUSY_PAUSE_SECONDS = 0.002  # for so long
 STEP_BUSY_TURNS = 64  # without calls, after which a deployment is no longer busy
+STEP_BUSY_BATCH_WRITES = 256  # of long work that go to storage at once, where calls are made: commits wait behind them
 SCHEMA_RETRY_SECONDS = 30.0  # after which background work that storage failed is tried again
 SCHEMA_OFFENDERS_SHOWN_MAX = 5  # documents that do not fit a schema and are named in its refusal
 SCHEMA_OFFENDERS_COUNTED_MAX = 1_000  # and that are counted before the count becomes "at least"

@@ -12,7 +12,7 @@ from skerry.database import Conflict, SchemaChange, Steps, verify
 from skerry.database.bulk import Fill, Fills, clear_imported, has_garbage
 from skerry.database.search_counts import read_counts
 from skerry.errors import ClientError, DeveloperError, SystemFault
-from skerry.limits import BULK_BATCH_BYTES, BULK_BATCH_WRITES, BULK_BATCHES_PENDING_MAX
+from skerry.limits import BULK_BATCH_BYTES, BULK_BATCH_WRITES, BULK_BATCHES_PENDING_MAX, STEP_BUSY_BATCH_WRITES
 from skerry.value import encode_document_id
 from tests.database.world import World
 
@@ -307,6 +307,12 @@ def test_a_batch_is_bounded_in_writes_and_in_bytes(memory: World) -> None:
     while not fill.is_batch:
         fill.add(fill.judge({"name": "a"}))
     assert fill.documents == BULK_BATCH_WRITES
+    importing.drive(fill.send())
+    memory.database.is_busy = True
+    while not fill.is_batch:
+        fill.add(fill.judge({"name": "a"}))
+    assert fill.documents == BULK_BATCH_WRITES + STEP_BUSY_BATCH_WRITES
+    memory.database.is_busy = False
     importing.drive(fill.send())
     assert not fill.is_batch
     fill.add(fill.judge({"name": "x" * (BULK_BATCH_BYTES // 4)}))

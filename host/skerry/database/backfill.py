@@ -39,6 +39,7 @@ from skerry.limits import (
     BACKFILL_RUN_CHUNKS,
     SCHEMA_STEP_BYTES,
     SCHEMA_STEP_ITEMS,
+    STEP_BUSY_BATCH_WRITES,
 )
 from skerry.storage import Item, StorageSnapshot, Tree, Write, index_prefix
 from skerry.value import encode_document_id
@@ -227,7 +228,7 @@ class _Build:
         while not is_last:
             yield None
             self._must_be_same_epoch()
-            piece = _batch_of(entries)
+            piece = _batch_of(entries, STEP_BUSY_BATCH_WRITES if self._database.is_busy else BACKFILL_BATCH_ENTRIES)
             is_last = not piece
             touched = self._touched
             writes: list[Write] = [(_INDEXES, entry, b"") for entry, key in piece if key not in touched]
@@ -306,13 +307,13 @@ def add_entries(table: Table, indexes: Sequence[Index], items: list[Item], out: 
             ) from None
 
 
-def _batch_of(entries: Iterator[Entry]) -> list[Entry]:
+def _batch_of(entries: Iterator[Entry], entries_max: int) -> list[Entry]:
     """The next entries to be put together; none at the end."""
     piece: list[Entry] = []
     n_bytes = 0
     for entry in entries:
         piece.append(entry)
         n_bytes += len(entry[0])
-        if len(piece) >= BACKFILL_BATCH_ENTRIES or n_bytes >= BACKFILL_BATCH_BYTES:
+        if len(piece) >= entries_max or n_bytes >= BACKFILL_BATCH_BYTES:
             break
     return piece

@@ -52,6 +52,7 @@ from skerry.limits import (
     BULK_STEP_ITEMS,
     DOCUMENT_BYTES_MAX,
     SLICE_VALIDATION_STEPS_MAX,
+    STEP_BUSY_BATCH_WRITES,
     STORAGE_SHORT_KEY_BYTES_MAX,
     VALIDATOR_STEPS_MAX,
 )
@@ -121,7 +122,11 @@ class Fill:
     @property
     def is_batch(self) -> bool:
         """Whether there is enough for a batch."""
-        return len(self._writes) >= BULK_BATCH_WRITES or self._bytes >= BULK_BATCH_BYTES or self._runs.is_full
+        return len(self._writes) >= self._writes_max or self._bytes >= BULK_BATCH_BYTES or self._runs.is_full
+
+    @property
+    def _writes_max(self) -> int:
+        return STEP_BUSY_BATCH_WRITES if self._database.is_busy else BULK_BATCH_WRITES
 
     # -- adding ----------------------------------------------------------------------------------------------------
 
@@ -244,8 +249,9 @@ class Fill:
         """
         yield from self.send()
         for keys in self._runs.merged():
-            for at in range(0, len(keys), BULK_BATCH_WRITES):
-                piece = keys[at : at + BULK_BATCH_WRITES]
+            while keys:
+                piece = keys[: self._writes_max]
+                keys = keys[len(piece) :]
                 self._writes += [(_INDEXES, key, b"") for key in piece]
                 self._bytes += sum(map(len, piece))
                 yield None

@@ -3,7 +3,8 @@ engine: a part of `tools/bench database`.
 
 Times are CPU of the calling thread. Every read begins a transaction of its own, at a place drawn anew, so that among a
 million documents most of what it touches is in no cache of the processor. What is said is the median of rounds of many
-reads, because one read is shorter than the clock is good for.
+reads, because one read is shorter than the clock is good for; the sizes take turns, because a machine is not as fast at
+one time as at another.
 """
 
 import random
@@ -22,34 +23,39 @@ from skerry.storage.lmdb_engine import LmdbEngine
 
 GROWTH_MAX = 1.5
 RANGE = 100
-_READS_TOGETHER = 20
 _INSERTS_TOGETHER = 1_000
+# What is read, by which method, and how many of them are timed together.
+_READS = (
+    ("get", "get", 200),
+    (f"range of {RANGE} written together", "range_together", 20),
+    (f"range of {RANGE} written far apart", "range_apart", 20),
+)
 _BODY = "s" * 95
 
 
 def run_growth(folder: Path, effort: Effort, seed: int) -> Section:
     """The times at each number of documents, and how they compare with those at the first."""
     section = Section("Reads among more and more documents of 200 bytes with two indexes, in process")
-    documents = Documents(folder / "growth", random.Random(seed))
-    first: dict[str, float] = {}
+    sizes = {count: Documents(folder / f"growth-{count}", random.Random(seed)) for count in effort.documents}
+    first, last = effort.documents[0], effort.documents[-1]
     try:
-        for count in effort.documents:
-            us = documents.grow_to(count)
-            section.rows.append(Row(f"insert, up to {count:,}, loop thread", us, "us"))
-            for what, read in (
-                ("get", documents.get),
-                (f"range of {RANGE} written together", documents.range_together),
-                (f"range of {RANGE} written far apart", documents.range_apart),
-            ):
-                took_us = documents.time(read, max(10, effort.calls // 10))
-                first.setdefault(what, took_us)
-                growth, is_last = took_us / first[what], count == effort.documents[-1]
-                section.rows.append(Row(f"{what} among {count:,}, p50", took_us, "us"))
-                if count != effort.documents[0]:
-                    name = f"{what}, {count:,} to {effort.documents[0]:,}"
-                    section.rows.append(Row(name, growth, "x", at_most=GROWTH_MAX if is_last else None))
+        for count, documents in sizes.items():
+            section.rows.append(Row(f"insert of {count:,}, loop thread", documents.fill(count), "us"))
+        for what, name, together in _READS:
+            times: dict[int, list[float]] = {count: [] for count in sizes}
+            for _ in range(max(10, effort.calls // 20)):
+                for count, documents in sizes.items():
+                    times[count].append(documents.time(getattr(documents, name), together))
+            found = {count: percentile(times[count], 0.5) for count in sizes}
+            for count in sizes:
+                section.rows.append(Row(f"{what} among {count:,}, p50", found[count], "us"))
+                if count != first:
+                    most = GROWTH_MAX if count == last else None
+                    row = Row(f"{what}, {count:,} to {first:,}", found[count] / found[first], "x", at_most=most)
+                    section.rows.append(row)
     finally:
-        documents.close()
+        for documents in sizes.values():
+            documents.close()
     return section
 
 
@@ -71,12 +77,12 @@ class Documents:
         table = {"tableName": "docs", "indexes": indexes, "searchIndexes": [], "documentType": {"type": "any"}}
         self._database.apply_schema(orjson.dumps({"tables": [table], "schemaValidation": False}))
 
-    def grow_to(self, count: int) -> float:
-        """Insert documents until there are so many; microseconds of this thread for each.
+    def fill(self, count: int) -> float:
+        """Insert so many documents; microseconds of this thread for each.
 
         Shape: by one index a hundred of them were written one after the other, by the other one in no order at all.
         """
-        numbers = list(range(len(self._ids), count))
+        numbers = list(range(count))
         places = numbers.copy()
         self._chance.shuffle(places)
         spent = 0.0
@@ -92,31 +98,34 @@ class Documents:
                 self._turns.get()()
         return spent * 1e6 / max(1, len(numbers))
 
-    def time(self, read: Callable[[Any], None], rounds: int) -> float:
-        """Microseconds of this thread for a read."""
-        times: list[float] = []
-        for _ in range(rounds):
-            start = time.thread_time()
-            for _ in range(_READS_TOGETHER):
-                transaction = self._begin(writable=False)
-                read(transaction)
-                transaction.abort()
-            times.append((time.thread_time() - start) * 1e6 / _READS_TOGETHER)
-        return percentile(times, 0.5)
+    def time(self, prepare: Callable[[], Callable[[Any], None]], together: int) -> float:
+        """Microseconds of this thread for one of some reads, which are prepared beforehand."""
+        reads = [prepare() for _ in range(together)]
+        start = time.thread_time()
+        for read in reads:
+            transaction = self._begin(writable=False)
+            read(transaction)
+            transaction.abort()
+        return (time.thread_time() - start) * 1e6 / together
 
-    def get(self, transaction: Any) -> None:
+    def get(self) -> Callable[[Any], None]:
         """Reads one document by its id."""
-        assert transaction.get(self._chance.choice(self._ids)) is not None
+        document_id = self._chance.choice(self._ids)
 
-    def range_together(self, transaction: Any) -> None:
+        def read(transaction: Any) -> None:
+            assert transaction.get(document_id) is not None
+
+        return read
+
+    def range_together(self) -> Callable[[Any], None]:
         """Reads a group of documents that were written one after the other."""
-        self._range(transaction, "grp")
+        return self._range("grp")
 
-    def range_apart(self, transaction: Any) -> None:
+    def range_apart(self) -> Callable[[Any], None]:
         """Reads a group of documents no two of which lie on one page."""
-        self._range(transaction, "far")
+        return self._range("far")
 
-    def _range(self, transaction: Any, field: str) -> None:
+    def _range(self, field: str) -> Callable[[Any], None]:
         group = self._chance.randrange(len(self._ids) // RANGE)
         source = {
             "type": "IndexRange",
@@ -124,8 +133,12 @@ class Documents:
             "range": [{"type": "Eq", "fieldPath": field, "value": group}],
             "order": "asc",
         }
-        found = transaction.collect_query({"source": source, "operators": []})
-        assert found.count(b'"_id":') == RANGE
+
+        def read(transaction: Any) -> None:
+            found = transaction.collect_query({"source": source, "operators": []})
+            assert found.count(b'"_id":') == RANGE
+
+        return read
 
     def close(self) -> None:
         """Lets go of the storage."""
