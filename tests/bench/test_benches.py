@@ -37,6 +37,7 @@ EXPECTED = {
     "micro": ["TypeScript guest, p50", "C guest, p50", "trivial query, p50", "ctx.db.get of a 200-byte document"],
     "http": [
         "stateless query",
+        "query whose answer is kept",
         "transfer by document id",
         "transfer by unique index, zipf 1.5",
         "100 documents of 200 bytes by index",

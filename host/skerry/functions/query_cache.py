@@ -48,8 +48,10 @@ _log: Final = logging.getLogger("skerry.functions")
 
 Outcome = CallResult | SkerryError
 Done = Callable[[Outcome], None]
-Key = tuple[str, bytes, str | None, bytes | None]
-"""Function, arguments, journal; and the identity's JSON, None in the keys of answers that hold for everybody."""
+Key = tuple[str, bytes, str | None] | tuple[str, bytes, str | None, bytes]
+"""Function, arguments, journal; and the identity's JSON, in the keys of answers that do not hold for everybody."""
+Waiting = list[tuple[int, CallRequest, Done]]
+"""Who asked for what was under way, with what was durable then."""
 
 # What is kept takes besides its bytes: objects of Python, places in dictionaries, nodes of the index.
 _ENTRY_BYTES: Final = 1_200
@@ -96,22 +98,10 @@ class Entry:
         self.reads = reads
         self.from_ts = from_ts
         self.is_used = False
-        self.size = _ENTRY_BYTES + len(key[1]) + (0 if key[3] is None else len(key[3]))
+        self.size = _ENTRY_BYTES + len(key[1]) + (len(key[3]) if len(key) == 4 else 0)
         if result is not None:  # twice: as it is kept, and in the form in which it is sent
             self.size += 2 * (len(result.value) + sum(map(len, result.log_lines)))
         self.size += len(reads.documents) * _DOCUMENT_BYTES + len(reads.ranges) * _RANGE_BYTES
-
-
-class _Flight:
-    """A run that is under way. Shape: `waiting` are who asked for the same since, with what was durable then."""
-
-    __slots__ = ("generation", "keeps", "request", "waiting")
-
-    def __init__(self, generation: int, request: CallRequest, keeps: bool) -> None:
-        self.generation = generation
-        self.request = request
-        self.keeps = keeps
-        self.waiting: list[tuple[int, CallRequest, Done]] | None = None
 
 
 class QueryCache:
@@ -134,10 +124,10 @@ class QueryCache:
         self._memory = memory or _memory
         self._entries: dict[Key, Entry] = {}
         self._reads: ReadIndex[Entry] = ReadIndex()
-        self._flights: dict[Key, _Flight] = {}
+        self._flights: dict[Key, CallRequest] = {}
+        self._waiting: dict[CallRequest, Waiting] = {}
         self._seen: set[int] = set()
         self._seen_before: set[int] = set()
-        self._generation = 0
         self.n_bytes = 0
         self.n_waiting = 0
         database.on_commit.append(self._committed)
@@ -149,7 +139,7 @@ class QueryCache:
 
     def find(self, name: str, args: bytes, identity: dict[str, Any] | None) -> CallResult | None:
         """The answer to a query of the present without a journal, None where none is kept. Who takes it counts it."""
-        entry = self._entries.get((name, args, None, None))
+        entry = self._entries.get((name, args, None))
         if entry is None:
             return None
         if entry.result is None:
@@ -163,12 +153,11 @@ class QueryCache:
     def take(self, spec: FunctionSpec, request: CallRequest, done: Done) -> Done | None:
         """None where `done` is told the answer, now or later; otherwise who is to be told of a run's outcome."""
         args = request.args or b"{}"
-        key: Key = (spec.name, args, request.journal, None)
+        key: Key = (spec.name, args, request.journal)
         entry = self._entries.get(key)
         if entry is not None and entry.result is None:
             entry.is_used = True
-            key = (spec.name, args, request.journal, _dumped(request.identity))
-            entry = self._entries.get(key)
+            entry = self._entries.get((*key, _dumped(request.identity)))
         if entry is not None and self._is_for(entry.from_ts, request):
             entry.is_used = True
             assert entry.result is not None, "it is an answer"
@@ -179,14 +168,17 @@ class QueryCache:
         at = request.at
         if (at is not None and at.ts is not None) or len(args) > QUERY_CACHE_ARGS_BYTES_MAX:
             return done
-        if key[3] is None:
-            key = (spec.name, args, request.journal, _dumped(request.identity))
-        flight = self._flights.get(key)
-        if flight is not None and flight.generation == self._generation:
-            self._wait(flight, request, done)
-            return None
-        flight = self._flights[key] = _Flight(self._generation, request, self._was_seen(key, request))
-        return partial(self._landed, key, flight, spec, done)
+        mark = hash(key)
+        is_seen = mark in self._seen or mark in self._seen_before
+        if not spec.slowness:  # it runs at once, and nobody can ask meanwhile
+            if request.is_repeated:
+                return done
+            if not is_seen:
+                self._note(mark)
+                return done
+            request.wants_reads = request.wants_kept = True
+            return partial(self._landed, self._flights, key, spec, request, done)
+        return self._fly(key, mark, is_seen, spec, request, done)
 
     def count(self, name: str, request: CallRequest | None) -> None:
         """Counts a hit as the call that it is. Shape: `request` where calls leave lines in a log."""
@@ -208,7 +200,7 @@ class QueryCache:
 
     def clear(self) -> None:
         """Drops all answers: other code or another catalog is live, or the deployment closes."""
-        self._generation += 1
+        self._flights = {}  # what is under way is nobody else's any more
         self._entries.clear()
         self._reads = ReadIndex()
         self._memory.n_bytes -= self.n_bytes
@@ -217,43 +209,55 @@ class QueryCache:
 
     # -- misses ------------------------------------------------------------------------------------------------------
 
-    def _was_seen(self, key: Key, request: CallRequest) -> bool:
-        """Whether this was asked for before, of late: then its answer is to be kept."""
-        if request.is_repeated:
-            return False
-        mark = hash(key)
-        if mark in self._seen or mark in self._seen_before:
-            request.wants_reads = True
-            return True
+    def _note(self, mark: int) -> None:
+        """Takes note of what was asked for; for as long as it is not asked for again, that is all."""
         self._seen.add(mark)
         if len(self._seen) >= QUERY_CACHE_SEEN_MAX:
             self._seen_before, self._seen = self._seen, set()
-        return False
 
-    def _wait(self, flight: _Flight, request: CallRequest, done: Done) -> None:
-        if flight.waiting is None:
-            flight.waiting = []
-        flight.waiting.append((self._database.durable_ts, request, done))
-        flight.request.wants_reads = flight.keeps = True
-        self.n_waiting += 1
+    def _fly(
+        self, key: Key, mark: int, is_seen: bool, spec: FunctionSpec, request: CallRequest, done: Done
+    ) -> Done | None:
+        """As `take`, for what may be under way already, beside the loop thread."""
+        flight = key if request.identity is None else (*key[:3], _dumped(request.identity))
+        leader = self._flights.get(flight)
+        if leader is not None:
+            leader.wants_reads = leader.wants_kept = True
+            self._waiting.setdefault(leader, []).append((self._database.durable_ts, request, done))
+            self.n_waiting += 1
+            return None
+        self._flights[flight] = request
+        if not is_seen:
+            self._note(mark)
+        elif not request.is_repeated:
+            request.wants_reads = request.wants_kept = True
+        return partial(self._landed, self._flights, flight, spec, request, done)
 
-    def _landed(self, key: Key, flight: _Flight, spec: FunctionSpec, done: Done, outcome: Outcome) -> None:
+    def _landed(
+        self,
+        flights: dict[Key, CallRequest],
+        flight: Key,
+        spec: FunctionSpec,
+        request: CallRequest,
+        done: Done,
+        outcome: Outcome,
+    ) -> None:
         """A run has ended: its answer is kept where it may be, and told to those who wait for it."""
-        if self._flights.get(key) is flight:
-            del self._flights[key]
-        if not flight.keeps or flight.generation != self._generation:
-            kept = None
-        else:
+        if flights.get(flight) is request:
+            del flights[flight]
+        kept: CallResult | None = None
+        if request.wants_kept and flights is self._flights:
             kept = _keepable(outcome)
             if kept is not None:
-                self._keep(key, kept)
+                self._keep((spec.name, _compact(request.args or b"{}"), request.journal), request, kept)
         try:
             done(outcome)
         finally:
-            if flight.waiting is not None:
-                self._tell(flight.waiting, spec, kept)
+            waiting = self._waiting.pop(request, None) if self._waiting else None
+            if waiting is not None:
+                self._tell(waiting, spec, kept)
 
-    def _tell(self, waiting: list[tuple[int, CallRequest, Done]], spec: FunctionSpec, kept: CallResult | None) -> None:
+    def _tell(self, waiting: Waiting, spec: FunctionSpec, kept: CallResult | None) -> None:
         """Those who waited for a run are told its answer where it was true when they asked; the others run."""
         self.n_waiting -= len(waiting)
         for asked_ts, request, done in waiting:
@@ -291,7 +295,7 @@ class QueryCache:
 
     # -- keeping -----------------------------------------------------------------------------------------------------
 
-    def _keep(self, key: Key, result: CallResult) -> None:
+    def _keep(self, key: Key, request: CallRequest, result: CallResult) -> None:
         reads = result.reads
         assert reads is not None and result.ts is not None, "they were asked for"
         if len(reads.documents) + len(reads.ranges) > QUERY_CACHE_READS_MAX:
@@ -299,15 +303,15 @@ class QueryCache:
         durable_ts = self._database.durable_ts
         if result.ts > durable_ts or self._database.has_touched(reads, result.ts, durable_ts):
             return
-        general: Key = (*key[:3], None)
         answer = CallResult(True, result.value, result.log_lines, result.ts)
         answer.reads, answer.journal = reads, result.journal
         answer.bodies = {}
-        entry = Entry(key if result.has_read_identity else general, answer, reads, result.ts)
+        own: Key = (*key[:3], _compact(_dumped(request.identity))) if result.has_read_identity else key
+        entry = Entry(own, answer, reads, result.ts)
         if entry.size > QUERY_CACHE_EACH_BYTES_MAX // 8:
             return
         if result.has_read_identity:
-            self._put(Entry(general, None, _NOTHING, 0))
+            self._put(Entry(key, None, _NOTHING, 0))
         self._put(entry)
         self._reads.put(entry, reads)
         self._memory.caches.add(self)
@@ -368,6 +372,11 @@ def _keepable(outcome: Outcome) -> CallResult | None:
     if not isinstance(outcome, CallResult) or not outcome.ok or outcome.reads is None or not outcome.is_repeatable:
         return None
     return outcome
+
+
+def _compact(raw: bytes) -> bytes:
+    """The same bytes without the room that their writer had made: kilobytes, which are nothing until they are kept."""
+    return raw[:1] + raw[1:]
 
 
 def _dumped(identity: dict[str, Any] | None) -> bytes:

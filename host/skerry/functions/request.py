@@ -33,14 +33,15 @@ class CallRequest:
     missing function is reported: "public" or "any" (protocol reference 2.3); `request_id` 16 hexadecimal digits; `at`
     what a query is to read, None for the newest state.
     `journal` is the query journal of an earlier run; `wants_reads` asks a query for what it has read; `is_repeated`
-    says that it runs because what it read has changed; `keep` gives, for the result of a mutation and its commit's
-    timestamp, what is to be written with the commit. `job_id` is the scheduled function that the call belongs to;
-    `within` runs in the call's transaction in place of its function, which it is given to run.
+    says that it runs because what it read has changed, `wants_kept` that its answer is to be kept for others; `keep`
+    gives, for the result of a mutation and its commit's timestamp, what is to be written with the commit. `job_id` is
+    the scheduled function that the call belongs to; `within` runs in the call's transaction in place of its function,
+    which it is given to run.
     """
 
     __slots__ = (
         "args", "at", "identity", "ip", "is_admin", "is_repeated", "job_id", "journal", "keep", "kind", "path",
-        "request_id", "user_agent", "wants_reads", "within", "wording",
+        "request_id", "user_agent", "wants_kept", "wants_reads", "within", "wording",
     )  # fmt: skip
 
     def __init__(
@@ -70,6 +71,7 @@ class CallRequest:
         self.journal: str | None = None
         self.wants_reads = False
         self.is_repeated = False
+        self.wants_kept = False
         self.keep: Keep | None = None
         self.job_id: str | None = None
         self.within: Within | None = None
