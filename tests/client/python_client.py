@@ -1,11 +1,13 @@
 """What the PyPI client is asked to do: `python python_client.py PART`. SKERRY_URL and SKERRY_KEY say where."""
 
+import asyncio
 import math
 import os
 import sys
 import threading
 
 from convex import ConvexClient, ConvexError, ConvexInt64
+from convex.http_client import ConvexHttpClient
 
 URL = os.environ["SKERRY_URL"]
 
@@ -93,6 +95,71 @@ def admin(client: ConvexClient) -> None:
         assert "Could not find public function" in str(error), str(error)
         return
     raise AssertionError("nobody's key opens internal functions")
+
+
+def watches_all(client: ConvexClient) -> None:
+    """All watched queries, of one moment each time. What was told before `watch_all` was called is not told again."""
+    everything = iter(client.watch_all())
+    lists = [client.subscribe("messages:list", {"channel": channel}) for channel in ("all", "other")]
+    found = next(everything)
+    while len(found) < 2:
+        found = next(everything)
+    other = ConvexClient(URL)
+    for n in range(1, 4):
+        other.mutation("messages:send", {"channel": "all", "author": "Ada", "body": str(n)})
+        found = next(everything)
+        assert [len(found[live.id]["value"]) for live in lists] == [n, 0], found
+    lists.pop().unsubscribe()
+    other.mutation("messages:send", {"channel": "all", "author": "Ada", "body": "last"})
+    while len(found[lists[0].id]["value"]) < 4:
+        found = next(everything)
+
+
+def awaits(client: ConvexClient) -> None:
+    """In an event loop: changes are awaited, and calls are made on threads by the client that leaves the loop free."""
+    calls = ConvexHttpClient(URL)
+
+    async def main() -> None:
+        seen: list[list[str]] = []
+
+        async def watch() -> None:
+            async for messages in client.subscribe("messages:list", {"channel": "loop"}):
+                seen.append([message["body"] for message in messages])
+                arrived.set()
+
+        arrived = asyncio.Event()
+        watching = asyncio.create_task(watch())
+        for n in range(4):
+            await arrived.wait()
+            arrived.clear()
+            assert seen[-1] == [str(m) for m in reversed(range(n))]
+            await asyncio.to_thread(
+                calls.mutation, "messages:send", {"channel": "loop", "author": "Ada", "body": str(n)}
+            )
+        watching.cancel()
+
+    asyncio.run(main())
+    assert calls.action("probe:act", {"text": "x"}) == [{"text": "x"}, "slept"]
+    sent = {"int": ConvexInt64(7), "bytes": b"\0"}
+    assert calls.query("probe:echo", sent) == sent
+    try:
+        calls.query("probe:refuse")
+    except ConvexError as error:
+        assert error.data["reason"] == "no", error.data
+    else:
+        raise AssertionError("the data of an error comes over HTTP too")
+
+
+def outlives(client: ConvexClient) -> None:
+    """Says how many messages there are each time that it hears of them, until its input ends."""
+
+    async def main() -> None:
+        async for messages in client.subscribe("messages:list", {"channel": "outlives"}):
+            sys.stdout.write(f"{len(messages)}\n")
+            sys.stdout.flush()
+
+    threading.Thread(target=lambda: asyncio.run(main()), daemon=True).start()
+    sys.stdin.read()
 
 
 if __name__ == "__main__":
