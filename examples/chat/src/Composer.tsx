@@ -23,14 +23,21 @@ export function Composer({ channel, author }: { channel: string; author: string 
     if (text === "") return;
     setBody("");
     setRefusal(undefined);
-    send({ channel, author, body: text }).catch((error: Error) => {
+    send({ channel, author: author.trim() || "Somebody", body: text }).catch((error: Error) => {
       setRefusal(error.message);
       setBody((typed) => typed || text);
     });
   }
   return (
     <form onSubmit={submit}>
-      <input name="body" autoComplete="off" placeholder="Say something" value={body} onChange={(event) => setBody(event.target.value)} />
+      <input
+        name="body"
+        autoFocus
+        autoComplete="off"
+        placeholder="Say something"
+        value={body}
+        onChange={(event) => setBody(event.target.value)}
+      />
       <button>Send</button>
       {refusal !== undefined && <p role="alert">{refusal}</p>}
     </form>
