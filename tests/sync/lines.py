@@ -44,7 +44,7 @@ class Storage(MemoryEngine):
 
     @property
     def usage(self) -> Any:
-        return SimpleNamespace(used_bytes=0)
+        return SimpleNamespace(used_bytes=0, free_bytes=0)
 
     def clear_stale_readers(self) -> None:
         pass
