@@ -52,6 +52,7 @@ from tests.fixtures.world import NOW_MS, World, request
 from tests.fuzz.draw import Draw
 from tests.fuzz.edge_targets import addresses, fetches, keys
 from tests.fuzz.file_targets import backups, files
+from tests.fuzz.socket_targets import close_loop, sockets
 
 Target = Callable[[bytes], None]
 _ADMIN_KEY = b"local|0123456789abcdef"
@@ -258,6 +259,7 @@ TARGETS: dict[str, Target] = {
         identifiers,
         keys,
         requests,
+        sockets,
         stacks,
         validators,
         values,
@@ -425,6 +427,7 @@ def _world() -> World:
 
 def close() -> None:
     """Ends what the targets opened."""
+    close_loop()
     if _world.cache_info().currsize:
         _world().close()
         _world.cache_clear()

@@ -23,6 +23,7 @@ RUNS = {
     "identifiers": 40_000,
     "keys": 20_000,
     "requests": 20_000,
+    "sockets": 2_000,
     "stacks": 60_000,
     "validators": 60_000,
     "values": 20_000,

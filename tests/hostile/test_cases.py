@@ -10,11 +10,19 @@ from collections.abc import Iterator
 import pytest
 
 from tests.conftest import REPOSITORY
-from tests.hostile import cases_actions, cases_bundles, cases_compiled, cases_http, cases_keys, cases_script
+from tests.hostile import (
+    cases_actions,
+    cases_bundles,
+    cases_compiled,
+    cases_http,
+    cases_keys,
+    cases_script,
+    cases_sockets,
+)
 from tests.hostile.case import Case, agrees
 from tests.hostile.ground import Ground
 
-TABLES = (cases_script, cases_compiled, cases_actions, cases_bundles, cases_http, cases_keys)
+TABLES = (cases_script, cases_compiled, cases_actions, cases_bundles, cases_http, cases_keys, cases_sockets)
 CASES: list[Case] = [case for table in TABLES for case in table.CASES]
 CASES_MIN = 150
 

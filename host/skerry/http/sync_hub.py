@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 from typing import Final
-from weakref import WeakKeyDictionary
+from weakref import ReferenceType, WeakKeyDictionary
 
 import orjson
 
@@ -52,7 +52,7 @@ class SyncHub:
         self._loop = loop
         self._database = deployment.database
         self.reactor = Reactor(
-            endpoints.start,
+            self._start_query,
             self._run_query_soon,
             lambda: self._database.durable_ts,
             self._query,
@@ -121,6 +121,15 @@ class SyncHub:
         else:
             self._endpoints.run_soon(run)
 
+    def _start_query(self, request: CallRequest, done: Done) -> None:
+        """Runs a live query. What its client has got wrong in asking for it is the query's failure, as long as it asks;
+        what is wrong here may be over when it comes back."""
+        start = self._endpoints.start
+        if request.at is None:
+            start(request, lambda outcome: done(_failure(outcome) if isinstance(outcome, ClientError) else outcome))
+        else:
+            start(request, done)
+
     def _query(self, live: LiveQuery) -> CallRequest:
         self._endpoints.count_live_run()
         path, args, caller, _ = live.key
@@ -146,21 +155,30 @@ class SyncHub:
             connection.leave()
 
 
-_hubs: "WeakKeyDictionary[Deployment, SyncHub]" = WeakKeyDictionary()
+# A hub is kept by its deployment, which tells it of commits; here by nobody, for it would keep its deployment.
+_hubs: "WeakKeyDictionary[Deployment, ReferenceType[SyncHub]]" = WeakKeyDictionary()
 
 
 def hub_of(deployment: Deployment, endpoints: CallEndpoints, loop: asyncio.AbstractEventLoop) -> SyncHub:
     """The hub of an open deployment."""
-    hub = _hubs.get(deployment)
+    known = _hubs.get(deployment)
+    hub = None if known is None else known()
     if hub is None:
-        hub = _hubs[deployment] = SyncHub(deployment, endpoints, loop)
+        hub = SyncHub(deployment, endpoints, loop)
+        _hubs[deployment] = ReferenceType(hub)
     return hub
 
 
 def live_now() -> tuple[int, int]:
     """How many connections and how many live queries this process has."""
-    hubs = list(_hubs.values())
+    hubs = [hub for known in list(_hubs.values()) if (hub := known()) is not None]
     return sum(len(hub.connections) for hub in hubs), sum(hub.reactor.n_live for hub in hubs)
+
+
+def _failure(error: ClientError) -> CallResult | ClientError:
+    if error.spec.http_status == 429:
+        return error
+    return CallResult(False, b"", [], error_message=error.message, error_code=error.code)
 
 
 def _caller(key: CallerKey) -> Caller:
