@@ -2,13 +2,15 @@
 
 from collections.abc import Callable
 from concurrent.futures import Future
+from errno import ENOSPC
 from hashlib import blake2b
-from typing import Any
+from tempfile import TemporaryFile
+from typing import IO, Any
 
 import orjson
 import pytest
 
-from skerry.database import Conflict, SchemaChange, Steps, verify
+from skerry.database import Conflict, SchemaChange, Steps, sorted_runs, verify
 from skerry.database.bulk import Fill, Fills, clear_imported, has_garbage
 from skerry.database.search_counts import read_counts
 from skerry.errors import ClientError, DeveloperError, SystemFault
@@ -320,6 +322,58 @@ def test_a_batch_is_bounded_in_writes_and_in_bytes(memory: World) -> None:
     fill.add(fill.judge({"name": "x" * (BULK_BATCH_BYTES // 4)}))
     assert fill.is_batch, "two documents and their names as index keys, which are too long to be sorted"
     importing.fills.close()
+
+
+def test_what_waits_to_be_sorted_counts_for_the_quota(world: World) -> None:
+    importing = start(world)
+    fill = importing.begin("users", 10_001)
+    world.database.storage_looked_at(0, None)
+    for _ in range(100):
+        fill.add(fill.judge({"name": "a"}))
+    importing.drive(fill.send())
+    space = world.database.space
+    waiting_bytes, used_bytes = space.waiting_bytes, space.used_bytes
+    assert 0 < waiting_bytes < used_bytes
+    world.database.storage_looked_at(50, None)
+    assert space.used_bytes == 50 + waiting_bytes
+    importing.drive(fill.finish())
+    assert space.waiting_bytes == 0
+    fill.add(fill.judge({"name": "b"}))
+    importing.drive(fill.send())
+    assert space.waiting_bytes > 0
+    importing.fills.close()
+    importing.fills.close()
+    assert space.waiting_bytes == 0, "what is given up waits no more"
+
+
+@pytest.mark.parametrize("is_full", [False, True])
+def test_a_file_that_cannot_be_written_fails_the_import(
+    world: World, monkeypatch: pytest.MonkeyPatch, is_full: bool
+) -> None:
+    def open_file() -> IO[bytes]:
+        raise OSError(ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(sorted_runs, "SORT_CHUNK_KEYS", 4)
+    monkeypatch.setattr(sorted_runs, "SORT_RUN_CHUNKS", 2)
+    importing = start(world, "old")
+    importing.fills = Fills(
+        world.database, lambda: world.now_ms, importing.entropy, open_file if is_full else TemporaryFile
+    )
+    fill = importing.begin("users", 10_001)
+    if is_full:
+        with pytest.raises(OSError, match="No space left"):
+            importing.add(fill, *[{"name": f"{n}"} for n in range(50)])
+        importing.fills.close()
+        importing.drive(clear_imported(world.database))
+        assert names(world) == ["old"]
+    else:
+        importing.add(fill, *[{"name": f"{n}"} for n in range(50)])
+        importing.switch()
+        assert sorted(names(world), key=int) == [f"{n}" for n in range(50)]
+    world.settle()
+    snapshot = world.engine.snapshot()
+    assert verify(snapshot).is_sound
+    snapshot.close()
 
 
 @pytest.mark.parametrize("is_busy", [False, True])

@@ -35,11 +35,12 @@ import orjson
 from skerry.database.backfill import unbuilt
 from skerry.database.birth import Birth
 from skerry.database.catalog import IMPORTED_NUMBER_FIRST, Table, creation_tail
-from skerry.database.catalog_store import IMPORTED_PREFIX, SCHEMA_KEY, TABLE_PREFIX, imported_garbage
+from skerry.database.catalog_store import SCHEMA_KEY, TABLE_PREFIX
 from skerry.database.database import Database
 from skerry.database.document_write import DocumentWrite
+from skerry.database.imported import clear_imported, has_garbage, keep_space, leave_space, mark, mark_key
 from skerry.database.index_kinds import dump_table, moved_table
-from skerry.database.search_counts import Tally, counts_key
+from skerry.database.search_counts import Tally
 from skerry.database.sorted_runs import SortedRuns
 from skerry.database.steps import Beside, Steps, at_once, waited
 from skerry.database.stored import HEADER_BYTES, parse_document, stored_form
@@ -50,7 +51,6 @@ from skerry.limits import (
     BULK_BATCH_WRITES,
     BULK_BATCHES_PENDING_MAX,
     BULK_STEP_ITEMS,
-    DOCUMENT_BYTES_MAX,
     SLICE_VALIDATION_STEPS_MAX,
     STEP_BUSY_BATCH_WRITES,
     STORAGE_SHORT_KEY_BYTES_MAX,
@@ -64,8 +64,6 @@ _NUMBER_BYTES: Final = 4
 _TIMESTAMP_BYTES: Final = 8
 _DOCUMENTS: Final = Tree.DOCUMENTS
 _INDEXES: Final = Tree.INDEXES
-_SPACE_TREES: Final = (Tree.DOCUMENTS, Tree.DOCUMENT_HISTORY)
-_INDEX_TREES: Final = (Tree.INDEXES, Tree.INDEX_HISTORY)
 
 
 class Judged(NamedTuple):
@@ -111,6 +109,8 @@ class Fill:
         self._snapshot: StorageSnapshot = database.engine.snapshot()
         self._writes: list[Write] = []
         self._bytes = 0
+        self._sorting_bytes = 0
+        self._waiting_bytes = 0
         self._copies: dict[bytes, list[Write]] = {}
         self._fresh: set[bytes] = set()
         self._highest = b""
@@ -187,6 +187,7 @@ class Fill:
             entry_bytes = sum(map(len, entries))
             self._bytes -= entry_bytes
         self._runs.add(entries, entry_bytes)
+        self._sorting_bytes += entry_bytes
         if table.searches:
             self.tally.add(internal_id, document)
         self._bytes += len(key) + len(stored)
@@ -234,8 +235,9 @@ class Fill:
         self._copies = {}
         if not writes:
             return
-        self._database.space.charge(self._bytes)
-        self._writes, self._bytes = [], 0
+        self._database.space.charge(self._bytes + self._sorting_bytes)
+        self._wait(self._sorting_bytes)
+        self._writes, self._bytes, self._sorting_bytes = [], 0, 0
         self._pending.append((self._database.engine.commit(writes), self._fresh))
         self._fresh = set()
         # New ids begin with their time: with a later one for each batch they go to the end of the tree, side by side.
@@ -253,10 +255,15 @@ class Fill:
                 piece = keys[: self._writes_max]
                 keys = keys[len(piece) :]
                 self._writes += [(_INDEXES, key, b"") for key in piece]
-                self._bytes += sum(map(len, piece))
                 yield None
                 yield from self.send()
+                self._wait(-sum(map(len, piece)))
         yield from self.settle()
+
+    def _wait(self, n_bytes: int) -> None:
+        """Counts so many bytes more that wait to be sorted, or fewer."""
+        self._waiting_bytes += n_bytes
+        self._database.space.waiting_bytes += n_bytes
 
     def settle(self) -> Steps:
         """Wait until all that was handed over is durable, or failed. Raises: SystemFault of storage."""
@@ -363,6 +370,7 @@ class Fill:
         if self.source is not None:
             self._database.mirrors.pop(self.source.space, None)
         self._runs.close()
+        self._wait(-self._waiting_bytes)
         self._snapshot.close()
 
 
@@ -432,8 +440,8 @@ class Fills:
         for _, table in made:
             keep_space(database, table.space)
             self._kept.append(table.space)
-            self._marks[table.name] = _mark_key(table.space)
-            writes.append(_mark(table))
+            self._marks[table.name] = mark_key(table.space)
+            writes.append(mark(table))
         for source, table in made:
             runs = SortedRuns(self._open_file, self._beside)
             self.fills[table.name] = Fill(
@@ -479,7 +487,7 @@ class Fills:
             out: list[Write] = [(Tree.META, TABLE_PREFIX + table.name.encode(), dump_table(table)) for table in tables]
             out += [(Tree.META, mark, None) for mark in self._marks.values()]
             out += [counted for fill in self.fills.values() for counted in fill.tally.writes()]
-            out += [*[_mark(table) for table in dropped], *also]
+            out += [*[mark(table) for table in dropped], *also]
             if after.schema is not None:
                 stamp = commit_ts.to_bytes(_TIMESTAMP_BYTES, "big")
                 out.append((Tree.META, SCHEMA_KEY, stamp + orjson.dumps(after.schema)))
@@ -509,80 +517,6 @@ class _Switched:
 
     def __call__(self, outcome: int | BaseException) -> None:
         self.outcome = outcome
-
-
-def clear_imported(database: Database) -> Steps:
-    """Delete what imports have left: contents that were never switched in, and those that were replaced.
-
-    Shape: steps, as of a schema change; what is being filled or still read by an export stays for the next time.
-    """
-    snapshot = database.engine.snapshot()
-    try:
-        marks = imported_garbage(snapshot)
-    finally:
-        snapshot.close()
-    for space, numbers in marks.items():
-        if space in database.kept_spaces:
-            continue
-        for tree in _SPACE_TREES:
-            yield from _clear(database, tree, space)
-        for number in numbers:
-            for tree in _INDEX_TREES:
-                yield from _clear(database, tree, number)
-        gone = [_mark_key(space), *[counts_key(number) for number in numbers]]
-        done = database.engine.commit([(Tree.META, key, None) for key in gone])
-        yield done
-        done.result()
-
-
-def keep_space(database: Database, space: int) -> None:
-    """Keeps the contents of a space from being cleared away until `leave_space` is called as often."""
-    database.kept_spaces[space] = database.kept_spaces.get(space, 0) + 1
-
-
-def leave_space(database: Database, space: int) -> None:
-    """Ends what `keep_space` began."""
-    kept = database.kept_spaces
-    kept[space] -= 1
-    if not kept[space]:
-        del kept[space]
-
-
-def has_garbage(snapshot: StorageSnapshot) -> bool:
-    """Whether `clear_imported` may have something to do."""
-    return bool(snapshot.scan_chunk(Tree.META, IMPORTED_PREFIX, IMPORTED_PREFIX + b"\xff" * 5, False, 1))
-
-
-def _clear(database: Database, tree: Tree, number: int) -> Steps:
-    lower, end = number.to_bytes(_NUMBER_BYTES, "big"), (number + 1).to_bytes(_NUMBER_BYTES, "big")
-    while True:
-        snapshot = database.engine.snapshot()
-        try:
-            items: list[bytes] = []
-            n_bytes = 0
-            for key, value in snapshot.scan(tree, lower, end, False):
-                items.append(key)
-                n_bytes += len(key) + len(value)
-                if len(items) >= BULK_STEP_ITEMS or n_bytes >= DOCUMENT_BYTES_MAX:
-                    break
-        finally:
-            snapshot.close()
-        if not items:
-            return
-        cleared = database.engine.commit([(tree, key, None) for key in items])
-        yield cleared
-        cleared.result()
-        lower = items[-1] + b"\0"
-        yield None
-
-
-def _mark_key(space: int) -> bytes:
-    return IMPORTED_PREFIX + space.to_bytes(_NUMBER_BYTES, "big")
-
-
-def _mark(table: Table) -> Write:
-    numbers = [table.by_id.number, *[index.number for index in table.stored]]
-    return (Tree.META, _mark_key(table.space), orjson.dumps({"indexes": numbers}))
 
 
 def _is_same(present: Table | None, source: Table | None) -> bool:

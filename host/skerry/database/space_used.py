@@ -1,6 +1,7 @@
 """How much a deployment's data take and may take, as far as is known between two looks at the storage.
 
-What is committed between two looks is added as if nothing of it replaced anything.
+What is committed between two looks is added as if nothing of it replaced anything. What waits beside the storage, to be
+written there later, counts as if it were there.
 
 Concurrency: `is_full` any thread; everything else the loop thread.
 """
@@ -9,10 +10,11 @@ from skerry.database.usage import Usage
 
 
 class SpaceUsed:
-    """Units: bytes."""
+    """Units: bytes. Shape: `waiting_bytes` of `used_bytes` lie beside the storage; who put them there says so."""
 
     def __init__(self) -> None:
         self.used_bytes = 0
+        self.waiting_bytes = 0
         self._most: int | None = None
 
     @property
@@ -22,7 +24,7 @@ class SpaceUsed:
 
     def looked_at(self, used_bytes: int, bytes_max: int | None) -> None:
         """Takes note of what the data take and may take (None: whatever the disk gives)."""
-        self.used_bytes = used_bytes
+        self.used_bytes = used_bytes + self.waiting_bytes
         self._most = bytes_max
 
     def charge(self, n_bytes: int) -> None:
