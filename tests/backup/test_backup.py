@@ -211,6 +211,8 @@ def document(world: World) -> dict[str, Any]:
     [
         ({"format": "other"}, "this is no backup"),
         ({"version": 2}, "version 2"),
+        ({"contents": ["documents", "environment"]}, "it holds environment, which this server does not know"),
+        ({"contents": [1]}, "another kind"),
         ({"ts": -1}, "another kind"),
         ({"ts": 2**64}, "no JSON"),
         ({"tables": [["t"]]}, "another kind"),

@@ -578,6 +578,33 @@ def test_an_index_key_that_is_too_large_names_its_document(memory: World) -> Non
     assert not memory.database.catalog.tables["t"].indexes
 
 
+def test_an_index_key_that_is_too_large_fails_the_write_in_every_state_of_its_index(memory: World) -> None:
+    """An index that is being built is as whole as one that is ready: what has no key in it cannot be written."""
+    nested: Any = "x" * 700_000
+    for field in "fedcba":
+        nested = {field: nested}
+    paths = [".".join("abcdef"[:length]) for length in range(1, 7)]
+    memory.insert_all("t", [{"a": n} for n in range(10)])
+    change = SchemaChange(memory.database, schema_json(table_schema("t", {"by_all": paths})))
+    memory.take(change.judge())
+    memory.database.flush()
+    change.register(lambda _: None)
+    memory.database.flush()
+    for is_ready in (False, True):
+        transaction = memory.begin()
+        with fails("IndexKeyTooLarge", "A key of index by_all"):
+            transaction.insert("t", nested)
+        transaction.abort()
+        if not is_ready:
+            memory.take(change.build())
+            memory.take(change.catch_up())
+            assert change.is_ready
+            change.switch((), lambda _: None)
+            memory.database.flush()
+            change.close()
+    assert "by_all" in memory.database.catalog.tables["t"].indexes
+
+
 def test_so_many_batches_are_on_their_way_and_no_more() -> None:
     submitted: list[Future[None]] = []
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from skerry.database import Database, Steps, retain
+from skerry.database import Database, SchemaChange, Steps, background_steps, retain
 from skerry.database.bulk import Fills, clear_imported
 from skerry.storage.lmdb_engine import LmdbEngine
 from tests.database.world import schema_json, table_schema
@@ -96,12 +96,33 @@ class BusyWriter:
             self.queue.get()()
 
     def change_schema(self, round_: int) -> None:
-        """One more index or one less, in one go: the compaction alone goes on."""
-        self.settle()
+        """One more index or one less, commits between the steps of judging and building."""
         indexes = {"by_n": ["n"]} if round_ % 2 else {"by_n": ["n"], "by_text": ["text", "n"]}
         raw = schema_json(table_schema("right", indexes), table_schema("left", {"by_n": ["n"]}))
-        self.database.apply_schema(raw)
+        change = SchemaChange(self.database, raw)
+        self.busily(change.judge())
+        while True:
+            self.settle()
+            for _ in self.turns(change.catch_up()):
+                pass
+            self.settle()
+            if change.is_ready:
+                break
+            change.register(lambda _: None)
+            self.settle()
+            say("building")
+            self.busily(change.build())
+        change.switch((), lambda _: None)
+        self.settle()
+        change.close()
         say("schema")
+        self.busily(background_steps(self.database))
+
+    def busily(self, steps: Steps) -> None:
+        """Takes steps to their end, commits between some of them."""
+        for at, _ in enumerate(self.turns(steps)):
+            if at % 8 == 0:
+                self.commit_some()
 
     def import_table(self, round_: int) -> None:
         """Another content for the table of imports, commits between the steps."""

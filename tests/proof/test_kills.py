@@ -86,4 +86,6 @@ def test_killed_while_everything_runs(tmp_path: Path) -> None:
         acknowledged.imports = None
         write_until_killed(tmp_path / "d", round_ * 1_000_000, random.randint(1, LINES_MAX), acknowledged)
         check(tmp_path / "d", acknowledged)
-    assert {"commit", "import", "schema", "compacted", "retained"} <= set(acknowledged.said), acknowledged.said
+    assert {"commit", "import", "building", "schema", "compacted", "retained"} <= set(acknowledged.said), (
+        acknowledged.said
+    )

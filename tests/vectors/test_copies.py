@@ -8,6 +8,7 @@ import numpy as np
 import orjson
 import pytest
 
+from skerry import limits
 from skerry.database import DocumentWrite
 from skerry.database.stored import stored_form
 from skerry.errors import DeveloperError, SystemFault
@@ -389,6 +390,19 @@ def test_a_query_says_what_its_search_costs(inner: Any) -> None:
     assert costs.expected[0] >= 100 * 100, "a hundred documents are still to be taken in"
     world.indexes.search_at(transaction, ask([1, 0]), costs)
     assert costs.expected[1] < 100
+    transaction.abort()
+
+
+def test_searches_of_a_query_count_as_reads_up_to_the_bound(inner: Any) -> None:
+    world = VectorWorld(inner)
+    inner.insert_all("docs", [{"v": [1, 2]}])
+    world.search([1, 0])
+    transaction = inner.begin(writable=False)
+    for _ in range(limits.TRANSACTION_RANGES_READ_MAX):
+        world.search_at(transaction, [1, 0])
+    with pytest.raises(DeveloperError, match="Too many reads in a single function execution") as refusal:
+        world.search_at(transaction, [1, 0])
+    assert refusal.value.code == "TooManyReads"
     transaction.abort()
 
 

@@ -8,6 +8,10 @@
     X id          in an increment: the document is gone
     E {end}       how many lines there were, and the SHA-256 of all bytes of them
 
+The head names what is in the file (`contents`). A later server may put more in, under kinds of lines that are not used
+yet and a new name in `contents`, and the version stays what it is: a server that does not know the name refuses the
+file whole instead of leaving something out, and one that does reads older files, which do not have it.
+
 Files of one chain (a full backup and its increments) may be put behind each other: gzip is made for that. Text and
 gzip, because both are in Python's standard library, will be readable for as long as there are computers, need no
 seeking to write or to read, and compress documents well; the digest is ours because gzip's checksum is no proof.
@@ -28,6 +32,9 @@ from skerry.limits import BACKUP_LINE_BYTES_MAX, BACKUP_PIECE_BYTES
 
 FORMAT: Final = "skerry backup"
 VERSION: Final = 1
+CONTENTS: Final = ("documents", "schema", "code", "settings")
+"""What this server writes and can restore."""
+
 _GZIP: Final = 31
 _LEVEL: Final = 1
 _DIGEST_CHARS: Final = 64
@@ -118,9 +125,13 @@ def load_head(text: bytes) -> Head:
         and (schema is None or isinstance(schema, dict))
         and isinstance(settings, dict)
         and _are_rows(head.versions, (_is_text, _is_count, _is_count, _is_count))
+        and _are_texts(head.contents)
     )
     if not is_plain:
         raise invalid("its head has a field of another kind than a backup's.")
+    unknown = sorted(set(head.contents) - set(CONTENTS))
+    if unknown:
+        raise invalid(f"it holds {', '.join(unknown)}, which this server does not know: use a newer one.")
     return head
 
 
@@ -218,6 +229,10 @@ def at(error: SkerryError, where: str) -> ClientError:
 
 def _is_text(value: Any) -> bool:
     return isinstance(value, str) and len(value) <= _DIGEST_CHARS
+
+
+def _are_texts(values: Any) -> bool:
+    return isinstance(values, list) and all(_is_text(value) for value in cast("list[Any]", values))
 
 
 def _is_count(value: Any) -> bool:

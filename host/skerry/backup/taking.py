@@ -13,7 +13,7 @@ from pathlib import Path
 
 import orjson
 
-from skerry.backup.file import Head, Writer, dump_head
+from skerry.backup.file import CONTENTS, Head, Writer, dump_head
 from skerry.database import read_entry, retained_ts
 from skerry.database.catalog import Catalog, Table
 from skerry.database.catalog_store import load_catalog
@@ -27,7 +27,6 @@ from skerry.limits import BACKUP_CHUNK_BYTES, BACKUP_PIECE_BYTES, VERIFY_STEP_IT
 from skerry.storage import StorageSnapshot, Tree
 from skerry.value import encode_document_id
 
-CONTENTS = ["documents", "schema", "code", "settings"]
 _TS_BYTES = 8
 _NS_PER_MS = 1_000_000
 _LOG_STEP_ITEMS = 16
@@ -70,7 +69,7 @@ class Taking:
             schema=self._catalog.schema,
             settings={} if settings is None else orjson.loads(settings),
             versions=[(entry.digest, entry.activated_ms, entry.size_bytes, entry.functions) for entry in kept],
-            contents=CONTENTS,
+            contents=list(CONTENTS),
         )
 
     def pieces(self) -> Iterator[bytes]:
