@@ -139,6 +139,12 @@ def test_other_code_drops_everything(app: World, base: Path) -> None:
     assert ask(app, "q:constant", {"x": 1}) == ([1], 1)
 
 
+def test_other_quotas_drop_everything(app: World) -> None:
+    keep(app, "q:constant", {"x": 1})
+    app.deployment.terms_changed()
+    assert ask(app, "q:constant", {"x": 1}) == ([1], 1)
+
+
 def test_the_order_of_fields_is_no_part_of_the_arguments(app: World) -> None:
     assert keep(app, "q:constant", {"x": {"a": 1, "b": 2}}) == [{"a": 1, "b": 2}]
     assert app.deployment.kept_answer("q:constant", b'{"x":{"a":1,"b":2}}', None) is not None

@@ -285,7 +285,8 @@ class Deployment:
     # -- versions ------------------------------------------------------------------------------------------------
 
     def terms_changed(self) -> None:
-        """Puts a changed storage quota in force now."""
+        """Puts changed quotas in force now; what ran under other ones may have come to something else."""
+        self.cache.clear()
         if not self._closing and self._engine.failed is None:
             self._upkeep.look_at_storage()
 

@@ -8,9 +8,9 @@ commit durable   -> the index: whose read set it touches -> those answers are dr
 ```
 
 **What an answer is kept under** is all that it can depend on: the function, the arguments, the query journal, and the
-caller's identity if the run looked at it. The version of the code and the catalog are no part of the key: where they
-change, everything is dropped. A run that looked at the clock, drew randomness, or searched texts (whose statistics are
-not in the read set) is not kept, and neither is a failure.
+caller's identity if the run looked at it. The version of the code, the catalog and the quotas are no part of the key:
+where they change, everything is dropped. A run that looked at the clock, drew randomness, or searched texts (whose
+statistics are not in the read set) is not kept, and neither is a failure.
 
 **Why a hit is exact.** A call is a pure function of these and of what it has read. What is kept is true at the newest
 durable timestamp: it ran there, or nothing it read has changed since; commits drop what they touch before anybody hears
@@ -199,7 +199,7 @@ class QueryCache:
         return self._meter.log is not None
 
     def clear(self) -> None:
-        """Drops all answers: other code or another catalog is live, or the deployment closes."""
+        """Drops all answers: other code, another catalog or other quotas are in force, or the deployment closes."""
         self._flights = {}  # what is under way is nobody else's any more
         self._entries.clear()
         self._reads = ReadIndex()
