@@ -103,14 +103,15 @@ def _bulk(folder: Path, effort: Effort, seed: int) -> list[Section]:
     foreground = Load(
         "transfer", accounts, min(_FOREGROUND, effort.connections), effort.warmup_s, effort.window_s, seed
     )
+    imports = Section("Imports through the server's routes, from the first byte sent to the answer")
+    order = {"tableName": "notes", "format": "jsonLines"}
+    with Server(folder / "few") as server:  # of its own, because a replaced table is cleared away afterwards
+        server.deploy(bundle_of(BENCH_APP).read_bytes())
+        _import(server, imports, "JSON lines", files.lines("notes", few), few, order)
     with Server(folder / "bulk") as server:
         server.deploy(bundle_of(BENCH_APP).read_bytes())
         server.seed(accounts)
-        imports = Section("Imports through the server's routes, from the first byte sent to the answer")
-        notes = files.lines("notes", few)
-        _import(server, imports, "JSON lines", notes, few, {"tableName": "notes", "format": "jsonLines"})
-        lines = files.lines("notes", most)
-        _import(server, imports, "JSON lines", lines, most, {"tableName": "notes", "format": "jsonLines"})
+        _import(server, imports, "JSON lines", files.lines("notes", most), most, order)
         archive = files.archive("docs", some)
         _import(server, imports, "snapshot archive", archive, some, {"format": "zip"})
         beside = Section(f"{foreground.connections} transfers at a time, and what goes on beside them")

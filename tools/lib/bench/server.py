@@ -23,7 +23,7 @@ from skerry.value import Int64, decode
 ADMIN_KEY = "local|bench"
 _STOP_SECONDS_MAX = 30
 _POLL_SECONDS = 0.05
-_CALL_SECONDS_MAX = 120
+_CALL_SECONDS_MAX = 600
 # Documents of a seeding call are written in one transaction, which has bounds.
 _SEED_STEP = 1000
 _CHECK_STEP = 5000
