@@ -211,6 +211,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = {
     "TooManyWrites": _developer("Write fewer documents in one function."),
     "TooManyBytesWritten": _developer("Write fewer or smaller documents in one function."),
     "TooManyFunctionsScheduled": _developer("Schedule fewer functions, or one that schedules the rest."),
+    "InvalidCron": _client(400, "Correct the cron in crons.ts that the message names, and push again."),
     "InvalidScheduledFunction": _developer("Schedule a mutation or an action that is exported."),
     "InvalidScheduledFunctionDelay": _developer("Schedule for a time within the next five years."),
     "ScheduledFunctionCancelingItself": _developer("Return early instead of canceling the running function."),

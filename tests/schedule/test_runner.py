@@ -4,7 +4,7 @@ import pytest
 
 from skerry import limits
 from skerry.errors import SkerryError, SystemFault
-from skerry.schedule.runner import Ended, Job
+from skerry.schedule.calls import Change, Ended
 from tests.schedule.world import Clocked
 
 HOUR_MS = 3_600_000
@@ -18,11 +18,11 @@ def refusals(world: Clocked, monkeypatch: pytest.MonkeyPatch) -> list[SkerryErro
     assert calls is not None
     run = calls.run_mutation
 
-    def run_mutation(job: Job, done: Ended) -> None:
+    def run_mutation(path: str, args: bytes, job_id: str | None, before: Change, after: Change, done: Ended) -> None:
         if given:
             done(given[0])
         else:
-            run(job, done)
+            run(path, args, job_id, before, after, done)
 
     monkeypatch.setattr(calls, "run_mutation", run_mutation)
     return given

@@ -34,7 +34,7 @@ class Clocked(World):
 
     @property
     def runner(self) -> Any:
-        return self.deployment.runner
+        return self.deployment.scheduled.runner
 
     def settle(self) -> None:
         """Turns the loop until the runner has begun and ended all that is due now."""

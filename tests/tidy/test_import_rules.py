@@ -47,6 +47,7 @@ RESERVED: dict[str, set[str]] = {
     "wasmtime": {"isolate"},
     "numpy": {"vectors"},
     "usearch": {"vectors"},
+    "cronsim": {"schedule"},
     "fastapi": {"http"},
     "starlette": {"http"},
     "uvicorn": {"http", "cli"},

@@ -201,7 +201,7 @@ class Hosted:
         """Takes calls and runs what is scheduled, or does not."""
         self.state = state
         if self._deployment is not None:
-            self._deployment.runner.pause(state is not State.ACTIVE)
+            self._deployment.scheduled.pause(state is not State.ACTIVE)
 
     def set_quotas(self, quotas: Quotas) -> None:
         """Puts quotas in force."""
@@ -242,7 +242,7 @@ class Hosted:
     def adopt(self, deployment: Deployment) -> None:
         """Takes a deployment that the host opened itself."""
         self._deployment = deployment
-        deployment.runner.pause(self.state is not State.ACTIVE)
+        deployment.scheduled.pause(self.state is not State.ACTIVE)
         self.opened_count += 1
 
     def drain(self) -> None:

@@ -21,6 +21,7 @@ _COMMANDS: Final = {
     "import": "transfer:import_command",
     "export": "transfer:export_command",
     "versions": "deployments:versions_command",
+    "crons": "crons:crons_command",
     "rollback": "deployments:rollback_command",
     "deployments": "deployments:deployments_command",
     "quotas": "shares:quotas_command",

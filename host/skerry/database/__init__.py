@@ -40,7 +40,7 @@ searched by the room `vectors`, which hears of commits through `Database.on_comm
 
 from skerry.database.answers import Answer, answer_write, find_answer, first_answer_ts, forget_answers
 from skerry.database.backfill import BuildProgress, index_states
-from skerry.database.catalog import JOB_INDEX, JOB_TABLE, job_key
+from skerry.database.catalog import CRON_TABLE, JOB_INDEX, JOB_TABLE, job_key
 from skerry.database.commit_log import Change, CommitRecord, read_entry
 from skerry.database.database import Database
 from skerry.database.history import oldest_ts, read_document_at, read_index_at, retain, retained_ts
@@ -55,6 +55,7 @@ from skerry.database.verification import Difference, Verification, verify
 from skerry.database.write_log import Conflict
 
 __all__ = [
+    "CRON_TABLE",
     "Answer",
     "BuildProgress",
     "Change",

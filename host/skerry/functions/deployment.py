@@ -39,7 +39,6 @@ from skerry.functions.checked_versions import CheckedVersions
 from skerry.functions.execution import is_long, parse_arguments
 from skerry.functions.finding import find_function, missing, refused
 from skerry.functions.function_table import Description
-from skerry.functions.job_calls import JobCalls
 from skerry.functions.kept_versions import BUNDLES_FOLDER, KeptVersion, KeptVersions, Upload
 from skerry.functions.lane import Done, Lane, Work
 from skerry.functions.metering import Meter
@@ -47,6 +46,7 @@ from skerry.functions.patient_threads import PatientQueue, get_vector_threads
 from skerry.functions.pushes import Pushes
 from skerry.functions.query_cache import QueryCache
 from skerry.functions.request import CallRequest, CallResult
+from skerry.functions.scheduled import Scheduled
 from skerry.functions.schema_work import SchemaWork
 from skerry.functions.settings import Settings
 from skerry.functions.stepping import Room, up_to_room
@@ -54,8 +54,6 @@ from skerry.functions.terms import Terms
 from skerry.functions.upkeep import Upkeep
 from skerry.functions.version import Version, check_version
 from skerry.isolate import CompiledModule, ModuleCache, compile_jailed, get_engine
-from skerry.schedule.due_mark import DueMark
-from skerry.schedule.runner import Runner
 from skerry.storage import Tree
 from skerry.storage.lmdb_engine import LmdbEngine
 from skerry.vectors import Share, VectorIndexes, get_vector_memory
@@ -131,8 +129,7 @@ class Deployment:
             way_out=way_out,
             terms=terms,
         )
-        self.due_mark, self._is_settled = DueMark(folder), False
-        self.runner = self._make_runner(timers or loop)
+        self._is_settled, self.scheduled = False, self._make_scheduled(timers or loop)
         self.cache, self.care = self._make_cache(), Care(self.database, self._engine, loop)
         secret = hmac.digest(host_key, b"vector filters " + name.encode(), "sha256")
         self.vectors = self._vector_indexes(timers or loop, secret)
@@ -150,12 +147,10 @@ class Deployment:
             raise
         self._upkeep = self._begin_upkeep(clock_ns)
 
-    def _make_runner(self, timers: Timers) -> Runner:
-        calls = self.actions.job_calls = JobCalls(self.lane, self.actions, lambda: self.version, self.entropy)
-        meter, terms = self.meter, self.terms
-        return Runner(
-            self.database, calls, self._loop, timers, self.clock_ns,
-            loop_ns=lambda: meter.loop_ns, cpu_wait_s=lambda: terms.cpu_wait_s,
+    def _make_scheduled(self, timers: Timers) -> Scheduled:
+        return Scheduled(
+            self.folder, self.database, self.lane, self.actions, lambda: self.version, self._loop, timers,
+            self.clock_ns, self.entropy, self.terms,
         )  # fmt: skip
 
     def _make_cache(self) -> QueryCache:
@@ -168,12 +163,12 @@ class Deployment:
         self._loop.call_soon_threadsafe(upkeep.start)
         self._loop.call_soon_threadsafe(self._schema.start)
         self._loop.call_soon_threadsafe(self.clear_imported)
-        self._loop.call_soon_threadsafe(self.runner.start)
+        self._loop.call_soon_threadsafe(self.scheduled.start)
         return upkeep
 
     def _after_upkeep(self, has_more: bool) -> None:
         self.care.turn(has_more)
-        self.runner.forget()
+        self.scheduled.forget()
 
     # -- calls ---------------------------------------------------------------------------------------------------
 
@@ -379,8 +374,8 @@ class Deployment:
         def on_switched() -> None:
             self._kept.switched(after)
             self.version = version
-            self.runner.look(is_new=True)
             self.cache.clear()
+            self.scheduled.activated()
             for told in self.on_activated:
                 told()
 
@@ -455,8 +450,8 @@ class Deployment:
     def drain(self) -> None:
         """Takes no more calls; actions have `ACTION_SHUTDOWN_SECONDS_MAX` from now on to end."""
         self._closing = True
-        self.runner.stop()
         self.cache.clear()
+        self.scheduled.stop()
         self.care.close()
         self.actions.drain()
         for told in self.on_drained:
@@ -482,9 +477,9 @@ class Deployment:
         await settled
         if not self._is_settled:
             self._is_settled = True
-            due_ms = self.runner.next_due_ms() if self._engine.failed is None else 0.0
+            due_ms = self.scheduled.next_due_ms() if self._engine.failed is None else 0.0
             await asyncio.to_thread(self._engine.close)
-            await asyncio.to_thread(self.due_mark.settle, due_ms)
+            await asyncio.to_thread(self.scheduled.settle, due_ms)
         await self.care.closed()
 
     def _load(self, upload: bytes | Path) -> tuple[Version, int]:
@@ -533,8 +528,9 @@ class Deployment:
 
     def _version(self, digest: str, module: CompiledModule, description: bytes, map_bytes: int) -> Version:
         stacks = StackMapper(lambda: self._source_map(digest), map_bytes)
+        mark = self.scheduled.due_mark
         return Version(
-            digest, module, Description(description), stacks, self.name, self._environment, self.vectors, self.due_mark
+            digest, module, Description(description), stacks, self.name, self._environment, self.vectors, mark
         )
 
     def _source_map(self, digest: str) -> bytes:

@@ -4,6 +4,7 @@ from typing import Any, Final, cast
 
 from skerry import limits
 from skerry.errors import ClientError, DeveloperError
+from skerry.schedule.crons import parse_crons
 from skerry.value import Validator, check_function_name, check_module_path, compile_validator, parse_json
 
 ABI_VERSION: Final = 1
@@ -36,10 +37,11 @@ class FunctionSpec:
 class Description:
     """A module's own description.
 
-    Shape: `functions` by name (`module:function`), `schema` as exported or None, `features` declared.
+    Shape: `functions` by name (`module:function`), `schema` as exported or None, `features` declared, `crons` by
+    name.
     """
 
-    __slots__ = ("features", "functions", "language", "listed", "schema")
+    __slots__ = ("crons", "features", "functions", "language", "listed", "schema")
 
     def __init__(self, raw: bytes) -> None:
         """Raises: ClientError `DescriptionInvalid`."""
@@ -58,6 +60,8 @@ class Description:
             if len(self.functions) != len(self.listed):
                 raise _invalid("a function is there twice")
             self.schema: Any = fields.get("schema")
+            kinds = {name: spec.kind for name, spec in self.functions.items()}
+            self.crons = parse_crons(fields.get("crons"), kinds)
             features = _list(fields, "features", limits.APP_ENTRY_MODULES_MAX)
             self.features = [str(item)[: limits.FIELD_NAME_CHARS_MAX] for item in features]
         except DeveloperError as error:

@@ -8,7 +8,6 @@ Concurrency: the loop thread, but for what runs `within` a call.
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from skerry.errors import DeveloperError, SkerryError, SystemFault
@@ -16,9 +15,9 @@ from skerry.functions.execution import is_long, parse_arguments
 from skerry.functions.frame import Call
 from skerry.functions.function_table import FunctionSpec
 from skerry.functions.lane import Lane, Work
+from skerry.functions.operations import cover
 from skerry.functions.request import CallRequest, CallResult, Within
-from skerry.schedule.jobs import begin_job, end_job, id_of
-from skerry.schedule.runner import Change, Ended, Job, Outcome
+from skerry.schedule.calls import GONE, Change, Ended, Outcome
 
 if TYPE_CHECKING:
     from skerry.functions.actions import Actions
@@ -53,18 +52,29 @@ class JobCalls:
         spec = None if version is None else version.functions.get(path)
         return None if spec is None else spec.kind
 
-    def run_mutation(self, job: Job, done: Ended) -> None:
-        """Runs a job's mutation and ends the job, in one transaction."""
-        self._run(job, done, partial(_run_and_end, job.internal_id))
+    def run_mutation(
+        self, path: str, args: bytes, job_id: str | None, before: Change, after: Change, done: Ended
+    ) -> None:
+        """Runs a mutation, and what comes before and after it in its transaction."""
 
-    def run_action(self, job: Job, done: Ended) -> None:
-        """Runs a job's action."""
-        self._run(job, done, None)
+        def within(call: Call, run: Callable[[], bytes]) -> bytes:
+            before(call.transaction)
+            value = run()
+            after(call.transaction)
+            return value
 
-    def change(self, change: Change, done: Ended) -> None:
+        self._run(path, args, job_id, within, done)
+
+    def run_action(self, path: str, args: bytes, job_id: str | None, done: Ended) -> None:
+        """Runs an action."""
+        self._run(path, args, job_id, None, done)
+
+    def change(self, change: Change, done: Ended, due_ms: float | None = None) -> None:
         """Commits what `change` does to a transaction."""
 
         def within(call: Call, _run: Callable[[], bytes]) -> bytes:
+            if due_ms is not None:
+                cover(call, due_ms)
             change(call.transaction)
             return b"null"
 
@@ -80,11 +90,13 @@ class JobCalls:
         request.within = within
         self._lane.run(Work(version, self._host_spec, {}, request, done))
 
-    def _run(self, job: Job, done: Ended, within: Within | None) -> None:
+    def _run(self, path: str, args_json: bytes, job_id: str | None, within: Within | None, done: Ended) -> None:
         version = self._version()
-        spec = None if version is None else version.functions.get(job.path)
-        assert version is not None and spec is not None, "the runner has asked for its kind"
-        request = self._request(job.path, job.args, id_of(job.internal_id))
+        spec = None if version is None else version.functions.get(path)
+        if version is None or spec is None:  # the version has changed since its kind was asked for
+            done(SystemFault("ShuttingDown", "The version of the deployment has changed."))
+            return
+        request = self._request(path, args_json, job_id)
         request.within = within
 
         def ended(outcome: CallResult | SkerryError) -> None:
@@ -113,18 +125,11 @@ class JobCalls:
         return request
 
 
-def _run_and_end(internal_id: bytes, call: Call, run: Callable[[], bytes]) -> bytes:
-    begin_job(call.transaction, internal_id, "pending")
-    value = run()
-    end_job(call.transaction, begin_job(call.transaction, internal_id, "pending"), "success")
-    return value
-
-
 def _outcome(outcome: CallResult | SkerryError) -> Outcome:
     if isinstance(outcome, SkerryError):
         return outcome
     if outcome.ok:
         return None
-    if outcome.error_code == "ScheduledFunctionGone":
-        return DeveloperError("ScheduledFunctionGone", outcome.error_message)
+    if outcome.error_code == GONE:
+        return DeveloperError(GONE, outcome.error_message)
     return outcome.error_message.partition("\n")[2].removesuffix("\n")

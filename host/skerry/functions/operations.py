@@ -263,12 +263,17 @@ def function_to_schedule(version: "Version", argument: bytes) -> FunctionToSched
 def schedule_within(call: Call, transaction: Transaction, wanted: FunctionToSchedule) -> str:
     """Schedules a function in a transaction of a call, and gives the job's id. Raises: DeveloperError."""
     due_ms = due_ms_of(wanted.seconds, call.now_ms)
+    cover(call, due_ms)
+    return add_job(transaction, wanted.path, wanted.args, due_ms, call.request.job_id)
+
+
+def cover(call: Call, due_ms: float) -> None:
+    """Sees to it that what is scheduled for a time is found after a crash. May wait for a sync, in the background."""
     due_mark = call.version.due_mark
     assert due_mark is not None, "a version that is called belongs to a deployment"
     if not due_mark.covers(due_ms):
         call.cpu.leave_slice()
         due_mark.cover()
-    return add_job(transaction, wanted.path, wanted.args, due_ms, call.request.job_id)
 
 
 def _not_to_schedule(version: "Version", name: str, path: str | None) -> DeveloperError:

@@ -37,6 +37,7 @@ class Version:
     __slots__ = (
         "action_module",
         "crash_number",
+        "crons",
         "deployment_name",
         "digest",
         "due_mark",
@@ -70,6 +71,7 @@ class Version:
         self.functions: dict[str, FunctionSpec] = description.functions
         self.listed: list[Any] = description.listed
         self.features = description.features
+        self.crons = description.crons
         self.schema = _NO_SCHEMA if description.schema is None else orjson.dumps(description.schema)
         self.stacks = stacks
         self.deployment_name = deployment_name

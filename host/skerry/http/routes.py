@@ -33,6 +33,7 @@ DEPLOYMENT_ROUTES: Final[dict[tuple[str, str], Right | None]] = {
     ("POST", "/api/skerry/deploy"): Right.DEPLOY,
     ("GET", "/api/skerry/versions"): Right.SEE,
     ("GET", "/api/skerry/schema"): Right.SEE,
+    ("GET", "/api/skerry/crons"): Right.SEE,
     ("POST", "/api/skerry/rollback"): Right.DEPLOY,
     ("GET", "/api/skerry/usage"): Right.SEE,
     ("POST", "/api/import"): Right.DATA,

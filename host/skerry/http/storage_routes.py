@@ -1,4 +1,4 @@
-"""The routes by which a deployment's storage is looked after: what it takes, its settings, and its jobs.
+"""The routes by which a deployment's storage is looked after: what it takes, its settings, its jobs; and its crons.
 
 A job is begun by one request and asked after by others, so that none of them lasts as long as the job.
 """
@@ -35,12 +35,18 @@ class StorageRoutes:
             ("POST", "/api/skerry/storage/settings"): self._change_settings,
             ("POST", "/api/skerry/storage/jobs"): self._start_job,
             ("GET", "/api/skerry/backup"): self._backup,
+            ("GET", "/api/skerry/crons"): self._crons,
         }
 
     async def _show(self, request: Request) -> Response:
         """What the file takes, the settings, and the job that runs or ran last."""
         async with _hosted(request).using() as deployment:
             return answer(_shown(deployment))
+
+    async def _crons(self, request: Request) -> Response:
+        """The crons with their last and next run."""
+        async with _hosted(request).using() as deployment:
+            return answer({"crons": deployment.scheduled.crons_shown()})
 
     async def _change_settings(self, request: Request) -> Response:
         """Sets the settings that the body names; null gives one back to its default."""

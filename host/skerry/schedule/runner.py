@@ -25,7 +25,7 @@ Concurrency: the loop thread. Time is a parameter. Deliberately absent: an order
 import logging
 from collections.abc import Callable
 from functools import partial
-from typing import Final, Protocol
+from typing import Final
 
 from skerry.database import JOB_INDEX, JOB_TABLE, CommitRecord, Database, Transaction, job_key
 from skerry.errors import SkerryError
@@ -42,7 +42,8 @@ from skerry.limits import (
     SCHEDULED_WAIT_SECONDS_MAX,
     TURN_QUANTUM_US,
 )
-from skerry.schedule.jobs import LOST_ACTION, begin_job, end_job, find_job, forget_job, mark_job
+from skerry.schedule.calls import GONE, NOT_BEGUN, Calls, Change, Loop, Outcome, Timer, Timers
+from skerry.schedule.jobs import LOST_ACTION, begin_job, end_job, find_job, forget_job, id_of, mark_job
 from skerry.storage import Tree
 
 _log: Final = logging.getLogger("skerry.schedule")
@@ -73,49 +74,6 @@ class Job:
         self.path = path
         self.args = args
         self.tries = 0
-
-
-Outcome = SkerryError | str | None
-"""How a run ended: None for success, the text of a failure of the function's own, or what the host could not do."""
-Change = Callable[[Transaction], None]
-Ended = Callable[[Outcome], None]
-
-
-class Calls(Protocol):
-    """How the runner has functions run. `done` is called once, on the loop thread, when the outcome is durable."""
-
-    def kind_of(self, path: str) -> str | None:
-        """The kind of a function of the live version, None where there is none."""
-        ...
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether there is a live version."""
-        ...
-
-    def run_mutation(self, job: Job, done: Ended) -> None:
-        """Runs a job's mutation and ends the job, in one transaction, if it is pending still."""
-        ...
-
-    def run_action(self, job: Job, done: Ended) -> None:
-        """Runs a job's action."""
-        ...
-
-    def change(self, change: Change, done: Ended) -> None:
-        """Commits what `change` does to a transaction."""
-        ...
-
-
-class Timer(Protocol):
-    def cancel(self) -> None: ...
-
-
-class Timers(Protocol):
-    def call_later(self, delay: float, callback: Callable[[], object], /) -> Timer: ...
-
-
-class Loop(Protocol):
-    def call_soon(self, callback: Callable[[], object], /) -> object: ...
 
 
 class Runner:
@@ -303,7 +261,10 @@ class Runner:
         self._held.add(job.key)
         self._mutations += 1
         if kind == "mutation":
-            self._calls.run_mutation(job, partial(self._mutation_ended, job))
+            before, after = partial(_check, job), partial(_end, job, "pending", "success", "")
+            self._calls.run_mutation(
+                job.path, job.args, id_of(job.internal_id), before, after, partial(self._mutation_ended, job)
+            )
         else:
             self._mutation_ended(job, _missing(job.path, kind))
 
@@ -314,7 +275,7 @@ class Runner:
             self._mutation_done(job, outcome)
 
     def _mutation_done(self, job: Job, outcome: Outcome) -> None:
-        if isinstance(outcome, SkerryError) and outcome.code != _GONE:
+        if isinstance(outcome, SkerryError) and outcome.code != GONE:
             self._rest(job, outcome)
         self._held.discard(job.key)
         self._mutations -= 1
@@ -326,16 +287,17 @@ class Runner:
 
         def marked(outcome: Outcome) -> None:
             if outcome is None:
-                self._calls.run_action(job, partial(self._action_ended, job))
+                job_id = id_of(job.internal_id)
+                self._calls.run_action(job.path, job.args, job_id, partial(self._action_ended, job))
                 return
-            if isinstance(outcome, SkerryError) and outcome.code != _GONE:
+            if isinstance(outcome, SkerryError) and outcome.code != GONE:
                 self._rest(job, outcome)
             self._action_done(job)
 
         self._calls.change(partial(_mark, job, "pending", "inProgress"), marked)
 
     def _action_ended(self, job: Job, outcome: Outcome) -> None:
-        if isinstance(outcome, SkerryError) and outcome.code in _NOT_BEGUN:
+        if isinstance(outcome, SkerryError) and outcome.code in NOT_BEGUN:
             self._rest(job, outcome)
             self._end_action(job, partial(_mark, job, "inProgress", "pending"))
         elif outcome is None:
@@ -348,7 +310,7 @@ class Runner:
         """Says how an action ended, as often as that fails; who closes meanwhile leaves it to the next opening."""
 
         def ended(outcome: Outcome) -> None:
-            if isinstance(outcome, SkerryError) and outcome.code != _GONE and not self._is_stopped:
+            if isinstance(outcome, SkerryError) and outcome.code != GONE and not self._is_stopped:
                 self._timers.call_later(SCHEDULED_RETRY_MS_MIN / _MS_PER_S, partial(self._calls.change, change, ended))
             else:
                 self._action_done(job)
@@ -431,6 +393,10 @@ class Runner:
         self.look()
 
 
+def _check(job: Job, transaction: Transaction) -> None:
+    begin_job(transaction, job.internal_id, "pending")
+
+
 def _mark(job: Job, before: str, after: str, transaction: Transaction) -> None:
     mark_job(transaction, begin_job(transaction, job.internal_id, before), after)
 
@@ -445,11 +411,6 @@ def _due_ms(json: bytes) -> float:
     return float(json[at : json.index(b",", at)])
 
 
-_GONE: Final = "ScheduledFunctionGone"
-_NOT_BEGUN: Final = frozenset(("TooManyConcurrentActions", "TooManyActionsAtOnce"))
-"""The refusals of an action of which nothing has run."""
-
-
 def _due_us(key: bytes) -> int:
     return int.from_bytes(key[_TIME_AT:_TIME_END], "big")
 
@@ -461,4 +422,4 @@ def _missing(path: str, kind: str | None) -> str:
     return f"Could not find function for '{path}'. Did you forget to export it?"
 
 
-__all__ = ["Calls", "Change", "Ended", "Job", "Outcome", "Runner"]
+__all__ = ["Job", "Runner"]

@@ -36,6 +36,7 @@ const FEATURE_MODULES: Record<string, string> = {
 
 const functions = new Map<string, { kind: Kind; target: Registered }>();
 let schemaModule: Namespace | undefined;
+let cronsModule: Namespace | undefined;
 const features = new Set<string>();
 
 export function installRegister(): void {
@@ -54,6 +55,7 @@ function register(modules: Record<string, Namespace>, nodeModules: string[] = []
       schemaModule = namespace;
       continue;
     }
+    if (path === "crons") cronsModule = namespace;
     if (path in FEATURE_MODULES) features.add(FEATURE_MODULES[path]!);
     for (const name of Object.keys(namespace)) {
       const kind = kindOf(namespace[name]);
@@ -83,7 +85,15 @@ function describe(): string {
       returns: parseOr(target.exportReturns?.(), null),
     });
   }
-  return JSON.stringify({ abi: 1, language: "javascript", functions: listed, schema: describeSchema(), features: [...features].sort() });
+  const crons = describeCrons();
+  return JSON.stringify({ abi: 1, language: "javascript", functions: listed, schema: describeSchema(), crons, features: [...features].sort() });
+}
+
+function describeCrons(): Json {
+  if (cronsModule === undefined) return null;
+  const crons = cronsModule.default as { isCrons?: boolean; export?: () => string } | undefined;
+  if (crons?.isCrons !== true || typeof crons.export !== "function") throw new Error("crons must have a default export made by cronJobs()");
+  return JSON.parse(crons.export()) as Json;
 }
 
 function describeSchema(): Json {
