@@ -344,6 +344,7 @@ SYNC_FRAMES_PER_TURN_MAX = 64  # of one connection, before the loop looks at oth
 SYNC_STEPS_PER_TURN_MAX = 256  # of one connection: queries watched or forgotten, before the loop looks at others
 SYNC_MESSAGE_NESTING_MAX = 80
 SYNC_MODIFICATIONS_MAX = 10_000  # of one change of a query set
+SYNC_QUERY_SET_BYTES_MAX = 64 * MIB  # of the long arguments of what one connection watches
 SYNC_QUERIES_MAX = 10_000  # that one connection watches
 SYNC_MUTATIONS_WAITING_MAX = 1_000  # of one connection, which have not begun
 SYNC_MUTATIONS_AT_ONCE_MAX = 64  # of one connection, which have begun; all but the last are committed

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skerry.errors import ClientError
-from skerry.limits import SYNC_QUERIES_MAX, SYNC_SHARED_BYTES_MAX
+from skerry.limits import SYNC_QUERIES_MAX, SYNC_QUERY_SET_BYTES_MAX, SYNC_SHARED_BYTES_MAX
 from skerry.sync import session as frames
+from skerry.sync.messages import Add, ModifyQuerySet, Remove
 from skerry.sync.session import Identify, Run, Session, Step, Subscribe, Transitions, Unsubscribe, Way
 
 CONNECT = {"type": "Connect", "sessionId": "2d2f0000-0000-4000-8000-000000000001", "connectionCount": 0}
@@ -169,6 +170,30 @@ def test_bound_of_the_queries_of_a_connection() -> None:
     with pytest.raises(ClientError) as caught:
         tell(session, modify(1, add(SYNC_QUERIES_MAX)))
     assert caught.value.code == "TooManyQueries"
+
+
+def test_bound_of_the_long_arguments_of_a_connection() -> None:
+    def asked(number: int, length: int) -> Add:
+        return Add(number, "m:q", bytes(length - len("m:q")), None)
+
+    def change(session: Session, base: int, *changes: Add | Remove) -> list[Step]:
+        return session.take(ModifyQuerySet(base, base + 1, changes))
+
+    session, half = connected(), SYNC_QUERY_SET_BYTES_MAX // 2
+    change(session, 0, asked(1, half), asked(2, half), asked(3, 1000))
+    change(session, 1, Remove(1), asked(4, half))
+    with pytest.raises(ClientError) as caught:
+        change(session, 2, asked(5, 10_000))
+    assert caught.value.code == "TooManyQueries"
+
+
+def test_what_was_never_told_is_not_taken_back() -> None:
+    session = connected()
+    for base in range(0, 100, 2):
+        tell(session, modify(base, add(base)))
+        tell(session, modify(base + 1, remove(base)))
+    told = read(session.transition(1, []))
+    assert told["modifications"] == [] and told["endVersion"]["querySet"] == 100
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 3), st.booleans()), max_size=40))

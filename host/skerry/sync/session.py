@@ -24,9 +24,10 @@ from typing import Final, NamedTuple
 import orjson
 
 from skerry.errors import ClientError
-from skerry.limits import SYNC_QUERIES_MAX, SYNC_SHARED_BYTES_MAX
+from skerry.limits import SYNC_QUERIES_MAX, SYNC_QUERY_SET_BYTES_MAX, SYNC_SHARED_BYTES_MAX
 from skerry.sync.messages import Add, Authenticate, Call, Connect, Event, Message, ModifyQuerySet, parse_message
 
+_SHORT_BYTES_MAX: Final = 8192
 PING: Final = b'{"type":"Ping"}'
 
 
@@ -108,6 +109,8 @@ class Session:
         self._floor_ts = 0
         self._owed_ts = 0
         self._last: dict[int, bytes] = {}
+        self._long: dict[int, int] = {}
+        self._long_bytes = 0
         self._removed: list[int] = []
         self._owes = False
 
@@ -162,13 +165,32 @@ class Session:
                     raise ClientError("InvalidSyncMessage", f"The query id {query_id} is in use.")
                 if len(last) >= SYNC_QUERIES_MAX:
                     raise ClientError("TooManyQueries", f"A connection can watch {SYNC_QUERIES_MAX} queries.")
+                self._keep(modification)
                 last[query_id] = b""
                 steps.append(Subscribe(modification))
-            elif last.pop(query_id, None) is not None:
-                self._removed.append(query_id)
+            else:
+                told = last.pop(query_id, None)
+                if told is None:
+                    continue
+                if told:  # of one that the client was never told of there is nothing to take back
+                    self._removed.append(query_id)
+                self._long_bytes -= self._long.pop(query_id, 0)
                 steps.append(Unsubscribe(query_id))
         self._received = (message.new_version, identity)
         return steps
+
+    def _keep(self, query: Add) -> None:
+        """Counts what a query costs; short ones are bounded by their number. Raises: ClientError `TooManyQueries`."""
+        size = len(query.path) + len(query.args) + len(query.journal or "")
+        if size <= _SHORT_BYTES_MAX:
+            return
+        if size + self._long_bytes > SYNC_QUERY_SET_BYTES_MAX:
+            raise ClientError(
+                "TooManyQueries",
+                f"The long arguments of a connection's queries can have {SYNC_QUERY_SET_BYTES_MAX} bytes together.",
+            )
+        self._long[query.query_id] = size
+        self._long_bytes += size
 
     def transition(self, ts: int, results: Iterable[tuple[int, bytes]]) -> bytes | None:
         """The frame that brings the client to a timestamp, None where it has nothing to learn there.
