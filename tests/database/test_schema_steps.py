@@ -567,6 +567,49 @@ def test_mutations_wait_where_they_outrun_the_judging(memory: World, monkeypatch
     assert not change.is_behind, "what is closed notes nothing"
 
 
+@pytest.mark.parametrize("ends", ["as it is", "written", "written back", "deleted"])
+def test_a_large_document_that_is_written_again_and_again_while_its_index_is_built(memory: World, ends: str) -> None:
+    """What is worked on beside is dropped where it was written meanwhile, and worked on once more."""
+    document_id, *_ = memory.insert_all("t", [{"name": "first", "text": "x" * 200_000}, *[{"name": "s"}] * 100])
+    beside_of: list[str] = []
+
+    def beside(work: Callable[[], None]) -> "Future[None]":
+        done = steps.at_once(work)
+        beside_of.append("once")
+        transaction = memory.begin()
+        if len(beside_of) <= 2:
+            transaction.patch(document_id, {"name": f"written {len(beside_of)}"})
+        elif len(beside_of) == 3 and ends == "written":
+            transaction.patch(document_id, {"name": "last"})
+        elif len(beside_of) == 3 and ends == "written back":
+            transaction.patch(document_id, {"name": "written 1"})
+        elif len(beside_of) == 3 and ends == "deleted":
+            transaction.delete(document_id)
+        memory.commit(transaction)
+        return done
+
+    change = SchemaChange(memory.database, schema_json(table_schema("t", {"by_name": ["name"]})), beside=beside)
+    memory.take(change.judge())
+    beside_of.clear()
+    memory.database.flush()
+    change.register(lambda _: None)
+    memory.database.flush()
+    memory.take(change.build())
+    memory.database.flush()
+    memory.take(change.catch_up())
+    change.switch((), lambda _: None)
+    memory.database.flush()
+    change.close()
+    assert len(beside_of) >= 3
+    snapshot = memory.engine.snapshot()
+    found = verify(snapshot)
+    snapshot.close()
+    assert found.is_sound, found.differences
+    last = {"as it is": "written 2", "written": "last", "written back": "written 1", "deleted": None}[ends]
+    names_there = [d["name"] for d in documents(memory.read(lambda t: t.collect_query(range_query("t.by_name", []))))]
+    assert [name for name in names_there if name != "s"] == ([] if last is None else [last])
+
+
 def test_an_index_key_that_is_too_large_names_its_document(memory: World) -> None:
     nested: Any = "x" * 700_000
     for field in "fedcba":

@@ -230,9 +230,12 @@ class _Build:
             self._must_be_same_epoch()
             piece = _batch_of(entries, STEP_BUSY_BATCH_WRITES if self._database.is_busy else BACKFILL_BATCH_ENTRIES)
             is_last = not piece
-            touched = self._touched
+            again: list[Entry] = []
+            yield from self._add_again(between, again)
+            self._must_be_same_epoch()
+            touched, anew = self._touched, self._again  # to which writes have added that came meanwhile
             writes: list[Write] = [(_INDEXES, entry, b"") for entry, key in piece if key not in touched]
-            self._add_again(between, writes)
+            writes += [(_INDEXES, entry, b"") for entry, key in again if key not in anew]
             if is_last and self._again:
                 is_last = False
             elif is_last:
@@ -240,8 +243,10 @@ class _Build:
             yield from self._batches.add(writes)
             self._database.make_room()
 
-    def _add_again(self, between: tuple[bytes, bytes], out: list[Write]) -> None:
-        """Adds entries of some documents of the run that were written since it began, as they are now."""
+    def _add_again(self, between: tuple[bytes, bytes], out: list[Entry]) -> Steps:
+        """Adds entries of some documents of the run that were written since it began, as they are now; of one that is
+        written again while large ones are worked on beside, once more later.
+        """
         newest, (first, end) = self._database.newest, between
         items: list[Item] = []
         n_bytes = 0
@@ -256,9 +261,10 @@ class _Build:
             else:
                 items.append((key, stored))
                 n_bytes += len(stored)
-        entries: list[Entry] = []
-        self._add_entries(items, entries)
-        out += [(_INDEXES, entry, b"") for entry, _ in entries]
+        if n_bytes > 2 * SCHEMA_STEP_BYTES:
+            yield from run_beside(self._beside, self._add_entries, items, out)
+        else:
+            self._add_entries(items, out)
 
     def _ended(self, done: BuildRecord, is_whole: bool) -> list[Write]:
         """What ends a run: the record, and what its documents add to the counts of search indexes."""
