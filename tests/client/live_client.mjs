@@ -107,3 +107,12 @@ test("values of every kind come back as they were sent", () =>
     const { value } = await watch(client, api.probe.echo, sent).next();
     assert.deepEqual(value, sent);
   }));
+
+test("a transition that goes in pieces is put together", () =>
+  using(async (client) => {
+    const text = 'é😀"\\'.repeat(700_000);
+    const live = watch(client, api.probe.echo, { text });
+    assert.deepEqual((await live.next()).value, { text });
+    const after = watch(client, api.probe.echo, { n: 1 });
+    assert.deepEqual((await after.next()).value, { n: 1 });
+  }));
