@@ -271,8 +271,17 @@ ERRORS: Final[dict[str, ErrorSpec]] = {
     "BadDeployKey": _client(
         403, "Send an admin key of this deployment: it was shown when the server, or the deployment, was made."
     ),
-    "InvalidAuthHeader": _client(401, "Send a JSON Web Token of three base64url parts."),
-    "NoAuthProvider": _client(401, "Call without a token: users are not authenticated by this version."),
+    "InvalidAuthHeader": _client(401, "Send a JSON Web Token of three base64url parts that a provider signed."),
+    "NoAuthProvider": _client(401, "Add the token's issuer and audience to convex/auth.config.ts and deploy it."),
+    "AuthProviderDiscoveryFailed": _client(
+        401, "The provider's keys could not be had; the message says why. Allow its host with --allow-egress if needed."
+    ),
+    "Unauthenticated": _client(401, "Get a new token of the provider: this one is not valid (any more)."),
+    "TokenExpired": _client(401, "Get a new token of the provider, and authenticate again."),
+    "InvalidAuthConfig": _client(400, "Correct convex/auth.config.ts; the message names the provider and the field."),
+    "AuthConfigMissingEnvironmentVariable": _client(
+        400, "Set the environment variable that convex/auth.config.ts uses, and deploy again."
+    ),
     "InvalidComponentPath": _client(400, "Leave componentPath out: this deployment has no components."),
     "RouteNotFound": _client(404, "Check the address; docs/http.md lists the routes."),
     "MethodNotAllowed": _client(405, "Use a method of the route; docs/http.md lists them."),

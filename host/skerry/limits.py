@@ -621,6 +621,28 @@ assert EGRESS_LOOKUPS_MAX < EGRESS_LOOKUP_THREADS, "one deployment's slow lookup
 assert EGRESS_LOOKUP_SECONDS_MAX < EGRESS_CONNECT_SECONDS_MAX < EGRESS_ANSWER_SECONDS_MAX < EGRESS_TOTAL_SECONDS_MAX
 assert EGRESS_IDLE_SECONDS_MAX < EGRESS_CHECK_SECONDS_MAX
 
+# -- identity ----------------------------------------------------------------------------------------------------
+AUTH_PROVIDERS_MAX = 64
+AUTH_FIELD_CHARS_MAX = 64 * KIB  # of one field of a provider; a JWKS may be in it, as a data: URI
+AUTH_TOKEN_BYTES_MAX = 16 * KIB
+AUTH_CLAIMS_NESTING_MAX = 16
+AUTH_KEYS_BYTES_MAX = 256 * KIB  # of a provider's discovery document, and of its JWKS
+AUTH_KEYS_MAX = 100  # of one provider
+AUTH_RSA_BITS_MIN = 2048
+AUTH_RSA_BITS_MAX = 8192
+AUTH_FETCH_SECONDS_MAX = 10  # for a provider's discovery document, and for its JWKS
+AUTH_KEYS_FRESH_SECONDS = 900  # keys are used without asking again, where the provider says nothing of it
+AUTH_KEYS_FRESH_SECONDS_MIN = 60  # the same, whatever the provider says
+AUTH_KEYS_FRESH_SECONDS_MAX = 24 * 3600
+AUTH_KEYS_STALE_SECONDS_MAX = 3600  # they are used on while the provider does not answer
+AUTH_KEYS_AGAIN_SECONDS_MIN = 10  # between two fetches from one provider, whatever tokens come
+AUTH_TOKENS_WAITING_MAX = 1_000  # of one deployment, for keys
+AUTH_CLOCK_SKEW_SECONDS = 5
+AUTH_VERIFIED_BYTES_MAX = 4 * MIB  # of tokens of one deployment that need not be verified again
+
+assert AUTH_KEYS_AGAIN_SECONDS_MIN < AUTH_KEYS_FRESH_SECONDS_MIN <= AUTH_KEYS_FRESH_SECONDS
+assert AUTH_TOKEN_BYTES_MAX < HTTP_HEAD_BYTES_MAX
+
 # -- import and export -------------------------------------------------------------------------------------------
 IMPORT_PIECE_BYTES = 64 * KIB  # of a file, read at once
 IMPORT_DOCUMENT_TEXT_BYTES_MAX = (

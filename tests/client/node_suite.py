@@ -11,8 +11,8 @@ from tests.http.serving import RunningServer, environment
 CONVEX_VERSION = "1.48.0"
 
 
-def run_suite(script: Path, server: RunningServer, folder: Path) -> None:
-    """Every test of the file passes, and none is left out."""
+def run_suite(script: Path, server: RunningServer, folder: Path, **variables: str) -> None:
+    """Every test of the file passes, and none is left out. Shape: `variables` are in the tests' environment."""
     node, packages = tool_packages(lambda _: None)
     assert f'"version": "{CONVEX_VERSION}"' in (packages / "node_modules" / "convex" / "package.json").read_text()
     (folder / "node_modules").symlink_to(packages / "node_modules")
@@ -20,7 +20,7 @@ def run_suite(script: Path, server: RunningServer, folder: Path) -> None:
     done = subprocess.run(
         [node.executable, "--test", script.name],
         cwd=folder,
-        env=environment(SKERRY_URL=server.url, SKERRY_KEY=server.admin_key),
+        env=environment(SKERRY_URL=server.url, SKERRY_KEY=server.admin_key, **variables),
         capture_output=True,
         text=True,
         timeout=120,

@@ -15,7 +15,7 @@ APP = {
     "package.json": '{"dependencies": {"convex": "1"}}',
     "convex/server.ts": SERVER,
     "convex/mail.ts": '"use node";\nimport fs from "node:fs";\nexport const send = fs.readFileSync;',
-    "convex/auth.config.ts": "export default { providers: [{ domain: process.env.AUTH_DOMAIN, applicationID: 'a' }] };",
+    "convex/auth.config.ts": 'export default { providers: [{ domain: "https://a.example.com", applicationID: "a" }] };',
     "convex/crons.ts": """
         import { cronJobs, makeFunctionReference } from "convex/server";
         const crons = cronJobs();

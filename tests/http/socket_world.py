@@ -10,10 +10,12 @@ from websockets.client import ClientProtocol
 from websockets.frames import Close, Frame, Opcode
 from websockets.uri import parse_uri
 
+from skerry.errors import SkerryError
 from skerry.functions.request import CallRequest, CallResult
 from skerry.http.headers import Caller
 from skerry.http.port import PortShare
 from skerry.http.sync_socket import SyncSocket
+from skerry.identity import User
 
 CONNECT = {"type": "Connect", "sessionId": "2d2f0000-0000-4000-8000-000000000001", "connectionCount": 0}
 TURNS_MAX = 50
@@ -73,6 +75,16 @@ class Deployed:
         self.on_drained: list[Callable[[], None]] = []
         self.calls: list[tuple[CallRequest, Callable[[Any], None]]] = []
         self.opening: asyncio.Future[None] | None = None
+        self.authority = self
+        self.providers: tuple[Any, ...] = ()
+        self.wall_s = 0.0
+        self.tokens: list[tuple[bytes, Callable[[User | SkerryError], None]]] = []
+
+    def now_s(self) -> float:
+        return self.wall_s
+
+    def identify(self, token: bytes, told: Callable[[User | SkerryError], None]) -> None:
+        self.tokens.append((token, told))
 
     def start(self, request: CallRequest, done: Callable[[Any], None]) -> None:
         self.calls.append((request, done))
@@ -89,7 +101,15 @@ class Deployed:
         self.live_runs += 1
 
     def make_request(self, kind: str, path: str, args: bytes, caller: Any) -> CallRequest:
-        return CallRequest(kind=kind, path=path, args=args, request_id="0" * 16, is_admin=caller.is_admin)
+        return CallRequest(
+            kind=kind,
+            path=path,
+            args=args,
+            request_id="0" * 16,
+            is_admin=caller.is_admin,
+            identity=caller.identity,
+            token=caller.token,
+        )
 
     def caller_of(self, authorization: bytes) -> Caller:
         return Caller(True, None)

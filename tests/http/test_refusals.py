@@ -111,6 +111,9 @@ def encoded(data: object) -> str:
     return b64encode(json.dumps(data).encode()).decode()
 
 
+UNKNOWN = "eyJhbGciOiJSUzI1NiIsImtpZCI6IjAifQ.eyJpc3MiOiJodHRwczovL2EuZXhhbXBsZS5jb20iLCJzdWIiOiJhIn0.AAAA"
+
+
 @pytest.mark.parametrize(
     ("header", "status", "code"),
     [
@@ -122,8 +125,9 @@ def encoded(data: object) -> str:
         ("Convex KEY:?", 400, "HeaderParseFailure"),
         ("Convex KEY:" + encoded([1]), 400, "HeaderParseFailure"),
         ("Convex KEY:" + encoded({"a": "x" * IDENTITY_JSON_BYTES_MAX}), 400, "HeaderParseFailure"),
-        ("Bearer a.b.c", 401, "NoAuthProvider"),
-        ("bearer a.b.c", 401, "NoAuthProvider"),
+        ("Bearer " + UNKNOWN, 401, "NoAuthProvider"),
+        ("bearer " + UNKNOWN, 401, "NoAuthProvider"),
+        ("Bearer a.b.c", 401, "InvalidAuthHeader"),
         ("Bearer nonsense", 401, "InvalidAuthHeader"),
         ("Bearer a..c", 401, "InvalidAuthHeader"),
     ],

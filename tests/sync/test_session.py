@@ -70,6 +70,8 @@ def test_each_version_is_covered_and_each_transition_starts_where_the_last_ended
     ]
     (identify,) = tell(session, {"type": "Authenticate", "baseVersion": 0, "tokenType": "None"})
     assert isinstance(identify, Identify)
+    assert session.is_undecided
+    session.identified()
     assert tell(session, modify(1)) == []
     both = read(session.transition(7, []))
     assert versions(both) == [(1, 0, 7), (2, 1, 7)] and both["modifications"] == []
@@ -131,6 +133,9 @@ def test_answers_as_the_clients_read_them() -> None:
     refused = read(connected().refused_identity(tell_identity(), "NoAuthProvider: none"))
     assert refused == {
         "type": "AuthError", "error": "NoAuthProvider: none", "baseVersion": 0, "authUpdateAttempted": True
+    }  # fmt: skip
+    assert read(connected().expired_identity()) == {
+        "type": "AuthError", "error": "Convex token identity expired", "baseVersion": 0, "authUpdateAttempted": False
     }  # fmt: skip
 
 

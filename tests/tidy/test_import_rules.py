@@ -22,17 +22,19 @@ ROOMS: dict[str, set[str]] = {
     "jail": BASE,  # its child process finds the jobs' rooms by a table of names
     "isolate": DATA | {"jail"},  # no storage, no database: it reaches data only through the hostcall table it is given
     "egress": BASE,  # no data: whoever fetches hands in what is sent and takes what comes back
+    "identity": DATA,  # no network of its own: it is handed the deployment's way out
     "bundle": DATA | {"jail", "isolate"},
     "vectors": DATA | {"storage", "database"},
     "schedule": DATA | {"storage", "database"},  # it hands what is due to whoever can run functions
-    "functions": DATA | {"storage", "database", "isolate", "bundle", "vectors", "schedule"},
+    "functions": DATA | {"storage", "database", "isolate", "identity", "bundle", "vectors", "schedule"},
     "transfer": DATA | {"storage", "database"},  # files in, files out: no deployment, no requests
     "backup": DATA | {"storage", "database", "bundle", "functions"},
     "admin": DATA
-    | {"storage", "database", "isolate", "egress", "bundle", "schedule", "functions", "transfer", "backup"},
+    | {"storage", "database", "isolate", "egress", "identity", "bundle", "schedule", "functions"}
+    | {"transfer", "backup"},
     "sync": DATA | {"storage", "database", "functions"},
     "http": DATA
-    | {"supervisor", "storage", "database", "jail", "isolate", "bundle", "functions", "transfer", "backup"}
+    | {"supervisor", "storage", "database", "jail", "isolate", "identity", "bundle", "functions", "transfer", "backup"}
     | {"admin", "sync"},
     "cli": DATA
     | {"supervisor", "storage", "database", "jail", "isolate", "egress", "bundle", "functions", "backup"}
@@ -45,6 +47,7 @@ ROOMS: dict[str, set[str]] = {
 RESERVED: dict[str, set[str]] = {
     "lmdb": {"storage"},
     "wasmtime": {"isolate"},
+    "jwt": {"identity"},
     "numpy": {"vectors"},
     "usearch": {"vectors"},
     "cronsim": {"schedule"},

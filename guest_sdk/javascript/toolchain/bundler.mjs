@@ -28,6 +28,7 @@ const LOADERS = {
   ".json": "json", ".txt": "text",
 };
 const FOLDERS_ABOVE_MAX = 8;
+const AUTH_CONFIG = "auth.config";
 const EXTENDS_MAX = 8;
 
 // esbuild's helper renames on every call of a function that makes closures; most names are right already.
@@ -123,9 +124,13 @@ function packageVersion(folder) {
 }
 
 function entryText(request) {
-  const imports = request.entries.map((e, i) => `import * as m${i} from ${JSON.stringify("./" + e.path)};`);
-  const fields = request.entries.map((e, i) => `${JSON.stringify(e.name)}: m${i}`);
-  return `${imports.join("\n")}\nskerryRegister({ ${fields.join(", ")} }, ${JSON.stringify(request.node)});\n`;
+  const auth = request.entries.find((e) => e.name === AUTH_CONFIG);
+  const entries = request.entries.filter((e) => e !== auth);
+  const imports = entries.map((e, i) => `import * as m${i} from ${JSON.stringify("./" + e.path)};`);
+  const fields = entries.map((e, i) => `${JSON.stringify(e.name)}: m${i}`);
+  // Loaded when it is asked for: see the prelude's register.ts.
+  const rest = auth ? `, () => require(${JSON.stringify("./" + auth.path)})` : "";
+  return `${imports.join("\n")}\nskerryRegister({ ${fields.join(", ")} }, ${JSON.stringify(request.node)}${rest});\n`;
 }
 
 // -- one request ---------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ Concurrency: the loop thread.
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +24,7 @@ from skerry.functions.deployment import Deployment
 from skerry.functions.lane import Done
 from skerry.functions.metering import Meter
 from skerry.functions.request import CallRequest, CallResult
+from skerry.identity import User
 
 _log: Final = logging.getLogger("skerry.host")
 
@@ -130,6 +131,37 @@ class Hosted:
         self.used = True
         self._deployment.cache.count("", None)
 
+    def identify(self, token: bytes, told: Callable[[User | SkerryError], None]) -> None:
+        """Tells whose token it is, once the deployment is open and its provider's keys are there."""
+        deployment = self._deployment
+        if deployment is not None and self.state is State.ACTIVE:
+            self.used = True
+            self._users += 1
+
+            def tell(outcome: User | SkerryError) -> None:
+                self._users -= 1
+                told(outcome)
+
+            deployment.authority.verify(token, tell)
+            return
+        if len(self._telling) >= limits.DEPLOYMENT_OPENING_CALLS_MAX:
+            told(_too_many())
+            return
+
+        async def open_and_tell() -> None:
+            try:
+                async with self.using():
+                    self.identify(token, told)
+            except SkerryError as error:
+                told(error)
+
+        self._tell(open_and_tell())
+
+    def _tell(self, telling: Coroutine[Any, Any, None]) -> None:
+        task = self._opener.loop.create_task(telling)
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+
     def newest_ts(self, done: Callable[[int | SkerryError], None]) -> None:
         """Tells the timestamp of the newest durable commit, once the deployment is open."""
         deployment = self._deployment
@@ -149,9 +181,7 @@ class Hosted:
                 outcome = error
             done(outcome)
 
-        task = self._opener.loop.create_task(open_and_tell())
-        self._telling.add(task)
-        task.add_done_callback(self._telling.discard)
+        self._tell(open_and_tell())
 
     async def run(self, request: CallRequest) -> CallResult:
         """The same as a coroutine. Raises: SkerryError."""

@@ -283,6 +283,7 @@ class RunningAction:
             wording="any",
             ip=mine.ip,
             user_agent=mine.user_agent,
+            token=mine.token,
         )
         request.job_id = mine.job_id
         child = self.actions.call(request, wanted.args, partial(self._called, ticket, wanted), self)

@@ -25,7 +25,7 @@ from skerry.functions.function_table import ABI_VERSION
 
 assert limits.SOURCE_MAP_BYTES_MAX < 16**8, "eight digits hold its size"
 
-CHECKS_VERSION: Final = 2
+CHECKS_VERSION: Final = 3
 """To be raised with any change that lets a check refuse, or a description say, something else than before."""
 
 _MAGIC: Final = b"skerry checked version 1\n"

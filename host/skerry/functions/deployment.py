@@ -53,6 +53,7 @@ from skerry.functions.stepping import Room, up_to_room
 from skerry.functions.terms import Terms
 from skerry.functions.upkeep import Upkeep
 from skerry.functions.version import Version, check_version
+from skerry.identity import Authority, read_providers
 from skerry.isolate import CompiledModule, ModuleCache, compile_jailed, get_engine
 from skerry.storage import Tree
 from skerry.storage.lmdb_engine import LmdbEngine
@@ -131,6 +132,7 @@ class Deployment:
         )
         self._is_settled, self.scheduled = False, self._make_scheduled(timers or loop)
         self.cache, self.care = self._make_cache(), Care(self.database, self._engine, loop)
+        self.authority = self._make_authority(way_out)
         secret = hmac.digest(host_key, b"vector filters " + name.encode(), "sha256")
         self.vectors = self._vector_indexes(timers or loop, secret)
         self._schema = SchemaWork(self.database, self.lane, loop, terms.meter, _shutting_down)
@@ -155,6 +157,9 @@ class Deployment:
 
     def _make_cache(self) -> QueryCache:
         return QueryCache(self.database, self.meter, self._run_query)
+
+    def _make_authority(self, way_out: WayOut | None) -> Authority:
+        return Authority(way_out, self._clock_ns, self._loop, time.thread_time_ns, self._charge)
 
     def _begin_upkeep(self, clock_ns: Callable[[], int]) -> Upkeep:
         upkeep = Upkeep(self.database, self._engine, clock_ns, self._loop, self.terms)
@@ -376,6 +381,7 @@ class Deployment:
             self.version = version
             self.cache.clear()
             self.scheduled.activated()
+            self.authority.use(version.providers)
             for told in self.on_activated:
                 told()
 
@@ -453,6 +459,7 @@ class Deployment:
         self.cache.clear()
         self.scheduled.stop()
         self.care.close()
+        self.authority.close()
         self.actions.drain()
         for told in self.on_drained:
             told()
@@ -510,6 +517,12 @@ class Deployment:
         return self._check(read_bundle(self._kept.read(digest)))
 
     def _load_active(self) -> Version | None:
+        """The active version, whose providers are in force from now on."""
+        version = self._load_active_version()
+        self.authority.use(() if version is None else version.providers)
+        return version
+
+    def _load_active_version(self) -> Version | None:
         """The active version by what was kept of its checks, or, where that is missing, checked again."""
         active = self._kept.active
         if active is None or self._is_quarantined(active):
@@ -518,7 +531,7 @@ class Deployment:
         module = None if found is None else self._cache.find(found.module_digest)
         if found is None or module is None:
             return self._load_kept(active)
-        return self._version(active, module, found.description, found.map_bytes)
+        return self._version(active, module, found.description, found.map_bytes, is_known=True)
 
     def _check(self, bundle: Bundle) -> Version:
         """The version in a bundle that has passed all checks, of which the outcome is kept."""
@@ -526,11 +539,30 @@ class Deployment:
         self._checked.keep(bundle.digest, module.digest, description, bundle.source_map)
         return self._version(bundle.digest, module, description, len(bundle.source_map))
 
-    def _version(self, digest: str, module: CompiledModule, description: bytes, map_bytes: int) -> Version:
+    def _version(
+        self, digest: str, module: CompiledModule, description: bytes, map_bytes: int, *, is_known: bool = False
+    ) -> Version:
+        """A version ready to be called. Raises: ClientError, for an auth config that is not valid here, unless it was
+        once."""
         stacks = StackMapper(lambda: self._source_map(digest), map_bytes)
-        mark = self.scheduled.due_mark
+        described = Description(description)
+        try:
+            providers = read_providers(described.auth, self._environment)
+        except ClientError as error:
+            if not is_known:
+                raise
+            _log.warning("nobody can authenticate with %s until it is deployed again: %s", self.name, error.message)
+            providers = ()
         return Version(
-            digest, module, Description(description), stacks, self.name, self._environment, self.vectors, mark
+            digest,
+            module,
+            described,
+            stacks,
+            self.name,
+            self._environment,
+            self.vectors,
+            self.scheduled.due_mark,
+            providers,
         )
 
     def _source_map(self, digest: str) -> bytes:

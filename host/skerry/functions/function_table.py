@@ -37,11 +37,12 @@ class FunctionSpec:
 class Description:
     """A module's own description.
 
-    Shape: `functions` by name (`module:function`), `schema` as exported or None, `features` declared, `crons` by
-    name.
+    Shape: `functions` by name (`module:function`), `schema` as exported or None, `auth` the app's auth config as a
+    template or None (`skerry.identity.providers` judges it), `features` declared, `crons`
+    by name.
     """
 
-    __slots__ = ("crons", "features", "functions", "language", "listed", "schema")
+    __slots__ = ("auth", "crons", "features", "functions", "language", "listed", "schema")
 
     def __init__(self, raw: bytes) -> None:
         """Raises: ClientError `DescriptionInvalid`."""
@@ -62,6 +63,7 @@ class Description:
             self.schema: Any = fields.get("schema")
             kinds = {name: spec.kind for name, spec in self.functions.items()}
             self.crons = parse_crons(fields.get("crons"), kinds)
+            self.auth: Any = fields.get("auth")
             features = _list(fields, "features", limits.APP_ENTRY_MODULES_MAX)
             self.features = [str(item)[: limits.FIELD_NAME_CHARS_MAX] for item in features]
         except DeveloperError as error:

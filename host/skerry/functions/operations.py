@@ -405,7 +405,7 @@ def _request_metadata(frame: Frame, _argument: bytes, _raw: bytes | None) -> byt
             "userAgent": request.user_agent,
             "requestId": request.request_id,
             "scheduledFunctionId": request.job_id,
-            "authToken": None,
+            "authToken": None if request.token is None else request.token.decode(),
         }
     )
 

@@ -32,6 +32,8 @@ class CallRequest:
     object, or of an array with one, None for none; `is_admin` lets internal functions be called; `wording` says how a
     missing function is reported: "public" or "any" (protocol reference 2.3); `request_id` 16 hexadecimal digits; `at`
     what a query is to read, None for the newest state.
+    `token` is what the caller sent to say who it is, None for none: whoever passes the request on has it verified
+    first, and puts what it says into `identity`.
     `journal` is the query journal of an earlier run; `wants_reads` asks a query for what it has read; `is_repeated`
     says that it runs because what it read has changed, `wants_kept` that its answer is to be kept for others; `keep`
     gives, for the result of a mutation and its commit's timestamp, what is to be written with the commit. `job_id` is
@@ -41,7 +43,7 @@ class CallRequest:
 
     __slots__ = (
         "args", "at", "identity", "ip", "is_admin", "is_repeated", "job_id", "journal", "keep", "kind", "path",
-        "request_id", "user_agent", "wants_kept", "wants_reads", "within", "wording",
+        "request_id", "token", "user_agent", "wants_kept", "wants_reads", "within", "wording",
     )  # fmt: skip
 
     def __init__(
@@ -57,8 +59,10 @@ class CallRequest:
         ip: str | None = None,
         user_agent: str | None = None,
         at: ReadTime | None = None,
+        token: bytes | None = None,
     ) -> None:
         self.at = at
+        self.token = token
         self.kind = kind
         self.path = path
         self.args = args

@@ -18,6 +18,7 @@ from skerry.functions.crash_notes import crash_number_of, note_of_this_thread
 from skerry.functions.failures import thrown_failure
 from skerry.functions.function_table import ABI_VERSION, Description, FunctionSpec
 from skerry.functions.module_check import check_module
+from skerry.identity import Provider
 from skerry.isolate import DONE, ActionModule, BuildRunner, CompiledModule, ModuleCache
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class Version:
     """Shape: `digest` of the bundle, `module` compiled, `functions` by canonical path, `schema` the export's JSON,
     `stacks` for traces, `environment` what `process.env` shows, `crash_number` what is noted while its code runs,
     `action_module` the module as actions run it, None before the first action, `vectors` and `due_mark` the
-    deployment's own.
+    deployment's own, `providers` whom it trusts to say who a user is.
     """
 
     __slots__ = (
@@ -46,6 +47,7 @@ class Version:
         "functions",
         "listed",
         "module",
+        "providers",
         "schema",
         "stacks",
         "vectors",
@@ -61,9 +63,11 @@ class Version:
         environment: dict[str, str],
         vectors: "VectorIndexes | None" = None,
         due_mark: "DueMark | None" = None,
+        providers: tuple[Provider, ...] = (),
     ) -> None:
         self.due_mark = due_mark
         self.vectors = vectors
+        self.providers = providers
         self.digest = digest
         self.crash_number = crash_number_of(deployment_name, digest)
         self.module = module

@@ -38,6 +38,7 @@ from skerry.http.long_bodies import LongWork, Outcome
 from skerry.http.metrics import Metrics
 from skerry.http.routes import CALL_ROUTES, RUN_PREFIX
 from skerry.http.turns import Ask, TurnQueue, Turns
+from skerry.identity import User
 from skerry.limits import (
     HTTP_BATCH_QUERIES_MAX,
     HTTP_QUERY_STRING_BYTES_MAX,
@@ -126,8 +127,31 @@ class CallEndpoints:
         """Who sends this. Raises: as `authenticate`."""
         return authenticate(authorization, self._judge)
 
+    def identify(self, token: bytes, told: Callable[[User | SkerryError], None]) -> None:
+        """Tells whose token it is, now or when its provider's keys are there."""
+        self._deployment.identify(token, told)
+
+    def start_as_sent(self, request: CallRequest, done: Callable[[CallResult | SkerryError], None]) -> None:
+        """Runs a call as whoever its token says, or refuses it; one without a token runs at once."""
+        if request.token is None:
+            self._deployment.start(request, done)
+        else:
+            self._deployment.identify(request.token, partial(self._start_as, request, done))
+
+    def _start_as(
+        self, request: CallRequest, done: Callable[[CallResult | SkerryError], None], user: User | SkerryError
+    ) -> None:
+        if isinstance(user, SkerryError):
+            done(user)
+            return
+        request.identity = user.identity
+        try:
+            self._deployment.start(request, done)
+        except Exception as error:  # whoever tells who it is has others to tell
+            done(SystemFault("InternalServerError", str(error)))
+
     def make_request(self, kind: str, path: str, args: bytes, caller: Caller) -> CallRequest:
-        """The request for a function that did not come over HTTP."""
+        """The request for a function that did not come over HTTP, of a caller who is known."""
         return CallRequest(
             kind=kind,
             path=path,
@@ -135,6 +159,7 @@ class CallEndpoints:
             is_admin=caller.is_admin,
             identity=caller.identity,
             request_id=self._request_ids.name(None).decode(),
+            token=caller.token,
         )
 
     def admit(self, exchange: Exchange) -> None:
@@ -261,7 +286,7 @@ class CallEndpoints:
         formats = [_format(exchange, fields) for fields in asked]
         at = ReadTime()
         requests = [self._request(exchange, fields, "query", path_of(fields), at=at) for fields in asked]
-        _Batch(self, self._deployment, exchange, requests, formats, self.redacted).ask()
+        _Batch(self, exchange, requests, formats, self.redacted).ask()
 
     # -- calling -------------------------------------------------------------------------------------------------
 
@@ -278,7 +303,7 @@ class CallEndpoints:
         exchange.started = self._monotonic()
         exchange.kind = kind
         exchange.value_format = _format(exchange, fields)
-        if kind == "query" and at is None:
+        if kind == "query" and at is None and exchange.caller.token is None:  # a user is still to be verified
             kept = self._deployment.kept_answer(path, args_of(fields), exchange.caller.identity)
             if kept is not None and not long_bytes(kept):
                 self._answer_kept(exchange, kept)
@@ -324,7 +349,7 @@ class CallEndpoints:
     def _run_call(self, exchange: Exchange, request: CallRequest) -> None:
         exchange.is_calling = True
         try:
-            self._deployment.start(request, partial(self._done, exchange))
+            self.start_as_sent(request, partial(self._done, exchange))
         except Exception as error:
             if exchange.is_calling:
                 exchange.is_calling = False
@@ -403,6 +428,7 @@ class CallEndpoints:
             ip=exchange.ip,
             user_agent=None if user_agent is None else user_agent[:USER_AGENT_CHARS_MAX].decode("latin-1"),
             at=at,
+            token=caller.token,
         )
 
 
@@ -412,14 +438,12 @@ class _Batch:
     def __init__(
         self,
         endpoints: CallEndpoints,
-        deployment: Hosted,
         exchange: Exchange,
         requests: list[CallRequest],
         formats: list[int],
         redacted: bool,
     ) -> None:
         self._endpoints = endpoints
-        self._deployment = deployment
         self._exchange = exchange
         self._requests = requests
         self._formats = formats
@@ -438,7 +462,7 @@ class _Batch:
 
     def _run_query(self, number: int, request: CallRequest) -> None:
         try:
-            self._deployment.start(request, partial(self._done, number))
+            self._endpoints.start_as_sent(request, partial(self._done, number))
         except Exception as error:
             self._endpoints.fail(self._exchange, error)
 

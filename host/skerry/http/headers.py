@@ -11,10 +11,11 @@ from base64 import b64decode
 from binascii import Error as Base64Error
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from skerry.admin.access import RIGHTS, Right, Scope
 from skerry.errors import ClientError, DeveloperError
+from skerry.identity import acting_user, check_shape
 from skerry.limits import (
     CLIENT_HEADER_CACHE_ENTRIES_MAX,
     HTTP_BODY_NESTING_MAX,
@@ -39,13 +40,18 @@ _FIRST_WITH_CLEAN_JSON: Final[dict[str, tuple[int, int, int]]] = {
 
 
 class Caller:
-    """Who sent a request. Shape: `is_admin` when the admin key was sent; `identity` the user that an admin acts as."""
+    """Who sent a request.
 
-    __slots__ = ("identity", "is_admin")
+    Shape: `is_admin` when the admin key was sent; `identity` the user that an admin acts as; `token` of a user, which
+    is still to be verified.
+    """
 
-    def __init__(self, is_admin: bool, identity: dict[str, Any] | None = None) -> None:
+    __slots__ = ("identity", "is_admin", "token")
+
+    def __init__(self, is_admin: bool, identity: dict[str, Any] | None = None, token: bytes | None = None) -> None:
         self.is_admin = is_admin
         self.identity = identity
+        self.token = token
 
 
 ANONYMOUS: Final = Caller(False)
@@ -61,8 +67,9 @@ def authenticate(
 ) -> Caller:
     """The caller that an `Authorization` header names, for something that takes `right`.
 
-    Raises: ClientError `InvalidHeaderFailure`, `InvalidAdminKey`, `HeaderParseFailure`, `InvalidAuthHeader`,
-    `NoAuthProvider`, `bad_key_code` for a key that is not the deployment's, `KeyNotAllowed` for one without the right.
+    A user's token is only looked at: who may be behind it, `skerry.identity` says. Raises: ClientError
+    `InvalidHeaderFailure`, `InvalidAdminKey`, `HeaderParseFailure`, `InvalidAuthHeader`, `bad_key_code` for a key that
+    is not the deployment's, `KeyNotAllowed` for one without the right.
     """
     if authorization is None:
         return ANONYMOUS
@@ -72,7 +79,9 @@ def authenticate(
     if scheme == b"convex ":
         return _authenticate_admin(authorization[7:].strip(), judge, right, bad_key_code)
     if scheme == b"bearer ":
-        _refuse_token(authorization[7:].strip())
+        token = authorization[7:].strip()
+        check_shape(token)
+        return Caller(False, None, token)
     raise ClientError("InvalidAdminKey", "The Authorization header holds neither an admin key nor a bearer token.")
 
 
@@ -126,16 +135,7 @@ def _identity(encoded: bytes) -> dict[str, Any]:
         parsed = None
     if not isinstance(parsed, dict):
         raise ClientError("HeaderParseFailure", "What follows the admin key is not the base64 of an identity's JSON.")
-    return cast("dict[str, Any]", parsed)
-
-
-def _refuse_token(token: bytes) -> None:
-    if token.count(b".") != 2 or not all(token.split(b".")):
-        raise ClientError("InvalidAuthHeader", "Could not parse JWT payload: a token has three base64-encoded parts.")
-    raise ClientError(
-        "NoAuthProvider",
-        "No auth provider found matching the given token: this deployment has no auth providers configured.",
-    )
+    return acting_user(parsed)
 
 
 @lru_cache(maxsize=CLIENT_HEADER_CACHE_ENTRIES_MAX)

@@ -6,7 +6,7 @@ There is one while the deployment is open and somebody is connected; connections
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import Final
+from typing import Any, Final, NamedTuple
 from weakref import ReferenceType, WeakKeyDictionary
 
 import orjson
@@ -20,7 +20,8 @@ from skerry.http.calls import CallEndpoints
 from skerry.http.headers import ANONYMOUS, Caller
 from skerry.http.sync_updates import Updates
 from skerry.http.turns import Ask
-from skerry.limits import SYNC_CONNECTIONS_EACH_MAX
+from skerry.identity import User, acting_user
+from skerry.limits import AUTH_CLOCK_SKEW_SECONDS, SYNC_CONNECTIONS_EACH_MAX
 from skerry.sync.live_query import LiveQuery
 from skerry.sync.messages import Authenticate, Call, Message, parse_message
 from skerry.sync.mutations import Mutations, Outcome
@@ -28,9 +29,18 @@ from skerry.sync.reactor import Reactor, shown_message
 
 Done = Callable[[CallResult | SkerryError], None]
 CallerKey = tuple[bool, bytes]
-"""Whether it is an admin, and the JSON of the user that the admin acts as, empty for none."""
+"""Whether it is an admin, and the JSON of the user's identity, empty for none."""
 
-NOBODY: Final[CallerKey] = (False, b"")
+
+class SyncCaller(NamedTuple):
+    """Who a client is. Shape: `token` says so, None for none; `expires_s` since the epoch, when that stops to hold."""
+
+    key: CallerKey
+    token: bytes | None = None
+    expires_s: float = float("inf")
+
+
+NOBODY: Final = SyncCaller((False, b""))
 
 
 class Leaving:
@@ -38,6 +48,10 @@ class Leaving:
 
     def leave(self) -> None:
         """Ends the connection; its client comes back."""
+        raise NotImplementedError
+
+    def leave_as_user(self) -> None:
+        """The same, where the client is a user: who says so has changed."""
         raise NotImplementedError
 
 
@@ -61,6 +75,9 @@ class SyncHub:
         self._answers_since_ts = first_answer_ts(deployment.database)
         self.mutations = Mutations(endpoints.start, self._answer, endpoints.redacted)
         deployment.database.on_commit.append(self.reactor.committed)
+        self._authority = deployment.authority
+        self._providers = self._authority.providers
+        deployment.on_activated.append(self._check_users)
         deployment.on_activated.append(self.reactor.all_stale)
         deployment.on_drained.append(self._leave)
 
@@ -74,18 +91,28 @@ class SyncHub:
         """Whether the deployment has as many connections as it may."""
         return len(self.connections) >= SYNC_CONNECTIONS_EACH_MAX
 
-    def identify(self, sent: Authenticate) -> CallerKey:
-        """The caller that an Authenticate message makes. Raises: ClientError, as a header with the same would."""
+    def identify(self, sent: Authenticate, told: Callable[[SyncCaller | SkerryError], None]) -> None:
+        """Tells who an Authenticate message makes the client, or what a header with the same would be refused with."""
         if sent.kind == "None" or sent.value is None:
-            return NOBODY
-        scheme = b"Convex " if sent.kind == "Admin" else b"Bearer "
+            told(NOBODY)
+            return
         try:
-            caller = self._endpoints.caller_of(scheme + sent.value.encode())
+            value = sent.value.encode()
+            if sent.kind == "User":
+                self._endpoints.identify(value, partial(_tell_user, told))
+                return
+            caller = self._endpoints.caller_of(b"Convex " + value)
+            identity = caller.identity if sent.acting_as is None else acting_user(orjson.loads(sent.acting_as))
         except UnicodeEncodeError:
-            raise ClientError("InvalidAuthHeader", "The credentials are not valid Unicode.") from None
-        if sent.acting_as is not None:
-            return (caller.is_admin, sent.acting_as)
-        return (caller.is_admin, b"" if caller.identity is None else orjson.dumps(caller.identity))
+            told(ClientError("InvalidAuthHeader", "The credentials are not valid Unicode."))
+        except ClientError as error:
+            told(error)
+        else:
+            told(SyncCaller((caller.is_admin, _identity_key(identity))))
+
+    def has_expired(self, caller: SyncCaller) -> bool:
+        """Whether the token that says who a client is has stopped to hold."""
+        return caller.expires_s <= self._authority.now_s()
 
     def read_long(self, text: bytes | bytearray, done: Callable[[Message | Exception], None]) -> None:
         """Parses a long message beside the loop thread. Raises: SystemFault, where too much waits already."""
@@ -96,21 +123,21 @@ class SyncHub:
         self,
         call: Call,
         session: bytes,
-        caller: CallerKey,
+        caller: SyncCaller,
         placed: Callable[[], None],
         done: Callable[[Outcome], None],
     ) -> Ask:
         """What runs a mutation, for `ask`; `placed` and `done` as `Mutations.run`."""
-        request = self._endpoints.make_request("mutation", call.path, call.args, _caller(caller))
+        request = self._endpoints.make_request("mutation", call.path, call.args, _caller(caller.key, caller.token))
         return partial(self.mutations.run, session, call.request_id, request, placed, done)
 
     def ask(self, run: Ask) -> None:
         """Runs a mutation in the deployment's turn. Raises: SkerryError, where quotas do not allow it."""
         self._endpoints.ask(run)
 
-    def act(self, call: Call, caller: CallerKey, done: Done) -> None:
+    def act(self, call: Call, caller: SyncCaller, done: Done) -> None:
         """Runs an action in the deployment's turn. Raises: as `ask`."""
-        request = self._endpoints.make_request("action", call.path, call.args, _caller(caller))
+        request = self._endpoints.make_request("action", call.path, call.args, _caller(caller.key, caller.token))
         self._endpoints.ask(partial(self._endpoints.start, request, done))
 
     def _run_query_soon(self, run: Callable[[], None]) -> None:
@@ -150,6 +177,13 @@ class SyncHub:
         database = self._database
         return find_answer(database.stored_in_meta, database.durable_ts, name, self._answers_since_ts)
 
+    def _check_users(self) -> None:
+        """Has users say again who they are, where others decide about it from now on."""
+        if self._authority.providers != self._providers:
+            self._providers = self._authority.providers
+            for connection in list(self.connections):
+                connection.leave_as_user()
+
     def _leave(self) -> None:
         for connection in list(self.connections):
             connection.leave()
@@ -181,8 +215,19 @@ def _failure(error: ClientError) -> CallResult | ClientError:
     return CallResult(False, b"", [], error_message=error.message, error_code=error.code)
 
 
-def _caller(key: CallerKey) -> Caller:
+def _tell_user(told: Callable[[SyncCaller | SkerryError], None], user: User | SkerryError) -> None:
+    if isinstance(user, SkerryError):
+        told(user)
+    else:
+        told(SyncCaller((False, _identity_key(user.identity)), user.token, user.expires_s + AUTH_CLOCK_SKEW_SECONDS))
+
+
+def _identity_key(identity: dict[str, Any] | None) -> bytes:
+    return b"" if identity is None else orjson.dumps(identity)
+
+
+def _caller(key: CallerKey, token: bytes | None = None) -> Caller:
     is_admin, identity = key
-    if not is_admin:
+    if not is_admin and not identity:
         return ANONYMOUS
-    return Caller(True, orjson.loads(identity) if identity else None)
+    return Caller(is_admin, orjson.loads(identity) if identity else None, token)

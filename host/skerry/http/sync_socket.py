@@ -45,7 +45,8 @@ from skerry.http.frames import (
 from skerry.http.front import Front
 from skerry.http.outbox import WRITE_BYTES, Outbox, takes_chunks, write_pieces
 from skerry.http.port import NEVER, PortShare
-from skerry.http.sync_hub import NOBODY, CallerKey, Leaving, SyncHub, hub_of
+from skerry.http.sync_client import DONE, RESTARTING, SyncClient
+from skerry.http.sync_hub import SyncHub, hub_of
 from skerry.http.turns import Ask
 from skerry.limits import (
     JSON_WHOLE_BYTES_MAX,
@@ -63,23 +64,22 @@ from skerry.limits import (
 )
 from skerry.sync import session as frames
 from skerry.sync.live_query import LiveQuery
-from skerry.sync.messages import Add, Authenticate, Call, Message
+from skerry.sync.messages import Add, Call, Message
 from skerry.sync.mutations import Outcome
-from skerry.sync.session import Identify, Session, Step, Subscribe, Unsubscribe
+from skerry.sync.session import Identify, Run, Step, Subscribe, Unsubscribe
 
 _log: Final = logging.getLogger("skerry.sync")
 _PATH: Final = re.compile(r"/api/(?:[^/]{1,64}/)?sync")
 _TRY_AGAIN: Final = 1013
-_RESTARTING: Final = 1012
 _INTERNAL: Final = 1011
-_DONE: Final = 1000
 _REASON_BYTES_MAX: Final = 123
 
 
-class SyncSocket(asyncio.Protocol, Leaving):
+class SyncSocket(asyncio.Protocol, SyncClient):
     """One connection. Shape: made where an HTTP connection asks for another protocol, with what it had read."""
 
     def __init__(self, share: PortShare, front: Front, connections: set[Any], loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__()
         self.deadline = NEVER
         self._share = share
         self._front = front
@@ -88,9 +88,7 @@ class SyncSocket(asyncio.Protocol, Leaving):
         self._handshake: ServerProtocol | None = ServerProtocol()
         self._reader = FrameReader(SYNC_MESSAGE_BYTES_MAX, SYNC_MESSAGE_FRAMES_MAX)
         self._outbox = Outbox()
-        self._session = Session()
         self._hub: SyncHub | None = None
-        self._caller: CallerKey = NOBODY
         self._task: asyncio.Task[None] | None = None
         self._ended: asyncio.Future[None] = loop.create_future()
         self._steps: deque[Step] = deque()
@@ -104,12 +102,10 @@ class SyncSocket(asyncio.Protocol, Leaving):
         self._mutating = 0
         self._pong: bytes | None = None
         self._actions = 0
-        self._is_open = False  # after the handshake, before either side has said that it ends
         self._is_deaf = False  # what arrives is thrown away
         self._is_update_soon = False
         self._is_hearing_soon = False
         self._is_blocked = False
-        self._is_waiting = False  # something beside the loop thread comes before what is next
         self._unsent = 0
         self._ends_at = NEVER
         self._heard_at = self._sent_at = self._blocked_at = loop.time()
@@ -178,7 +174,7 @@ class SyncSocket(asyncio.Protocol, Leaving):
 
     def leave(self) -> None:
         """Ends the connection because its server or its deployment stops; the client connects again."""
-        self._close(_RESTARTING, "ShuttingDown")
+        self._close(RESTARTING, "ShuttingDown")
 
     # -- the handshake -----------------------------------------------------------------------------------------------
 
@@ -353,6 +349,8 @@ class SyncSocket(asyncio.Protocol, Leaving):
         self._hear_soon()
 
     def _do(self, hub: SyncHub, step: Step) -> None:
+        if isinstance(step, Subscribe | Run) and self._has_expired(hub, self._caller):
+            return
         if isinstance(step, Subscribe):
             self._queries[step.query.query_id] = step.query
             self._watch(hub, step.query, step.query.journal)
@@ -366,7 +364,7 @@ class SyncSocket(asyncio.Protocol, Leaving):
             self._run(hub, step.call)
 
     def _watch(self, hub: SyncHub, query: Add, journal: str | None) -> None:
-        live = hub.reactor.watch((query.path, query.args, self._caller), journal, self)
+        live = hub.reactor.watch((query.path, query.args, self._caller.key), journal, self)
         self._lives[query.query_id] = live
         self._ids.setdefault(live, set()).add(query.query_id)
         if live.is_valid:
@@ -383,16 +381,7 @@ class SyncSocket(asyncio.Protocol, Leaving):
             self._stale.discard(live)
             hub.reactor.forget(live, self)
 
-    def _identify(self, hub: SyncHub, sent: Authenticate) -> None:
-        try:
-            caller = hub.identify(sent)
-        except ClientError as error:
-            self._send(self._session.refused_identity(sent, f"{error.code}: {error.message}"))
-            self._close(_DONE, error.code)
-            return
-        if caller == self._caller:
-            return
-        self._caller = caller
+    def _watch_again(self, hub: SyncHub) -> None:
         for query_id, query in self._queries.items():
             journal = self._lives[query_id].journal  # the pages behind it begin where it ends
             self._unwatch(hub, query_id)
@@ -418,6 +407,8 @@ class SyncSocket(asyncio.Protocol, Leaving):
     def _mutate(self, hub: SyncHub) -> None:
         """Begins the next mutation, once the one before has its place among all others."""
         if self._placing is not None or not self._mutations or self._mutating >= SYNC_MUTATIONS_AT_ONCE_MAX:
+            return
+        if self._has_expired(hub, self._caller):
             return
         self._placing, run = self._mutations.popleft()
         self._mutating += 1
@@ -485,7 +476,7 @@ class SyncSocket(asyncio.Protocol, Leaving):
         hub = self._hub
         if hub is None or not self._stale or self._steps or self._is_blocked or not self._is_open:
             return
-        if ts < self._session.floor_ts:
+        if ts < self._session.floor_ts or self._session.is_undecided or self._has_expired(hub, self._caller):
             return
         results = hub.reactor.results_at(ts, self._lives.items())
         frame = None if results is None else self._session.transition(ts, results)
@@ -513,9 +504,9 @@ class SyncSocket(asyncio.Protocol, Leaving):
         hub = self._hub
         if hub is None or not self._is_open:
             return
-        if not (self._stale or self._steps or self._is_blocked):
+        if not (self._stale or self._steps or self._is_blocked or self._session.is_undecided):
             changed = self._changed
-            if changed or self._session.owes_transition:
+            if (changed or self._session.owes_transition) and not self._has_expired(hub, self._caller):
                 results = [(query_id, self._lives[query_id].result or b"") for query_id in sorted(changed)]
                 changed.clear()
                 frame = self._session.transition(hub.durable_ts, results)
@@ -556,7 +547,7 @@ class SyncSocket(asyncio.Protocol, Leaving):
         """Ends a connection whose messages cannot be understood, or that asks for too much."""
         if isinstance(error, ClientError) and error.spec.http_status != 429:
             self._send(frames.fatal_error(error.message))
-            self._close(_DONE, error.code)
+            self._close(DONE, error.code)
         else:
             self._close_for(error)
 

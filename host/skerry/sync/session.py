@@ -113,6 +113,12 @@ class Session:
         self._long_bytes = 0
         self._removed: list[int] = []
         self._owes = False
+        self._is_undecided = False
+
+    @property
+    def is_undecided(self) -> bool:
+        """Whether it is still being judged who the client is: until `identified` nothing more is done or sent."""
+        return self._is_undecided
 
     @property
     def floor_ts(self) -> int:
@@ -149,6 +155,7 @@ class Session:
             if message.base_version != identity:
                 raise _mismatch("identity", message.base_version, identity)
             self._received = (query_set, identity + 1)
+            self._is_undecided = True
             return [Identify(message)]
         return [] if isinstance(message, Event) else [Run(message)]
 
@@ -208,6 +215,7 @@ class Session:
                 changed.append(pair)
         if not changed and not self._removed and not self.owes_transition:
             return None
+        assert not self._is_undecided, "the version of an identity is told once it is taken"
         assert ts >= self._sent_ts, "time does not go backwards"
         way = (self._sent, self._sent_ts, self._received, ts, tuple(changed), tuple(self._removed))
         frame = _transition(*way) if self.transitions is None else self.transitions.make(way)
@@ -220,6 +228,17 @@ class Session:
         """A mutation was answered: the client waits for the transition that covers its commit, if it has one."""
         self._owes = True
         self._owed_ts = max(self._owed_ts, ts)
+
+    def identified(self) -> None:
+        """The identity that was sent last is taken."""
+        self._is_undecided = False
+
+    def expired_identity(self) -> bytes:
+        """The frame that says that the client's token has expired; the connection is to be ended after it."""
+        return b'{"type":"AuthError","error":"Convex token identity expired","baseVersion":%d,%b}' % (
+            self._received[1],
+            b'"authUpdateAttempted":false',
+        )
 
     def refused_identity(self, sent: Authenticate, error: str) -> bytes:
         """The frame that says that an identity was not taken; the connection is to be ended after it."""

@@ -4,7 +4,24 @@
 import { define } from "./globals.ts";
 import { engine } from "./host.ts";
 
+// What stands for a variable's value while a template is made: its name between two characters of private use.
+const BEFORE = "\ue000";
+const AFTER = "\ue001";
+
+let isTemplate = false;
+
+/** Runs something with the names of variables, between marks, in place of their values. */
+export function asTemplate<T>(run: () => T): T {
+  isTemplate = true;
+  try {
+    return run();
+  } finally {
+    isTemplate = false;
+  }
+}
+
 function read(name: string): string | undefined {
+  if (isTemplate) return BEFORE + name + AFTER;
   const value = JSON.parse(engine.hostcall("env/get", JSON.stringify({ name }))) as string | null;
   return value ?? undefined;
 }

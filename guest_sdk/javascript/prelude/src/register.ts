@@ -4,6 +4,7 @@
 import { beginCall } from "./call.ts";
 import { define } from "./globals.ts";
 import { type ContextKind, engine, type HostError } from "./host.ts";
+import { asTemplate } from "./process.ts";
 
 type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
 
@@ -30,13 +31,13 @@ const CONVEX_ERROR = Symbol.for("ConvexError");
 const FEATURE_MODULES: Record<string, string> = {
   crons: "crons",
   http: "http",
-  "auth.config": "auth",
   "convex.config": "components",
 };
 
 const functions = new Map<string, { kind: Kind; target: Registered }>();
 let schemaModule: Namespace | undefined;
 let cronsModule: Namespace | undefined;
+let loadAuthConfig: (() => Namespace) | undefined;
 const features = new Set<string>();
 
 export function installRegister(): void {
@@ -46,8 +47,11 @@ export function installRegister(): void {
   engine.setUncaughtFormatter(formatUncaught);
 }
 
-// `nodeModules` ask for the Node runtime and are not here; the host answers for their functions.
-function register(modules: Record<string, Namespace>, nodeModules: string[] = []): void {
+// `nodeModules` ask for the Node runtime and are not here; the host answers for their functions. `auth.config` is loaded
+// by `describe`: it reads the deployment's variables, and an image belongs to no deployment.
+function register(modules: Record<string, Namespace>, nodeModules: string[] = [], authConfig?: () => Namespace): void {
+  loadAuthConfig = authConfig;
+  if (authConfig !== undefined) features.add("auth");
   for (const path of nodeModules) features.add(`node:${path}`);
   for (const path of Object.keys(modules).sort()) {
     const namespace = modules[path]!;
@@ -85,8 +89,15 @@ function describe(): string {
       returns: parseOr(target.exportReturns?.(), null),
     });
   }
-  const crons = describeCrons();
-  return JSON.stringify({ abi: 1, language: "javascript", functions: listed, schema: describeSchema(), crons, features: [...features].sort() });
+  return JSON.stringify({
+    abi: 1,
+    language: "javascript",
+    functions: listed,
+    schema: describeSchema(),
+    crons: describeCrons(),
+    auth: describeAuth(),
+    features: [...features].sort(),
+  });
 }
 
 function describeCrons(): Json {
@@ -94,6 +105,14 @@ function describeCrons(): Json {
   const crons = cronsModule.default as { isCrons?: boolean; export?: () => string } | undefined;
   if (crons?.isCrons !== true || typeof crons.export !== "function") throw new Error("crons must have a default export made by cronJobs()");
   return JSON.parse(crons.export()) as Json;
+}
+
+function describeAuth(): Json {
+  if (loadAuthConfig === undefined) return null;
+  const load = loadAuthConfig;
+  const text = asTemplate(() => JSON.stringify(load().default)) as string | undefined;
+  if (text === undefined) throw new Error("auth.config must have a default export: { providers: [...] }");
+  return JSON.parse(text) as Json;
 }
 
 function describeSchema(): Json {
