@@ -3,9 +3,11 @@
 import { ConvexHttpClient, type OptimisticLocalStore } from "convex/browser";
 import {
   ConvexProvider,
+  ConvexProviderWithAuth,
   ConvexReactClient,
   useAction,
   useConvex,
+  useConvexAuth,
   useConvexConnectionState,
   useMutation,
   usePaginatedQuery,
@@ -14,7 +16,7 @@ import {
   useQuery,
 } from "convex/react";
 import { anyApi } from "convex/server";
-import { Component, type ReactNode, StrictMode, useLayoutEffect, useState } from "react";
+import { Component, type ReactNode, StrictMode, useCallback, useLayoutEffect, useState } from "react";
 import { createRoot } from "react-dom/client";
 
 const asked = new URLSearchParams(location.search);
@@ -105,7 +107,31 @@ function Preloaded() {
   return <Shown state={usePreloadedQuery(JSON.parse(asked.get("preloaded")!))} />;
 }
 
+/** A sign-in of the test's own: whoever has a token is signed in, and each time that the client asks for it is counted. */
+function useTokens() {
+  const [token, setToken] = useState<string | null>(null);
+  page.hands.signIn = (next: string | null) => setToken(next);
+  const fetchAccessToken = useCallback(async () => {
+    document.body.dataset.asked = String(Number(document.body.dataset.asked ?? 0) + 1);
+    return token;
+  }, [token]);
+  return { isLoading: false, isAuthenticated: token !== null, fetchAccessToken };
+}
+
+function Account() {
+  const { isAuthenticated, isLoading } = useConvexAuth();
+  const who = useQuery(rows.whoAmI, {});
+  page.hands.whoWrites = useMutation(rows.whoWrites);
+  return <Shown state={{ isAuthenticated, isLoading, who }} />;
+}
+
+const client = new ConvexReactClient(url);
 const scenes: Record<string, () => ReactNode> = {
+  account: () => (
+    <ConvexProviderWithAuth client={client} useAuth={useTokens}>
+      <Account />
+    </ConvexProviderWithAuth>
+  ),
   list: () => <List />,
   sums: () => <Sums />,
   pages: () => <Pages />,
@@ -119,6 +145,6 @@ const scenes: Record<string, () => ReactNode> = {
 
 createRoot(document.getElementById("root")!, { onCaughtError: () => {} }).render(
   <StrictMode>
-    <ConvexProvider client={new ConvexReactClient(url)}>{scenes[asked.get("scene")!]()}</ConvexProvider>
+    <ConvexProvider client={client}>{scenes[asked.get("scene")!]()}</ConvexProvider>
   </StrictMode>,
 );

@@ -96,3 +96,14 @@ export const addAndStay = actionGeneric({
     await new Promise((resolve) => setTimeout(resolve, 300_000));
   },
 });
+
+/** Who asks: the subject of the token, or null. */
+export const whoAmI = queryGeneric({
+  args: {},
+  handler: async (ctx) => (await ctx.auth.getUserIdentity())?.subject ?? null,
+});
+
+export const whoWrites = mutationGeneric({
+  args: {},
+  handler: async (ctx) => (await ctx.auth.getUserIdentity())?.name ?? null,
+});
