@@ -1,6 +1,5 @@
 """`ConvexProviderWithAuth` and `useConvexAuth` of the unmodified npm client, with tokens that the test signs itself."""
 
-import importlib.util
 import json
 import shutil
 import time
@@ -16,9 +15,6 @@ from tests.client.stand import Stand, standing
 from tests.client.test_hooks import APP, bundle_page, does, shown, shows
 from tests.http.apps import build
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("skerry.identity") is None, reason="nobody is known yet: the identity room is not there"
-)
 ISSUER = "https://tokens.test"
 AUDIENCE = "hooks"
 ASKED_MAX = 8  # a client that begins anew without an end asks more often than this within a second

@@ -252,7 +252,7 @@ _SANDBOX: list[tuple[str, str, str, Outcome]] = [
 _ACTION_ONLY = sorted([*ACTION_SERVED, *ACTION_OURS])
 
 _OPERATIONS: list[tuple[str, str, str, Any, Outcome]] = [
-    ("every operation of actions in a query", "query", "allOperations", {"names": _ACTION_ONLY}, value({"InvalidArgument": 1, "UnknownOperation": 9})),
+    ("every operation of actions in a query", "query", "allOperations", {"names": _ACTION_ONLY}, value({"InvalidArgument": 1, "UnknownOperation": 11})),
     ("a write in a query", "query", "operation", {"op": "1.0/insert", "args": {"table": "rows", "value": {}}}, value("ReadOnlyTransaction")),
     ("a mutation called by a query", "query", "operation", {"op": "1.0/runUdf", "args": {"udfType": "mutation", "name": "alive:put", "args": {}}}, value("ReadOnlyTransaction")),
     ("an action called by a mutation", "mutation", "operationInMutation", {"op": "1.0/runUdf", "args": {"udfType": "action", "name": "acts:get", "args": {}}}, value("InvalidArgument")),

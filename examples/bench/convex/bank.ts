@@ -53,8 +53,9 @@ export const transferById = mutation({
   },
 });
 
+/** One account. Queries with another `ask` are others: each of them is run, whatever was kept. */
 export const get = query({
-  args: { id: v.number() },
+  args: { id: v.number(), ask: v.optional(v.number()) },
   handler: async (ctx, { id }) => {
     const account = await byNumber(ctx, id);
     return { id: account.number, balance: account.balance };
@@ -73,7 +74,7 @@ export const page = query({
 
 /** The documents of one group, in the order of their index. */
 export const list = query({
-  args: { grp: v.number() },
+  args: { grp: v.number(), ask: v.optional(v.number()) },
   handler: async (ctx, { grp }) =>
     await ctx.db
       .query("docs")

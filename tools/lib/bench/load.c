@@ -29,8 +29,8 @@
 #define DRAIN_SECONDS 10
 #define GRACE_SECONDS 30 /* after which the process ends itself, whatever it waits for */
 
-typedef enum { ADD, GET, LIST, TRANSFER, TRANSFER_BY_ID } workload_t;
-static const char *const workloads[] = {"add", "get", "list", "transfer", "transfer-by-id", NULL};
+typedef enum { ADD, CACHED, GET, LIST, TRANSFER, TRANSFER_BY_ID } workload_t;
+static const char *const workloads[] = {"add", "cached", "get", "list", "transfer", "transfer-by-id", NULL};
 
 typedef struct {
     int socket;
@@ -51,7 +51,7 @@ static struct {
 
 static int poller;
 static int64_t window_begin_ns, window_end_ns;
-static long acknowledged, failed, refused, broken;
+static long asked, acknowledged, failed, refused, broken;
 static int64_t moved;
 static char first_failure[512];
 static latencies_t latencies;
@@ -121,10 +121,12 @@ static int write_args(connection_t *c, char *args, size_t room)
         from = any_below(100000), to = any_below(100000);
         c->expected = from + to;
         return snprintf(args, room, "{\"x\":%ld,\"y\":%ld}", from, to);
-    case GET:
+    case CACHED:
         return snprintf(args, room, "{\"id\":%ld}", any_account());
+    case GET: /* asked for once, so that each is run and none is told what was kept */
+        return snprintf(args, room, "{\"id\":%ld,\"ask\":%ld}", any_account(), ++asked);
     case LIST:
-        return snprintf(args, room, "{\"grp\":%ld}", any_below(given.groups));
+        return snprintf(args, room, "{\"grp\":%ld,\"ask\":%ld}", any_below(given.groups), ++asked);
     default:
         from = any_account();
         while ((to = any_account()) == from)
@@ -168,7 +170,7 @@ static bool is_as_expected(const connection_t *c, const char *body, size_t lengt
     const char *value = body + sizeof(success) - 1;
     if (given.workload == ADD)
         return strtol(value, NULL, 10) == c->expected;
-    if (given.workload == GET)
+    if (given.workload == GET || given.workload == CACHED)
         return memmem(value, body + length - value, "\"balance\":", 10) != NULL;
     if (given.workload != LIST)
         return !strncmp(value, "null", 4);

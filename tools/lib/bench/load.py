@@ -17,7 +17,7 @@ _SHARED = _FOLDER / "measure.h"
 _FLAGS = ("-O2", "-Wall", "-Wextra", "-Werror", "-fno-sanitize=undefined")
 
 # workload -> (route, function); one that load.c does not know looks to it like one of `_ALIKE`
-_ALIKE = {"action": "add", "cached": "get", "note": "add", "move-note": "add"}
+_ALIKE = {"action": "add", "note": "add", "move-note": "add"}
 _CALLS = {
     "action": ("/api/action", "app:fetchAndAdd"),
     "add": ("/api/query", "app:add"),

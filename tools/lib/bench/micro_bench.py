@@ -185,7 +185,9 @@ class Calls:
 
 
 def _request(kind: str, path: str, args: dict[str, Any]) -> CallRequest:
-    return CallRequest(kind=kind, path=path, args=orjson.dumps(args), request_id="0123456789abcdef")
+    request = CallRequest(kind=kind, path=path, args=orjson.dumps(args), request_id="0123456789abcdef")
+    request.is_repeated = True  # each call is to run, and no answer to be kept
+    return request
 
 
 async def _whole_calls(calls: Calls, effort: Effort, chance: random.Random) -> Section:

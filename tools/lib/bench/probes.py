@@ -22,7 +22,7 @@ _CALIBRATION_ROUNDS: Final = 9
 
 # part -> the functions charged to it, as (owner, names). The order is the order of the table.
 _PARTS: Final[tuple[tuple[str, tuple[tuple[Any, tuple[str, ...]], ...]], ...]] = (
-    ("look up the function", ((deployment, ("_find",)), (deployment.Deployment, ("call",)))),
+    ("look up the function", ((deployment, ("find_function",)), (deployment.Deployment, ("call",)))),
     ("parse the arguments", ((deployment, ("parse_arguments",)),)),
     ("schedule", ((lane.Lane, ("run", "_run_inline", "_finish")), (lane, ("_succeeded",)))),
     ("begin the transaction", ((Database, ("begin",)),)),
