@@ -60,7 +60,7 @@ let nested: any = v.object({ a: v.string() });
 for (let i = 0; i < 8; i++) nested = v.union(v.object({ a: nested, b: v.number() }), v.object({ a: nested, b: v.string() }));
 export const union = queryGeneric({ args: { a: v.array(nested) }, handler: async () => null });
 
-// What only asks its host: none of it is long, and there is no end to it.
+// What only asks its host: none of it is long, and there is much of it.
 export const ask = queryGeneric({
   args: any,
   handler: async (ctx) => {
@@ -70,6 +70,6 @@ export const ask = queryGeneric({
 export const askInAction = actionGeneric({
   args: any,
   handler: async () => {
-    for (;;) console.log("l");
+    for (let i = 0; i < 10_000; i++) console.log("l");
   },
 });
