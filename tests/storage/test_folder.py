@@ -151,3 +151,20 @@ def test_a_lock_is_waited_for_and_not_for_ever(tmp_path: Path) -> None:
     first.close()
     waiting.join(STORAGE_LOCK_SECONDS_MAX)
     opened[0].close()
+
+
+def test_a_process_that_is_being_started_keeps_no_folder_locked(tmp_path: Path) -> None:
+    folder = DeploymentFolder(tmp_path / "d")
+    ends, begins = os.pipe()
+    child = os.fork()
+    if not child:  # a fork without a program yet: it has a copy of each descriptor
+        os.read(ends, 1)
+        os._exit(0)
+    try:
+        folder.close()
+        DeploymentFolder(tmp_path / "d").close()
+    finally:
+        os.write(begins, b"x")
+        os.waitpid(child, 0)
+        os.close(ends)
+        os.close(begins)

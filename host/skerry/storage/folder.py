@@ -68,6 +68,8 @@ class LockedFolder:
     def close(self) -> None:
         """Unlock; closing twice is no error."""
         if self._descriptor >= 0:
+            # A process that is being started holds a copy of the descriptor until it runs its program.
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
             os.close(self._descriptor)
             self._descriptor = -1
 
