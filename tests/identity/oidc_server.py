@@ -16,6 +16,7 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 import orjson
 
 from tests.conftest import REPOSITORY
+from tests.http.serving import environment
 
 CLIENT = "the-app"
 _SECRET = "anything"
@@ -65,6 +66,7 @@ def running_provider(token_seconds: int = 3600) -> Iterator[OidcServer]:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         cwd=REPOSITORY,
+        env=environment(PYTHONPATH=str(REPOSITORY)),
     )
     assert process.stdin is not None and process.stdout is not None
     try:

@@ -10,6 +10,7 @@ import pytest
 
 from skerry.errors import SystemFault
 from skerry.limits import DEPLOYMENT_NAME_CHARS_MAX, STORAGE_LOCK_RETRY_SECONDS, STORAGE_LOCK_SECONDS_MAX
+from skerry.storage import folder as folder_module
 from skerry.storage.folder import DataFolder, DeploymentFolder, Hold
 
 
@@ -168,3 +169,15 @@ def test_a_process_that_is_being_started_keeps_no_folder_locked(tmp_path: Path) 
         os.waitpid(child, 0)
         os.close(ends)
         os.close(begins)
+
+
+def test_of_processes_that_make_a_folder_at_once_one_makes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make = folder_module._create
+
+    def make_after_another(path: Path, expected_format: str) -> None:
+        make(path, expected_format)
+        (path / "data").touch()
+        make(path, expected_format)
+
+    monkeypatch.setattr(folder_module, "_create", make_after_another)
+    DeploymentFolder(tmp_path / "d", hold=Hold.SHARED).close()

@@ -179,6 +179,8 @@ def _lock(descriptor: int, path: Path, hold: Hold, seconds_max: float) -> None:
 def _create(path: Path, expected_format: str) -> None:
     """Make the folder with its format file; an existing folder is taken only when it is empty."""
     if path.is_dir():
+        if (path / _FORMAT_FILE).exists():
+            return  # another process that shares it has made it in this moment
         if any(entry.name != _LOCK_FILE for entry in path.iterdir()):
             raise SystemFault("DataFolderFormat", f"{path} has files but no {_FORMAT_FILE}; use an empty folder.")
         _write_format(path, expected_format)
