@@ -6,6 +6,7 @@ answers, by a process of lower priority; each offence lasts as long as a window.
 """
 
 import asyncio
+import itertools
 import json
 import os
 import shutil
@@ -126,11 +127,12 @@ def _deploy_offender(server: Server, folder: Path, rows: int) -> None:
 # -- the offender's process ------------------------------------------------------------------------------------------
 
 
-def _request(port: int, function: str) -> bytes:
+def _request(port: int, function: str, number: int) -> bytes:
+    """Shape: `number` is another for each request, so that none is told what was kept for another."""
     value: Any = {"a": "innermost"}
     for _ in range(_UNION_LEVELS):
         value = {"a": value, "b": "second"}
-    args = {"a": [value] * _UNION_VALUES if function == "n:union" else None}
+    args = {"a": [value] * _UNION_VALUES if function == "n:union" else number}
     body = json.dumps({"path": function, "args": args}).encode()
     kind = "action" if function.endswith("InAction") else "query"
     head = f"POST /d/{_NAME}/api/{kind} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -139,7 +141,7 @@ def _request(port: int, function: str) -> bytes:
 
 async def _offend(port: int, function: str, rate: int, at_once: int, seconds: float) -> Counter[str]:
     """Asks on a timetable, over as many connections as may wait at once; what is due while all wait is dropped."""
-    request, answers = _request(port, function), Counter[str]()
+    answers, numbers = Counter[str](), itertools.count()
     end = time.monotonic() + seconds
 
     async def connection(number: int) -> None:
@@ -149,7 +151,7 @@ async def _offend(port: int, function: str, rate: int, at_once: int, seconds: fl
             if now < due:
                 await asyncio.sleep(due - now)
             due = max(due + at_once / rate, now)
-            writer.write(request)
+            writer.write(_request(port, function, next(numbers)))
             head = await reader.readuntil(b"\r\n\r\n")
             answers[head[9:12].decode()] += 1
             length = next(line for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:"))
