@@ -34,11 +34,11 @@ from skerry.limits import (
     SCHEDULED_ERROR_CHARS_MAX,
     SCHEDULED_RETRY_MS_MAX,
     SCHEDULED_RETRY_MS_MIN,
-    SCHEDULED_WAIT_SECONDS_MAX,
 )
-from skerry.schedule.calls import GONE, NOT_BEGUN, Calls, Change, Loop, Outcome, Timer, Timers
+from skerry.schedule.calls import GONE, NOT_BEGUN, Calls, Change, Loop, Outcome, Timers
 from skerry.schedule.crons import Cron, first_ms, following
 from skerry.schedule.jobs import LOST_ACTION
+from skerry.schedule.wakeup import Wakeup
 from skerry.storage import Tree
 from skerry.value import decode, try_decode_document_id
 
@@ -81,7 +81,7 @@ class CronRunner:
         self._clock_ns = clock_ns
         self._declared = declared
         self._crons: dict[str, _Running] = {}
-        self._timer: Timer | None = None
+        self._wakeup = Wakeup(timers, self.look)
         self._is_turning = False
         self._is_stale = True
         self._is_comparing = False
@@ -106,7 +106,7 @@ class CronRunner:
     def stop(self) -> None:
         """Begins nothing more. What runs goes on."""
         self._is_stopped = True
-        self._set_timer(None)
+        self._wakeup.stop()
 
     @property
     def is_quiet(self) -> bool:
@@ -177,7 +177,7 @@ class CronRunner:
                 self._adopt(declared)
             else:
                 self._is_stale = True
-                self._set_timer(SCHEDULED_RETRY_MS_MIN / _MS_PER_S)
+                self._wakeup.set(SCHEDULED_RETRY_MS_MIN / _MS_PER_S)
 
         self._is_stale, self._is_comparing = False, True
         self._calls.change(change, changed, 0.0 if declared else None)
@@ -199,7 +199,7 @@ class CronRunner:
     def _turn(self) -> None:
         self._is_turning = False
         if self._is_stopped or self.is_paused or not self._calls.is_ready:
-            self._set_timer(None)
+            self._wakeup.set(None)
             return
         try:
             if self._is_comparing:
@@ -212,10 +212,10 @@ class CronRunner:
                 if not one.is_running and max(one.due_ms, one.wait_ms) <= now_ms:
                     self._begin(one, now_ms)
             waiting = [max(one.due_ms, one.wait_ms) for one in self._crons.values() if not one.is_running]
-            self._set_timer(max(0.0, min(waiting) - now_ms) / _MS_PER_S if waiting else None)
+            self._wakeup.set(max(0.0, min(waiting) - now_ms) / _MS_PER_S if waiting else None)
         except SkerryError as error:
             _log.warning("crons could not be looked up: %s: %s", error.code, error.message)
-            self._set_timer(SCHEDULED_RETRY_MS_MAX / _MS_PER_S)
+            self._wakeup.set(SCHEDULED_RETRY_MS_MAX / _MS_PER_S)
 
     def _begin(self, one: _Running, now_ms: float) -> None:
         cron, run_ms = one.cron, one.due_ms
@@ -315,17 +315,6 @@ class CronRunner:
             _log.warning(
                 "cron %r left out %d runs, which came while it ran or nobody served it", one.cron.name, skipped
             )
-
-    def _set_timer(self, seconds: float | None) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = None
-        if seconds is not None and not self._is_stopped:
-            self._timer = self._timers.call_later(min(seconds, SCHEDULED_WAIT_SECONDS_MAX), self._ring)
-
-    def _ring(self) -> None:
-        self._timer = None
-        self.look()
 
 
 def _first(cron: Cron, now_ms: float) -> dict[str, Any]:

@@ -39,11 +39,11 @@ from skerry.limits import (
     SCHEDULED_RESTING_MAX,
     SCHEDULED_RETRY_MS_MAX,
     SCHEDULED_RETRY_MS_MIN,
-    SCHEDULED_WAIT_SECONDS_MAX,
     TURN_QUANTUM_US,
 )
-from skerry.schedule.calls import GONE, NOT_BEGUN, Calls, Change, Loop, Outcome, Timer, Timers
+from skerry.schedule.calls import GONE, NOT_BEGUN, Calls, Change, Loop, Outcome, Timers
 from skerry.schedule.jobs import LOST_ACTION, begin_job, end_job, find_job, forget_job, id_of, mark_job
+from skerry.schedule.wakeup import Wakeup
 from skerry.storage import Tree
 
 _log: Final = logging.getLogger("skerry.schedule")
@@ -104,7 +104,7 @@ class Runner:
         self._resting: dict[bytes, tuple[float, Job]] = {}
         self._mutations = 0
         self._actions = 0
-        self._timer: Timer | None = None
+        self._wakeup = Wakeup(timers, self.look)
         self._is_turning = False
         self._is_recovered = False
         self._is_recovering = False
@@ -122,7 +122,7 @@ class Runner:
     def stop(self) -> None:
         """Begins nothing more. What runs goes on."""
         self._is_stopped = True
-        self._set_timer(None)
+        self._wakeup.stop()
 
     def pause(self, is_paused: bool) -> None:
         """Begins nothing more until this is taken back."""
@@ -162,16 +162,16 @@ class Runner:
         """Begins what is due, for a quantum of the loop thread's time; then waits for whatever is next."""
         self._is_turning = False
         if self._is_stopped or self.is_paused or not self._calls.is_ready:
-            self._set_timer(None)
+            self._wakeup.set(None)
             return
         try:
             if self._is_recovered:
-                self._set_timer(self._begin_due())
+                self._wakeup.set(self._begin_due())
             elif not self._is_recovering:
                 self._recover()
         except SkerryError as error:  # the storage failed: the next commit, or this timer, tries again
             _log.warning("scheduled functions could not be looked up: %s: %s", error.code, error.message)
-            self._set_timer(SCHEDULED_RETRY_MS_MAX / _MS_PER_S)
+            self._wakeup.set(SCHEDULED_RETRY_MS_MAX / _MS_PER_S)
 
     def _begin_due(self) -> float | None:
         """Begins what is due and has a place; the seconds until there is more to do, None where another event tells."""
@@ -351,7 +351,7 @@ class Runner:
             if outcome is None:
                 self.look()
             else:
-                self._set_timer(SCHEDULED_RETRY_MS_MIN / _MS_PER_S)
+                self._wakeup.set(SCHEDULED_RETRY_MS_MIN / _MS_PER_S)
 
         self._is_recovering = True
         self._calls.change(fail, failed)
@@ -380,17 +380,6 @@ class Runner:
     def _keys(self, first: bytes, end: bytes, most: int) -> list[bytes]:
         snapshot = self._database.newest.snapshot
         return [key for key, _ in snapshot.scan_chunk(Tree.INDEXES, _PREFIX + first, _PREFIX + end, False, most)]
-
-    def _set_timer(self, seconds: float | None) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = None
-        if seconds is not None and not self._is_stopped:
-            self._timer = self._timers.call_later(min(seconds, SCHEDULED_WAIT_SECONDS_MAX), self._ring)
-
-    def _ring(self) -> None:
-        self._timer = None
-        self.look()
 
 
 def _check(job: Job, transaction: Transaction) -> None:
